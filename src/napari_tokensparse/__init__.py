@@ -1,0 +1,39 @@
+"""Segmentation of medical volumes with token sparsification, in napari, a shell or Python.
+
+The public names are resolved on first use, so that importing the package (which napari
+does when it looks for plugins) imports neither torch nor Qt.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tokensparse.data.volume import Volume, read_volume
+    from napari_tokensparse.engine.infer import segment
+    from napari_tokensparse.model.checkpoints import load_model
+
+__all__ = ["Volume", "__version__", "load_model", "read_volume", "segment"]
+
+__version__ = version("napari-tokensparse")
+
+_HOMES = {
+    "Volume": "napari_tokensparse.data.volume",
+    "load_model": "napari_tokensparse.model.checkpoints",
+    "read_volume": "napari_tokensparse.data.volume",
+    "segment": "napari_tokensparse.engine.infer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home the first time it is asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, those not yet imported too."""
+    return sorted({*globals(), *__all__})

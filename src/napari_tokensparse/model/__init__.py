@@ -1,0 +1,1 @@
+"""The SCD network: config, tokens, encoder, completion, decoder, assembly, checkpoints."""

@@ -1,0 +1,84 @@
+"""The transformer block that the encoder and the completion share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MLP_RATIO = 4
+LAYER_NORM_EPS = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, ``(B, L, E)`` to ``(B, L, E)``."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, e = x.shape
+        qkv = self.qkv(x).view(b, n, 3, self.num_heads, e // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, E / heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(x.transpose(1, 2).reshape(b, n, e))
+        return out
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, Linear."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, MLP_RATIO * dim)
+        self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, ``(B, L, E)`` to ``(B, L, E)``.
+
+    Parameters
+    ----------
+    dim, num_heads
+        Width E and attention heads.
+    drop_path
+        Chance that a sample's branch is left out while training, in [0, 1).
+    """
+
+    def __init__(self, dim: int, num_heads: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        x = x + self._drop(self.attn(self.norm1(x)), generator)
+        return x + self._drop(self.mlp(self.norm2(x)), generator)
+
+    def _drop(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = 1.0 - self.drop_path
+        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep, generator=generator)
+        return branch * mask / keep
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initialise as ViT does: truncated normal (sd 0.02) Linears, zero biases, unit norms."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,127 @@
+"""What an SCD network is made of: one frozen, validated config."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from napari_tokensparse.model.tokens import grid_size, keep_ratios
+
+DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2"]
+"""UNETR's decoder for patch 16, and its two shallower forms for patch 8 (``UNETR_decoder``,
+``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code)."""
+
+DECODER_PATCH: dict[str, int] = {"unetr": 16, "unetr-x8": 8, "unetr-x8-v2": 8}
+
+
+class SCDConfig(BaseModel):
+    """Sizes and choices of an SCD network (paper, section 3).
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Image channels; classes (background included) or regions.
+    window
+        Size ``(h, w, d)`` in voxels that the position table is made for.
+    patch_size
+        Edge of the cubic patch in voxels.
+    embed_dim, depth, num_heads, drop_path
+        Encoder width, number of blocks, attention heads, stochastic depth in [0, 1).
+    prune_after
+        0-based blocks after which a stage prunes, ascending.
+    keep_ratio
+        Default keep ratio per stage, in (0, 1].
+    perturbation, tau
+        Noise on the scores while training, and the temperature of the soft top-K.
+    completion_dim, completion_depth, completion_heads
+        Width, blocks and heads of the token completion.
+    decoder, feature_size
+        Which dense decoder, and its width ``f``.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        (a ``ValueError``) with one line per choice that does not fit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_channels: PositiveInt = 1
+    out_channels: PositiveInt
+    window: tuple[PositiveInt, PositiveInt, PositiveInt]
+    patch_size: PositiveInt = 8
+    embed_dim: PositiveInt = 768
+    depth: PositiveInt = 12
+    num_heads: PositiveInt = 12
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    prune_after: tuple[int, ...] = (2, 5, 8)
+    keep_ratio: tuple[float, ...] = (0.5, 0.5, 0.5)
+    perturbation: Literal["gumbel", "none"] = "gumbel"
+    tau: Annotated[float, Field(gt=0.0)] = 1.0
+    completion_dim: PositiveInt = 768
+    completion_depth: PositiveInt = 1
+    completion_heads: PositiveInt = 12
+    decoder: DecoderName = "unetr-x8-v2"
+    feature_size: PositiveInt = 16
+
+    @property
+    def stages(self) -> int:
+        """Number of pruning stages S."""
+        return len(self.prune_after)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Token grid ``(gh, gw, gd)`` of the window."""
+        return grid_size(self.window, self.patch_size)
+
+    @model_validator(mode="after")
+    def _fits(self) -> SCDConfig:
+        _check_window(self)
+        _check_widths(self)
+        keep_ratios(self.keep_ratio, self.stages)
+        if any(b <= a for a, b in pairwise((-1, *self.prune_after, self.depth))):
+            raise ValueError(
+                f"prune_after {self.prune_after}: must ascend within blocks 0 to {self.depth - 1}"
+            )
+        return self
+
+
+def _check_window(config: SCDConfig) -> None:
+    if any(n % config.patch_size for n in config.window):
+        raise ValueError(
+            f"window {config.window}: every side must be a multiple of the patch size "
+            f"{config.patch_size}"
+        )
+    patch = DECODER_PATCH[config.decoder]
+    if config.patch_size != patch:
+        raise ValueError(
+            f"patch_size {config.patch_size}: decoder {config.decoder!r} needs {patch}"
+        )
+    if config.decoder == "unetr-x8-v2" and any(n % 2 or n < 4 for n in config.grid):
+        raise ValueError(
+            f"token grid {config.grid}: decoder 'unetr-x8-v2' halves it, so every side must be "
+            "even and at least 4"
+        )
+
+
+def _check_widths(config: SCDConfig) -> None:
+    if config.embed_dim % config.num_heads:
+        raise ValueError(
+            f"embed_dim {config.embed_dim}: must be a multiple of num_heads {config.num_heads}"
+        )
+    if config.embed_dim % 4:
+        raise ValueError(
+            f"embed_dim {config.embed_dim}: the score predictor halves it twice, so it must be a "
+            "multiple of 4"
+        )
+    if config.completion_dim % config.completion_heads:
+        raise ValueError(
+            f"completion_dim {config.completion_dim}: must be a multiple of completion_heads "
+            f"{config.completion_heads}"
+        )
+    if config.completion_dim % 6:
+        raise ValueError(
+            f"completion_dim {config.completion_dim}: the 3-D position table needs a multiple of 6"
+        )

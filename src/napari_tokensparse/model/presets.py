@@ -1,0 +1,62 @@
+"""Named sizes. ``btcv`` and ``brats`` are the paper's; they come without weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_tokensparse.model.config import SCDConfig
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "nano": {
+        "out_channels": 2,
+        "window": (32, 32, 32),
+        "embed_dim": 24,
+        "num_heads": 4,
+        "completion_dim": 24,
+        "completion_heads": 4,
+        "feature_size": 2,
+    },
+    "small": {
+        "out_channels": 2,
+        "window": (64, 64, 64),
+        "embed_dim": 192,
+        "num_heads": 6,
+        "completion_dim": 192,
+        "completion_heads": 6,
+        "feature_size": 16,
+    },
+    "btcv": {
+        "out_channels": 14,
+        "window": (96, 96, 96),
+        "keep_ratio": (1 - 0.9,) * 3,
+        "drop_path": 0.1,
+    },
+    "brats": {
+        "in_channels": 4,
+        "out_channels": 3,
+        "window": (128, 128, 128),
+        "keep_ratio": (0.25,) * 3,
+    },
+}
+
+PRESETS = tuple(_PRESETS)
+
+
+def preset(name: str, **changes: Any) -> SCDConfig:
+    """Return a named config, with any field changed.
+
+    Parameters
+    ----------
+    name
+        One of ``PRESETS``.
+    **changes
+        Fields of `SCDConfig` to set instead.
+
+    Raises
+    ------
+    ValueError
+        The name is not a preset, or the changed config does not fit together.
+    """
+    if name not in _PRESETS:
+        raise ValueError(f"preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return SCDConfig(**{**_PRESETS[name], **changes})

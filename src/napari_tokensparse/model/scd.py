@@ -1,0 +1,99 @@
+"""The assembled network: sparse encoding, token completion, dense decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from napari_tokensparse.model.completion import MultiLayerTokenAssembly
+from napari_tokensparse.model.decoder import UnetrDecoder
+from napari_tokensparse.model.encoder import SparseEncoder, TokenTrace
+from napari_tokensparse.model.tokens import keep_ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor
+
+    from napari_tokensparse.model.config import SCDConfig
+
+
+@dataclass(frozen=True)
+class SCDOutput:
+    """What a forward pass gives.
+
+    Attributes
+    ----------
+    logits
+        ``(B, K, h, w, d)``.
+    trace
+        Scores and grid ids of every stage.
+    """
+
+    logits: Tensor
+    trace: TokenTrace
+
+
+class SCD(nn.Module):
+    """Token-sparse segmentation network (IPMI 2023, arXiv 2303.06522).
+
+    Parameters
+    ----------
+    config
+        Sizes and choices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from napari_tokensparse.model.presets import preset
+    >>> model = SCD(preset("nano", out_channels=2)).eval()
+    >>> out = model(torch.zeros(1, 1, 32, 32, 32), keep_ratio=0.5)
+    >>> tuple(out.logits.shape), tuple(out.trace.kept.shape)
+    ((1, 2, 32, 32, 32), (1, 8))
+    """
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = SparseEncoder(config)
+        self.completion = MultiLayerTokenAssembly(config)
+        self.decoder = UnetrDecoder(config)
+
+    def forward(
+        self,
+        image: Tensor,
+        keep_ratio: float | Sequence[float] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> SCDOutput:
+        """Segment a batch of windows.
+
+        Parameters
+        ----------
+        image
+            ``(B, C, h, w, d)``, preprocessed, of the config's window and channels.
+        keep_ratio
+            Share of live tokens that each stage keeps, in (0, 1]: one number or one per stage;
+            the config's if not given.
+        generator
+            Source of the training noise; the global one if not given.
+
+        Raises
+        ------
+        ValueError
+            The image does not fit the network, or a keep ratio is outside (0, 1].
+        """
+        self._check(image)
+        chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
+        sparse, trace = self.encoder(image, keep_ratios(chosen, self.config.stages), generator)
+        return SCDOutput(self.decoder(self.completion(sparse, trace), image), trace)
+
+    def _check(self, image: Tensor) -> None:
+        expected = (self.config.in_channels, *self.config.window)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"image of shape {tuple(image.shape)}: this model takes (batch, channels, h, w, d) "
+                f"= (B, {', '.join(map(str, expected))})"
+            )

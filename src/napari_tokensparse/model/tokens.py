@@ -1,0 +1,163 @@
+"""Pure functions on tokens and their grid indices.
+
+Every tensor of ids holds int64 indices into a sequence or a token grid, one row per batch entry,
+ascending within a row. Nothing here indexes with masks: shapes depend on sizes only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+def keep_ratios(keep_ratio: float | Sequence[float], stages: int) -> tuple[float, ...]:
+    """Parse what a person sets into one keep ratio per stage.
+
+    Parameters
+    ----------
+    keep_ratio
+        One ratio for all stages or one per stage, each in (0, 1]. 1.0 prunes nothing.
+    stages
+        Number of pruning stages.
+
+    Raises
+    ------
+    ValueError
+        A ratio is outside (0, 1], or there are not as many as stages.
+    """
+    ratios = (
+        (float(keep_ratio),) * stages
+        if isinstance(keep_ratio, (int, float))
+        else tuple(float(r) for r in keep_ratio)
+    )
+    if len(ratios) != stages:
+        raise ValueError(f"keep ratio {ratios}: give one number, or one per stage ({stages})")
+    for ratio in ratios:
+        if not 0.0 < ratio <= 1.0:  # also refuses NaN
+            raise ValueError(f"keep ratio {ratio:g}: must be in (0, 1]")
+    return ratios
+
+
+def live_counts(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
+    """Number of tokens alive before stage 1, after stage 1, … after the last stage.
+
+    Each stage keeps ``int(live * keep)`` of the tokens that reach it, so ratios compound
+    (paper, section 3.2).
+    """
+    counts = [tokens]
+    for ratio in ratios:
+        counts.append(int(counts[-1] * ratio))
+    return tuple(counts)
+
+
+def grid_size(shape: Sequence[int], patch_size: int) -> tuple[int, int, int]:
+    """Token grid ``(gh, gw, gd)`` of a window ``(h, w, d)`` in voxels."""
+    h, w, d = (n // patch_size for n in shape)
+    return h, w, d
+
+
+def split_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Split a sequence into its ``k`` best-scored positions and the rest.
+
+    Parameters
+    ----------
+    scores
+        ``(B, L)``. Equal scores are kept lowest position first.
+    k
+        How many to keep, ``0 <= k <= L``.
+
+    Returns
+    -------
+    kept, pruned
+        Positions ``(B, k)`` and ``(B, L - k)``, ascending.
+    """
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
+
+
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Gather ``(B, n, E)`` tokens of ``(B, L, E)`` at ``(B, n)`` positions."""
+    return tokens.gather(1, positions.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def put_back(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Put tokens back into grid order: the inverse of taking them by ``ids``.
+
+    Parameters
+    ----------
+    tokens
+        ``(B, L, E)``, in any order.
+    ids
+        ``(B, L)``, the grid index of each; a permutation of ``0 .. L - 1`` in every row.
+    """
+    return take(tokens, ids.argsort(dim=1))
+
+
+def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
+    """Straight-through top-K mask: ones and zeros forward, a softmax backward (section 3.2).
+
+    Parameters
+    ----------
+    scores
+        ``(B, L)`` (perturbed) scores of the live tokens.
+    kept
+        ``(B, k)`` positions that stay.
+    tau
+        Temperature of the softmax, > 0.
+
+    Returns
+    -------
+    Tensor
+        ``(B, L)``, one at kept positions and zero elsewhere.
+    """
+    soft = torch.softmax(scores / tau, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, kept, 1.0)
+    return hard + soft - soft.detach()
+
+
+def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard Gumbel noise shaped like ``scores``, from ``generator`` if one is given."""
+    exponential = torch.empty_like(scores).exponential_(generator=generator)
+    return -exponential.log()
+
+
+def sincos_table(grid: Sequence[int], width: int) -> Tensor:
+    """Fixed 3-D sine-cosine position table ``(1, 1 + L, width)`` with a zero row for CLS.
+
+    Parameters
+    ----------
+    grid
+        Token grid ``(gh, gw, gd)``.
+    width
+        Columns, a multiple of 6: sin h, cos h, sin w, cos w, sin d, cos d.
+    """
+    columns = width // 6
+    omega = 10000.0 ** -(torch.arange(columns, dtype=torch.float64) / columns)
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [axis.reshape(-1, 1) * omega for axis in axes]
+    table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return torch.cat([torch.zeros(1, width, dtype=torch.float64), table])[None].float()
+
+
+def describe_keep_ratio(ratios: Sequence[float]) -> str:
+    """Say what keep ratios do, as a person should read it.
+
+    Examples
+    --------
+    >>> describe_keep_ratio((0.5, 0.5, 0.5))
+    '50 % per stage → 12.5 % of tokens reach the end'
+    """
+    if all(ratio == 1.0 for ratio in ratios):
+        return "No pruning: every token reaches the end"
+    per_stage = " / ".join(f"{100 * r:.3g}" for r in dict.fromkeys(ratios) or ratios)
+    if len(set(ratios)) > 1:
+        per_stage = " / ".join(f"{100 * r:.3g}" for r in ratios)
+    end = 100 * math.prod(ratios)
+    return f"{per_stage} % per stage → {end:.3g} % of tokens reach the end"

@@ -1,0 +1,63 @@
+"""The npe2 manifest: valid, resolvable, and one file."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+import napari_tokensparse
+
+PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["napari-tokensparse.read", "napari-tokensparse.sample", "napari-tokensparse.segment"]
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_file(PACKAGED)
+
+
+def test_installed_package_offers_the_manifest_to_napari() -> None:
+    found = PluginManifest.from_distribution("napari-tokensparse")
+    assert found.name == "napari-tokensparse"
+    assert found.display_name == "Token Sparsification"
+
+
+def test_root_manifest_is_the_packaged_one() -> None:
+    link, source = ROOT / "napari.yaml", ROOT / "src" / "napari_tokensparse" / "napari.yaml"
+    if link.is_symlink():
+        assert link.resolve() == source
+    else:  # git on Windows may check a link out as a file that holds its target
+        assert link.read_text().strip() == "src/napari_tokensparse/napari.yaml"
+    assert source.read_bytes() == PACKAGED.read_bytes()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_resolves_to_something_callable(manifest: PluginManifest, command: str) -> None:
+    contribution = next(c for c in manifest.contributions.commands or [] if c.id == command)
+    module, _, name = str(contribution.python_name).partition(":")
+    assert callable(getattr(import_module(module), name))
+
+
+def test_there_are_no_other_commands(manifest: PluginManifest) -> None:
+    assert [c.id for c in manifest.contributions.commands or []] == COMMANDS
+
+
+def test_reader_takes_nifti_files_and_no_folders(manifest: PluginManifest) -> None:
+    (reader,) = manifest.contributions.readers or []
+    assert reader.filename_patterns == ["*.nii", "*.nii.gz"]
+    assert not reader.accepts_directories
+
+
+def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:
+    (sample,) = manifest.contributions.sample_data or []
+    assert sample.key == "mni-brain"
+    assert sample.display_name == "Brain MRI (MNI ICBM152 T1, 1 mm)"
+
+
+def test_segment_is_a_widget_and_stands_under_layers_segment(manifest: PluginManifest) -> None:
+    (widget,) = manifest.contributions.widgets or []
+    assert (widget.command, widget.display_name) == ("napari-tokensparse.segment", "Segment")
+    (item,) = manifest.contributions.menus["napari/layers/segment"]
+    assert item.command == widget.command

@@ -136,7 +136,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     _check_dtype(image.get_data_dtype(), path.name)
     affine = _affine_mm(image, path.name)
     array = _data(image, path.name).reshape(shape, order="F")
-    _check_finite(array, path.name)
+    check_finite(array, path.name)
     known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     return Volume(
         array=array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0),
@@ -193,6 +193,21 @@ def volume_name(path: str | os.PathLike[str]) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def check_finite(array: NDArray[Any], name: str) -> None:
+    """Refuse NaN and infinity; integers always pass.
+
+    Raises
+    ------
+    VolumeError
+        With how many voxels are affected.
+    """
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    what = "NaN" if np.isnan(array).any() else "infinity"
+    count = int(array.size - np.isfinite(array).sum())
+    raise VolumeError(f"{name}: contains {what} ({count} voxels); replace them, for example by 0")
 
 
 def header_from_bytes(block: bytes) -> Nifti1Header:
@@ -276,14 +291,6 @@ def _data(image: Nifti1Pair, name: str) -> NDArray[Any]:
             f"{name}: is damaged or cut short ({_reason(error)}); copy it again from its source"
         ) from error
     return np.asarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def _check_finite(array: NDArray[Any], name: str) -> None:
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return
-    what = "NaN" if np.isnan(array).any() else "infinity"
-    count = int(array.size - np.isfinite(array).sum())
-    raise VolumeError(f"{name}: contains {what} ({count} voxels); replace them, for example by 0")
 
 
 def _reason(error: BaseException) -> str:

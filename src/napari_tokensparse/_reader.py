@@ -1,0 +1,78 @@
+"""The npe2 reader for NIfTI files: layers placed where the patient is, in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from napari_tokensparse.data.volume import Volume
+
+LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
+Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerData]]
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Return the reader if every path ends in ``.nii`` or ``.nii.gz``."""
+    from napari_tokensparse.data.volume import SUFFIXES
+
+    paths = _paths(path)
+    return read_layers if all(p.lower().endswith(SUFFIXES) for p in paths) else None
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerData]:
+    """Read files as layers: labels where the header says so, else one image per channel.
+
+    Returns
+    -------
+    list
+        Of (array (z, y, x), layer arguments, layer type); the arrays share the files' memory.
+
+    Raises
+    ------
+    VolumeError
+        In one line, if a file is not a usable volume.
+    """
+    from napari_tokensparse.data.volume import read_volume
+
+    layers = [layer for p in _paths(path) for layer in volume_layers(read_volume(p))]
+    _tell(layers)
+    return layers
+
+
+def volume_layers(volume: Volume) -> list[LayerData]:
+    """Return a volume's layers, one for each channel, named ``<name>`` or ``<name> <channel>``."""
+    from napari_tokensparse.data.placement import layer_kwargs, placement_of
+
+    kind = "labels" if volume.is_labels else "image"
+    shown = placement_of(volume.affine, volume.shape).view(volume.array)
+    names = [volume.name]
+    if len(shown) > 1:
+        channels = volume.channel_names or tuple(str(n) for n in range(1, len(shown) + 1))
+        names = [f"{volume.name} {channel}" for channel in channels]
+    return [
+        (array, {"name": name, **layer_kwargs(volume, channel)}, kind)
+        for channel, (array, name) in enumerate(zip(shown, names, strict=True))
+    ]
+
+
+def _paths(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else [str(p) for p in path]
+
+
+def _tell(layers: Sequence[LayerData]) -> None:
+    """Turn the viewer, if there is one, to the patient's sides, and pass on the notes."""
+    import napari
+    from napari.utils.notifications import show_info
+
+    from napari_tokensparse.data.placement import KEY
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+    from napari_tokensparse.widgets.patient import show_patient_sides
+
+    show_patient_sides(viewer)
+    told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
+    for text in dict.fromkeys(f"{one['name']}: {note}" for one in told for note in one["notes"]):
+        show_info(text)

@@ -1,8 +1,8 @@
 """The 27 brain structures of the bundled model: FreeSurfer's ids, names and colours.
 
-Class index 0 is background and class index ``i`` is ``STRUCTURES[i - 1]``. Ids, names and colours are
-those of FreeSurfer's ``FreeSurferColorLUT.txt`` (names and the colour of the right cerebral white
-matter as in FreeSurfer 7), so that other tools read the label files.
+Class index 0 is background and class index ``i`` is ``STRUCTURES[i - 1]``. Ids, names and colours
+are those of FreeSurfer 7's ``FreeSurferColorLUT.txt`` (v 1.105), so that other tools read the label
+files.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CLASS_COUNT = len(STRUCTURES) + 1
 """Classes of the model, background included."""
 
 BY_SIDE = -1
-"""Marks, in the merged ids, white matter whose FreeSurfer label does not say on which side it lies."""
+"""Marks, in merged ids, white matter whose FreeSurfer label does not say on which side it lies."""
 
 _MERGED_IDS = {
     5: 4, 31: 4,  # inferior horn and choroid plexus into the lateral ventricle
@@ -95,7 +95,7 @@ def mirrored_classes() -> npt.NDArray[np.uint8]:
     Returns
     -------
     ndarray, shape (28,)
-        A permutation that is its own inverse; background and the midline structures map to themselves.
+        A permutation that is its own inverse; background and midline structures stay.
     """
     index = {structure.name: i for i, structure in enumerate(STRUCTURES, start=1)}
     return np.array([0, *(index[_other_side(s.name)] for s in STRUCTURES)], dtype=np.uint8)

@@ -1,9 +1,10 @@
 """Training pairs made from one label map: random anatomy, random contrast (domain randomisation).
 
-After Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without
-retraining", Medical Image Analysis 86 (2023): a label map is deformed, every structure gets a random
-intensity, and what a scanner does is imitated (bias field, blur, thick slices, noise). A share of the
-samples are real T1 images deformed in the same way. Each sample is a pure function of its key.
+After Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast and resolution
+without retraining", Medical Image Analysis 86 (2023): a label map is deformed, every structure gets
+a random intensity, and what a scanner does is imitated (bias field, blur, thick slices, noise). A
+share of the samples are real T1 images deformed in the same way. Each sample is a pure function of
+its key.
 
 The anatomy is deformed by one map from window coordinates (mm from the window's centre, RAS) to
 source voxels, so that every volume is resampled once.
@@ -12,22 +13,30 @@ source voxels, so that every volume is resampled once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from monai.transforms import NormalizeIntensity
+from monai.transforms.intensity.array import NormalizeIntensity
+from monai.transforms.utils import distance_transform_edt
 from pydantic import BaseModel, ConfigDict
-from scipy import ndimage
 from torch.nn import functional
 
 from napari_tokensparse.data.structures import CLASS_COUNT, STRUCTURES, mirrored_classes
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
 Shape = tuple[int, int, int]
 Axes = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+VALIDATION_SEED = 1_000_000_007
+"""Seed of the validation samples, so that no training run uses it by chance."""
+NATIVE_WINDOW: Shape = (208, 240, 208)
+"""Window that holds any deformed brain at 1 mm."""
 
 _FLUID = CLASS_COUNT  # inside the brain mask, no structure of ours: mostly sulcal CSF
 _RESIDUE = CLASS_COUNT + 1  # outside the mask: what a generous skull strip leaves
@@ -85,7 +94,7 @@ class Sample(NamedTuple):
     image : Tensor, shape (1, h, w, d), float32
         Exactly 0 outside the brain, z-scored over the brain.
     labels : Tensor, shape (h, w, d), uint8
-        Class indices 0..27, 0 wherever the image is 0.
+        Class indices 0..27, 0 outside the brain.
     """
 
     image: torch.Tensor
@@ -161,12 +170,12 @@ class Synthesizer:
         if intensity is None:
             intensity = self._synthetic(grid, classes, rng)
         image = _scan(intensity, inside, self.spacing_mm, self.config, rng)
-        classes[(classes >= CLASS_COUNT) | (image == 0)] = 0
+        classes[(classes >= CLASS_COUNT) | ~inside] = 0
         labels = self._mirrored[classes.int()] if warp.mirror else classes
         return Sample(image[None], labels)
 
     def _grid(self, warp: Warp, rng: torch.Generator) -> torch.Tensor:
-        """Sampling grid that centres the deformed brain in the window, jitter added."""
+        """Make the sampling grid that centres the deformed brain in the window, jitter added."""
         jitter = _uniform(rng, -1, 1, 3) * self.config.jitter_voxels
         centre = self._deformed_centre(warp) - jitter.round() * self.spacing_mm
         axes = _axes(self.window, self.spacing_mm)
@@ -221,6 +230,24 @@ class Synthesizer:
             cut = cut.clamp(max=0)  # outside its own mask a real image shows nothing
         kept = _resample(self._depth, grid, "bilinear") < cut
         return kept | ((classes > 0) & (classes < CLASS_COUNT))
+
+
+def as_scan(image: torch.Tensor) -> torch.Tensor:
+    """Turn a sample's image into one as a skull-stripped file holds it: positive in the brain.
+
+    With a `Synthesizer` of `NATIVE_WINDOW` and 1 mm this gives the input of a whole-pipeline check.
+
+    Parameters
+    ----------
+    image : Tensor
+        Normalised image, exactly 0 outside the brain.
+
+    Returns
+    -------
+    Tensor
+        The same shape; normalising it gives the same z-scores again.
+    """
+    return torch.where(image != 0, 100 * (image - image.min() + 1), 0.0)
 
 
 @dataclass(frozen=True)
@@ -448,7 +475,8 @@ def _spline_weights(axis: torch.Tensor, count: int, spacing: float) -> torch.Ten
     knots = (torch.arange(count) - (count - 1) / 2) * spacing
     t = ((axis[:, None] - knots) / spacing).abs()
     near, far = 2 / 3 - t**2 + t**3 / 2, (2 - t).clamp(min=0) ** 3 / 6
-    return functional.normalize(torch.where(t < 1, near, far), dim=1)
+    weights = torch.where(t < 1, near, far)
+    return weights / weights.norm(dim=1, keepdim=True)
 
 
 def _knots(channels: int, spacing: float, rng: torch.Generator) -> torch.Tensor:
@@ -492,16 +520,21 @@ def _brain_mask(
 ) -> npt.NDArray[np.bool_]:
     """Brain with its sulci: where an image is not 0, or else the closed label map."""
     mask = labels > 0
-    if not images:
-        return np.asarray(ndimage.binary_closing(np.pad(mask, 8), iterations=6))[8:-8, 8:-8, 8:-8]
-    return mask | np.any([image != 0 for image in images], axis=0)
+    if images:
+        return mask | np.any([image != 0 for image in images], axis=0)
+    grown = _distance_to(np.pad(mask, 8)) <= 6
+    closed: npt.NDArray[np.bool_] = _distance_to(~grown)[8:-8, 8:-8, 8:-8] > 6
+    return closed | mask
 
 
 def _depth_outside(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Signed distance to the mask's surface in mm, positive outside."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
-    return np.where(mask, 0.5 - inside, outside - 0.5).astype(np.float32)
+    return np.where(mask, 0.5 - _distance_to(~mask), _distance_to(mask) - 0.5).astype(np.float32)
+
+
+def _distance_to(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Distance of each voxel to the mask's nearest voxel, 0 inside."""
+    return np.asarray(distance_transform_edt((~mask)[None])[0], dtype=np.float32)
 
 
 def _generation_classes(

@@ -25,7 +25,8 @@ _TOWARDS = "SPL"  # what +z, +y and +x point to, and what their opposites do
 _FROM = "IAR"
 _EDGES = ("middle_left", "middle_right", "top_center", "bottom_center")
 _SHOWN_FROM = 0.35  # a letter is left out where its axis turns further than this from the edge
-_FROM_THE_FRONT = ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0))  # view and up, (z, y, x)
+_BACKWARDS = np.array([0.0, 1.0, 0.0])  # (z, y, x): 3-D opens on the patient's face
+_UPWARDS = np.array([1.0, 0.0, 0.0])
 
 
 def show_patient_sides(viewer: napari.Viewer) -> None:
@@ -46,7 +47,6 @@ def show_patient_sides(viewer: napari.Viewer) -> None:
     for signal in (layers.inserted, layers.removed):
         signal.connect(lambda _: _update_marks(viewer))
     _turn_camera(viewer)
-    viewer.scene.camera.set_view_direction(*_FROM_THE_FRONT)
     _update_marks(viewer)
 
 
@@ -66,7 +66,7 @@ def patient_orientation(shown: Sequence[int]) -> tuple[str, str, str]:
 
 def side_marks(dims: Dims, camera: Camera) -> dict[str, str]:
     """Return what each edge of the canvas shows, for example ``{"middle_left": "R", ...}``."""
-    right, up = _screen_axes(dims.ndisplay, camera)
+    right, up = _screen_axes(len(dims.displayed), camera)
     right, up = _in_patient(right, dims), _in_patient(up, dims)
     return dict(zip(_EDGES, map(_letters, (-right, right, up, -up)), strict=True))
 
@@ -74,7 +74,9 @@ def side_marks(dims: Dims, camera: Camera) -> dict[str, str]:
 def _turn_camera(viewer: napari.Viewer) -> None:
     shown = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.order[-3:]]
     if sorted(shown) == [0, 1, 2]:
-        viewer.scene.camera.orientation = patient_orientation(shown)
+        camera = viewer.scene.camera
+        camera.orientation = patient_orientation(shown)
+        camera.set_view_direction(_BACKWARDS[shown], _UPWARDS[shown])
 
 
 def _update_marks(viewer: napari.Viewer) -> None:
@@ -86,12 +88,12 @@ def _update_marks(viewer: napari.Viewer) -> None:
         overlay.visible = known and bool(text)
 
 
-def _screen_axes(ndisplay: int, camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the screen's right and up, shape (ndisplay,), in the order of the displayed axes."""
+def _screen_axes(shown: int, camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the screen's right and up, shape (shown,), in the order of the displayed axes."""
     depth, vertical, horizontal = map(str, camera.orientation)
     sign_right = 1.0 if horizontal == "right" else -1.0
     sign_up = 1.0 if vertical == "up" else -1.0
-    if ndisplay == 2:
+    if shown == 2:
         return np.array([0.0, sign_right]), np.array([sign_up, 0.0])
     sign = sign_right * sign_up * (1.0 if depth == "away" else -1.0)
     up = np.array(camera.up_direction)
@@ -100,8 +102,8 @@ def _screen_axes(ndisplay: int, camera: Camera) -> tuple[NDArray[np.float64], ND
 
 def _in_patient(direction: NDArray[np.float64], dims: Dims) -> NDArray[np.float64]:
     """Return a direction along the displayed axes as one along the last three, (z, y, x)."""
-    world = np.zeros(max(dims.ndim, 3))
-    world[list(dims.displayed)] = direction
+    world = np.zeros(3 + dims.ndim)
+    world[[3 + axis for axis in dims.displayed]] = direction
     return world[-3:]
 
 

@@ -133,7 +133,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     path = Path(path)
     image = _open(path)
     shape = _checked_shape(image.shape, path.name)
-    _check_dtype(image.get_data_dtype(), path.name)
+    _check_dtype(image.header, path.name)
     affine = _affine_mm(image, path.name)
     array = _data(image, path.name).reshape(shape, order="F")
     check_finite(array, path.name)
@@ -247,10 +247,10 @@ def _checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
     return shape
 
 
-def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        kind = {"V": "RGB colours", "c": "complex numbers"}.get(dtype.kind, str(dtype))
-        raise VolumeError(f"{name}: holds {kind}; give one real number or integer per voxel")
+def _check_dtype(header: Nifti1Header, name: str) -> None:
+    if header.get_data_dtype().kind not in "iuf":
+        kind = header.get_value_label("datatype")
+        raise VolumeError(f"{name}: holds {kind} values; give one real number per voxel")
 
 
 def _affine_mm(image: Nifti1Pair, name: str) -> NDArray[np.float64]:
@@ -310,15 +310,15 @@ def _compact(array: NDArray[Any]) -> NDArray[Any]:
 
 def _image(array: NDArray[Any], like: Volume) -> Nifti1Image:
     if like.header is None:
-        image = Nifti1Image(array, like.affine)
+        image = Nifti1Image(array, like.affine, dtype=array.dtype)
         image.header.set_xyzt_units("mm")
     else:
         kind: Any = Nifti2Image if isinstance(like.header, Nifti2Header) else Nifti1Image
         header = kind.header_class(endianness=like.header.endianness)
-        for field in _GEOMETRY_FIELDS:
-            header[field] = like.header[field]
         header.set_data_dtype(array.dtype)
         image = kind(array, None, header)
+        for field in _GEOMETRY_FIELDS:  # only now: the image resets some of them
+            image.header[field] = like.header[field]
     if array.dtype.kind in "iu":
         image.header.set_intent("label")
     return image

@@ -182,9 +182,9 @@ class Synthesizer:
         shifted = (axes[0] + centre[0], axes[1] + centre[1], axes[2] + centre[2])
         return self._normalised(warp.source_mm(shifted))
 
-    def _deformed_centre(self, warp: Warp, spacing_mm: float = 4.0) -> torch.Tensor:
-        """Centre of the deformed brain's bounding box, in mm, found on a coarse grid."""
-        count = int(2 * _REACH_MM / spacing_mm)
+    def _deformed_centre(self, warp: Warp, spacing_mm: float = 5.0) -> torch.Tensor:
+        """Find the centre of the deformed brain's bounding box, in mm, on a coarse grid."""
+        count = round(1.25 * max(self._depth.shape) / spacing_mm)
         axes = _axes((count, count, count), spacing_mm)
         depth = _resample(self._depth, self._normalised(warp.source_mm(axes)), "bilinear")
         return (_box_centre(depth < 0) - (count - 1) / 2) * spacing_mm
@@ -456,10 +456,10 @@ def _three_taps(image: torch.Tensor, side: float) -> torch.Tensor:
 
 def _resample(volume: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
     """Sample a (i, j, k) volume at a grid of shape (1, h, w, d, 3); beyond it, its border."""
-    sampled = functional.grid_sample(
+    sampled: torch.Tensor = functional.grid_sample(
         volume[None, None].float(), grid, mode=mode, padding_mode="border", align_corners=True
-    )
-    return sampled[0, 0]
+    )[0, 0]
+    return sampled
 
 
 def _spline(coefficients: torch.Tensor, axes: Axes, spacing: float) -> torch.Tensor:
@@ -475,8 +475,8 @@ def _spline_weights(axis: torch.Tensor, count: int, spacing: float) -> torch.Ten
     knots = (torch.arange(count) - (count - 1) / 2) * spacing
     t = ((axis[:, None] - knots) / spacing).abs()
     near, far = 2 / 3 - t**2 + t**3 / 2, (2 - t).clamp(min=0) ** 3 / 6
-    weights = torch.where(t < 1, near, far)
-    return weights / weights.norm(dim=1, keepdim=True)
+    weights: torch.Tensor = torch.where(t < 1, near, far)
+    return weights / weights.square().sum(dim=1, keepdim=True).sqrt()
 
 
 def _knots(channels: int, spacing: float, rng: torch.Generator) -> torch.Tensor:
@@ -521,7 +521,7 @@ def _brain_mask(
     """Brain with its sulci: where an image is not 0, or else the closed label map."""
     mask = labels > 0
     if images:
-        return mask | np.any([image != 0 for image in images], axis=0)
+        return np.asarray(np.any([mask, *(image != 0 for image in images)], axis=0))
     grown = _distance_to(np.pad(mask, 8)) <= 6
     closed: npt.NDArray[np.bool_] = _distance_to(~grown)[8:-8, 8:-8, 8:-8] > 6
     return closed | mask
@@ -534,7 +534,8 @@ def _depth_outside(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
 
 def _distance_to(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Distance of each voxel to the mask's nearest voxel, 0 inside."""
-    return np.asarray(distance_transform_edt((~mask)[None])[0], dtype=np.float32)
+    distance: npt.NDArray[np.float32] = np.asarray(distance_transform_edt((~mask)[None]))[0]
+    return distance
 
 
 def _generation_classes(

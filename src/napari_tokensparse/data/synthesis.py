@@ -475,8 +475,9 @@ def _spline_weights(axis: torch.Tensor, count: int, spacing: float) -> torch.Ten
     knots = (torch.arange(count) - (count - 1) / 2) * spacing
     t = ((axis[:, None] - knots) / spacing).abs()
     near, far = 2 / 3 - t**2 + t**3 / 2, (2 - t).clamp(min=0) ** 3 / 6
-    weights: torch.Tensor = torch.where(t < 1, near, far)
-    return weights / weights.square().sum(dim=1, keepdim=True).sqrt()
+    weights = torch.where(t < 1, near, far)
+    length: torch.Tensor = torch.linalg.vector_norm(weights, dim=1, keepdim=True)
+    return weights.div(length)
 
 
 def _knots(channels: int, spacing: float, rng: torch.Generator) -> torch.Tensor:

@@ -25,6 +25,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend: ``(B, L, E)`` to the same."""
         b, n, e = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, e // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, E / heads)
@@ -42,6 +43,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform each token by itself: ``(..., E)`` to the same."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 
@@ -66,6 +68,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Transform ``(B, L, E)`` to the same; ``generator`` decides what is dropped."""
         x = x + self._drop(self.attn(self.norm1(x)), generator)
         return x + self._drop(self.mlp(self.norm2(x)), generator)
 

@@ -53,7 +53,8 @@ class MultiLayerTokenAssembly(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.out_linear(self.out_norm(x))[:, 1:]
-        return x.transpose(1, 2).unflatten(2, self.grid)  # (B, E, gh, gw, gd)
+        token_map: Tensor = x.transpose(1, 2).unflatten(2, self.grid)
+        return token_map  # (B, E, gh, gw, gd)
 
     def assemble(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
         """Project each source, mark it, and put all tokens back in place: ``(B, 1 + L, E')``."""

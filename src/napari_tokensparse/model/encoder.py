@@ -107,9 +107,7 @@ class Stage(nn.Module):
         before = torch.ones_like(mask) if live.weight is None else live.weight
         weight = (before * mask).gather(1, kept)
         gone = (before * (1.0 - mask)).gather(1, pruned)
-        stays = _Live(
-            take(live.tokens, kept) * weight[..., None], live.ids.gather(1, kept), weight
-        )
+        stays = _Live(take(live.tokens, kept) * weight[..., None], live.ids.gather(1, kept), weight)
         return stays, take(live.tokens, pruned) * gone[..., None], pruned
 
 

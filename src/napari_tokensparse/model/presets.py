@@ -25,6 +25,15 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "completion_heads": 6,
         "feature_size": 16,
     },
+    "brain-structures": {
+        "out_channels": 28,
+        "window": (64, 80, 64),
+        "embed_dim": 128,
+        "num_heads": 4,
+        "perturbation": "none",
+        "completion_dim": 120,
+        "completion_heads": 4,
+    },
     "btcv": {
         "out_channels": 14,
         "window": (96, 96, 96),

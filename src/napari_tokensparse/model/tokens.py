@@ -46,7 +46,7 @@ def keep_ratios(keep_ratio: float | Sequence[float], stages: int) -> tuple[float
 
 
 def live_counts(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Number of tokens alive before stage 1, after stage 1, … after the last stage.
+    """Count the tokens alive before stage 1, after stage 1, … after the last stage.
 
     Each stage keeps ``int(live * keep)`` of the tokens that reach it, so ratios compound
     (paper, section 3.2).
@@ -123,13 +123,13 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
 
 
 def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard Gumbel noise shaped like ``scores``, from ``generator`` if one is given."""
+    """Draw standard Gumbel noise shaped like ``scores``, from ``generator`` if one is given."""
     exponential = torch.empty_like(scores).exponential_(generator=generator)
     return -exponential.log()
 
 
 def sincos_table(grid: Sequence[int], width: int) -> Tensor:
-    """Fixed 3-D sine-cosine position table ``(1, 1 + L, width)`` with a zero row for CLS.
+    """Make the fixed 3-D sine-cosine position table ``(1, 1 + L, width)`` with a zero row for CLS.
 
     Parameters
     ----------

@@ -1,0 +1,154 @@
+"""Preprocessing by MONAI's transforms, recorded so that results go back to the input's grid.
+
+MONAI is given the volume in its own voxel frame: a signed permutation of the axes scaled by the
+spacing, rather than the exact affine. An oblique or sheared volume is so processed along its own
+axes, and every step is undone one axis at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.bundle.config_parser import ConfigParser
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from nibabel.orientations import io_orientation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_tokensparse.data.volume import Volume
+
+KEY = "image"
+# What a model folder may ask for; nothing else is instantiated. All keep axes axes.
+ALLOWED = (
+    "CropForegroundd",
+    "NormalizeIntensityd",
+    "Orientationd",
+    "ScaleIntensityRanged",
+    "ScaleIntensityRangePercentilesd",
+    "Spacingd",
+)
+
+
+class PreprocessError(ValueError):
+    """A volume or a definition that cannot be preprocessed; one plain line says why."""
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """Where one axis of the input lies on the model's grid: ``model = slope * input + start``.
+
+    Attributes
+    ----------
+    axis
+        The model's axis, 0 to 2.
+    slope, start
+        Model voxels per input voxel, and the model coordinate of input voxel 0; whole coordinates
+        are voxel centres.
+    """
+
+    axis: int
+    slope: float
+    start: float
+
+    def coordinates(self, length: int) -> NDArray[np.float64]:
+        """Model coordinates of the input's voxels ``0 .. length - 1``."""
+        return self.slope * np.arange(length, dtype=np.float64) + self.start
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume on the model's grid, and the way back.
+
+    Attributes
+    ----------
+    image
+        ``(C, h, w, d)`` float32.
+    axes
+        One map per input axis (i, j, k).
+    affine
+        (4, 4) model voxel to RAS mm, exact also for an oblique input.
+    """
+
+    image: Tensor
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    affine: NDArray[np.float64]
+
+
+def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prepared:
+    """Bring a volume to what a model expects.
+
+    Parameters
+    ----------
+    volume
+        The input.
+    definitions
+        MONAI transforms on the key ``image``, as in a bundle's ``preprocessing``.
+
+    Raises
+    ------
+    PreprocessError
+        A transform is not on the allow-list, or leaves nothing of the volume.
+    """
+    frame = _voxel_frame(volume)
+    array = np.ascontiguousarray(volume.array, dtype=np.float32)
+    image = MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(frame))
+    image = _compose(definitions)({KEY: image})[KEY]
+    if 0 in image.shape:
+        raise PreprocessError(f"{volume.name}: nothing is left after preprocessing; is it empty?")
+    to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
+    first, second, third = (_axis_map(to_model, axis) for axis in range(3))
+    return Prepared(
+        image.as_tensor().float(),
+        (first, second, third),
+        volume.affine @ np.linalg.inv(to_model),
+    )
+
+
+def _compose(definitions: Sequence[Mapping[str, Any]]) -> Compose:
+    for definition in definitions:
+        _check(definition)
+    parser = ConfigParser({"transforms": [dict(d) for d in definitions]})
+    return Compose(parser.get_parsed_content("transforms"))
+
+
+def _check(definition: Mapping[str, Any]) -> None:
+    name = definition.get("_target_")
+    if name not in ALLOWED:
+        raise PreprocessError(f"transform {name!r}: must be one of {', '.join(ALLOWED)}")
+    if any("$" in text or "@" in text for text in _texts(definition)):
+        raise PreprocessError(f"transform {name!r}: expressions are not evaluated")
+    if definition.get("keys") != KEY:
+        raise PreprocessError(f"transform {name!r}: works on {KEY!r} alone")
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [t for pair in value.items() for part in pair for t in _texts(part)]
+    if isinstance(value, (list, tuple)):
+        return [t for part in value for t in _texts(part)]
+    return []
+
+
+def _voxel_frame(volume: Volume) -> NDArray[np.float64]:
+    """Affine of the volume with its axes turned to the closest world axes, (4, 4)."""
+    frame = np.zeros((4, 4))
+    frame[3, 3] = 1.0
+    for axis, (world, sign) in enumerate(io_orientation(volume.affine)):
+        frame[int(world), axis] = sign * volume.spacing[axis]
+    return frame
+
+
+def _axis_map(to_model: NDArray[np.float64], axis: int) -> AxisMap:
+    """Read one input axis off a matrix that permutes, flips, scales and shifts axes."""
+    model_axis = int(np.abs(to_model[:3, axis]).argmax())
+    return AxisMap(model_axis, float(to_model[model_axis, axis]), float(to_model[model_axis, 3]))

@@ -1,0 +1,314 @@
+"""Segment a volume: a generator of frozen events, window by window."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_tokensparse.data.preprocess import AxisMap, Prepared, preprocess
+from napari_tokensparse.data.volume import Volume, check_finite, read_volume
+from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
+from napari_tokensparse.engine.stitch import InputGrid, Stitcher
+from napari_tokensparse.engine.tokenmaps import TokenMapBuilder, TokenMaps
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.model.tokens import keep_ratios, live_counts
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_tokensparse.model.info import ModelInfo
+
+
+class SegmentError(ValueError):
+    """A volume that a model cannot segment; one plain line says why."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one run.
+
+    Attributes
+    ----------
+    windows, skipped
+        Windows run, and windows of pure background that were not.
+    keep_ratios
+        Per stage.
+    tokens_per_stage
+        Tokens of one window alive at the start and after each stage.
+    tokens
+        Tokens of the volume: processed, pruned at each stage, kept.
+    seconds
+        Per part: ``preprocess``, ``network``, ``stitch`` and ``total``.
+    """
+
+    windows: int
+    skipped: int
+    keep_ratios: tuple[float, ...]
+    tokens_per_stage: tuple[int, ...]
+    tokens: dict[str, int]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Result of segmenting one volume.
+
+    Attributes
+    ----------
+    labels
+        ``(i, j, k)`` unsigned, on the input's own grid; the model's label values, 0 background.
+    tokens
+        Importance per stage and pruned-at.
+    stats
+        Windows, tokens, seconds.
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    tokens: TokenMaps
+    stats: Stats
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` windows are segmented; ``seconds_left`` is an estimate or None."""
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+def segment(
+    source: str | os.PathLike[str] | Volume,
+    model: SCD | str | os.PathLike[str] = "brain-structures",
+    keep_ratio: float | Sequence[float] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    overlap: float | None = None,
+) -> Segmentation:
+    """Segment a volume.
+
+    Parameters
+    ----------
+    source
+        A NIfTI file, or a `Volume`.
+    model
+        A loaded model, or what `load_model` takes.
+    keep_ratio
+        Share of live tokens that each pruning stage keeps, in (0, 1]: one number or one per
+        stage; the model's default if not given.
+    device
+        Where to run: the model's own device if not given.
+    overlap
+        Share of a window that the next one covers, in [0, 1); the model's if not given.
+
+    Raises
+    ------
+    VolumeError, ModelError, SegmentError, ValueError
+        In one plain line: the file, the model, the volume or an option cannot be used.
+
+    Examples
+    --------
+    >>> result = segment("scan.nii.gz", keep_ratio=0.5)  # doctest: +SKIP
+    >>> result.labels.shape, result.stats.tokens["kept"]  # doctest: +SKIP
+    """
+    volume = source if isinstance(source, Volume) else read_volume(source)
+    network = model if isinstance(model, SCD) else load_model(model)
+    for event in segmenting(volume, network, keep_ratio, device=device, overlap=overlap):
+        if isinstance(event, Segmentation):
+            return event
+    raise AssertionError("the run ended without a result")
+
+
+def segmenting(
+    volume: Volume,
+    model: SCD,
+    keep_ratio: float | Sequence[float] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    overlap: float | None = None,
+) -> Iterator[Progress | Segmentation]:
+    """Segment a volume step by step; the parameters are those of `segment`.
+
+    Yields
+    ------
+    Progress
+        Before the first window and after each one. The caller may stop here.
+    Segmentation
+        Once, at the end.
+    """
+    started = time.perf_counter()
+    info = check_fit(volume, model)
+    ratios = keep_ratios(
+        model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
+    )
+    share = _checked_overlap(info.overlap if overlap is None else overlap)
+    run = _Run(volume, model if device is None else model.to(device), info, ratios, share)
+    run.seconds["preprocess"] = time.perf_counter() - started
+    for done, _ in enumerate(run.windows()):
+        yield run.progress(done)
+    yield run.result(time.perf_counter() - started)
+
+
+def check_fit(volume: Volume, model: SCD) -> ModelInfo:
+    """Check that a model can segment a volume, and return what the model says of itself.
+
+    Raises
+    ------
+    SegmentError, VolumeError
+        The model knows no preprocessing, the channels differ, or voxels are not finite.
+    """
+    if model.info is None:
+        raise SegmentError(
+            "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
+        )
+    found, needed = len(volume.array), model.config.in_channels
+    if found != needed:
+        raise SegmentError(
+            f"{volume.name}: has {found} channel{'s' * (found != 1)}; model {model.info.name} "
+            f"takes {needed}: {', '.join(model.info.channels)}"
+        )
+    check_finite(volume.array, volume.name)
+    return model.info
+
+
+def choose_device(name: str = "auto") -> str:
+    """Turn ``auto`` into the fastest device there is, and check any other name.
+
+    Raises
+    ------
+    SegmentError
+        There is no such device here; the line lists those there are.
+    """
+    devices = available_devices()
+    if name == "auto":
+        return devices[0]
+    if name not in devices and f"{name}:0" not in devices:
+        raise SegmentError(f"device {name!r}: this machine has {', '.join(devices)}")
+    return name
+
+
+def available_devices() -> list[str]:
+    """Devices of this machine, the fastest first."""
+    cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
+
+
+class _Run:
+    """One volume on its way through a model."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        model: SCD,
+        info: ModelInfo,
+        ratios: tuple[float, ...],
+        overlap: float,
+    ) -> None:
+        self._volume, self._model, self._info, self._ratios = volume, model, info, ratios
+        prepared = preprocess(volume, info.preprocessing)
+        config = model.config
+        self._grid = window_grid(
+            prepared.image.shape[1:], config.window, config.patch_size, overlap
+        )
+        self._image = self._grid.pad(prepared.image, info.background)
+        self._axes = _padded_axes(prepared, self._grid)
+        self._starts = _foreground_starts(self._image, self._grid, info.background)
+        self._stitcher = Stitcher(self._grid, config.out_channels)
+        self._tokens = TokenMapBuilder(self._grid, config.stages)
+        self._out = InputGrid(
+            volume.shape, self._axes, self._grid.padded, _decision(info), _label_dtype(info)
+        )
+        self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
+
+    def windows(self) -> Iterator[None]:
+        """Run all windows: yields once before the first and after each."""
+        yield
+        for n, start in enumerate(self._starts):
+            self._window(start)
+            following = self._starts[n + 1 : n + 2]
+            self._release(following[0][0] if following else self._grid.padded[0])
+            yield
+        if not self._starts:
+            self._release(self._grid.padded[0])
+
+    def progress(self, done: int) -> Progress:
+        """Say how far the run is."""
+        total = len(self._starts)
+        spent = self.seconds["network"] + self.seconds["stitch"]
+        return Progress(done, total, spent / done * (total - done) if done else None)
+
+    def result(self, total_seconds: float) -> Segmentation:
+        """Gather the result of a finished run."""
+        tokens = self._tokens.finish(self._volume.shape, self._axes)
+        stats = Stats(
+            windows=len(self._starts),
+            skipped=len(self._grid.starts) - len(self._starts),
+            keep_ratios=self._ratios,
+            tokens_per_stage=live_counts(int(np.prod(self._model.config.grid)), self._ratios),
+            tokens=tokens.counts(),
+            seconds={**self.seconds, "total": total_seconds},
+        )
+        return Segmentation(self._out.labels, tokens, stats)
+
+    def _window(self, start: Shape) -> None:
+        began = time.perf_counter()
+        device = next(self._model.parameters()).device
+        window = self._grid.cut(self._image, start)[None].to(device)
+        with torch.inference_mode():
+            out = self._model(window, self._ratios)
+            logits = out.logits[0].cpu()
+        computed = time.perf_counter()
+        self._stitcher.add(start, logits)
+        self._tokens.add(start, out.trace)
+        self.seconds["network"] += computed - began
+        self.seconds["stitch"] += time.perf_counter() - computed
+
+    def _release(self, until: int) -> None:
+        began = time.perf_counter()
+        self._out.add(self._stitcher.release(until))
+        self.seconds["stitch"] += time.perf_counter() - began
+
+
+def _padded_axes(prepared: Prepared, grid: WindowGrid) -> tuple[AxisMap, AxisMap, AxisMap]:
+    i, j, k = (replace(axis, start=axis.start + grid.before[axis.axis]) for axis in prepared.axes)
+    return i, j, k
+
+
+def _foreground_starts(image: Tensor, grid: WindowGrid, background: float) -> list[Shape]:
+    return [s for s in grid.starts if bool((grid.cut(image, s) != background).any())]
+
+
+def _decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
+    """Return how logits ``(K, ...)`` become label values ``(...)``."""
+    values = torch.tensor(info.label_values, dtype=torch.int32)
+
+    def exclusive(logits: Tensor) -> Tensor:
+        return values[logits.argmax(dim=0)]
+
+    def regions(logits: Tensor) -> Tensor:
+        labels = torch.zeros(logits.shape[1:], dtype=torch.int32)
+        for value, logit in zip(values, logits, strict=True):
+            labels[logit > 0] = value  # sigmoid > 0.5, painted in order
+        return labels
+
+    return exclusive if info.exclusive else regions
+
+
+def _label_dtype(info: ModelInfo) -> np.dtype[np.unsignedinteger]:
+    return np.min_scalar_type(max(info.label_values))
+
+
+def _checked_overlap(overlap: float) -> float:
+    if not 0.0 <= overlap < 1.0:
+        raise SegmentError(f"overlap {overlap:g}: must be in [0, 1)")
+    return overlap

@@ -1,0 +1,155 @@
+"""Weighted stitching of windows, released in slabs, and finished slabs on the input's grid.
+
+Only the rows of the first model axis that a window can still change are held in memory; a row
+behind them is divided by its weight, interpolated to the input's grid, labelled and dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_tokensparse.data.preprocess import AxisMap
+    from napari_tokensparse.data.windows import Shape, WindowGrid
+
+_ROWS_AT_ONCE = 8
+_OUTSIDE = 0.5  # model voxels: an input voxel further out than this is background
+
+
+class Stitcher:
+    """Adds up weighted windows and hands out rows that are complete.
+
+    Parameters
+    ----------
+    grid
+        The windows.
+    channels
+        Number of logit channels K.
+    """
+
+    def __init__(self, grid: WindowGrid, channels: int) -> None:
+        self._grid = grid
+        self._weight = compute_importance_map(grid.window, mode="gaussian", sigma_scale=0.125)
+        rows = (grid.window[0], *grid.padded[1:])
+        self._sum = torch.zeros(channels, *rows)
+        self._weights = torch.zeros(rows)
+        self._first = 0
+
+    def add(self, start: Shape, logits: Tensor) -> None:
+        """Add a window's logits ``(K, *window)``; starts must not fall behind released rows."""
+        h, w, d = (slice(s, s + n) for s, n in zip(start, self._grid.window, strict=True))
+        h = slice(h.start - self._first, h.stop - self._first)
+        self._sum[:, h, w, d] += logits * self._weight
+        self._weights[h, w, d] += self._weight
+
+    def release(self, until: int) -> Tensor:
+        """Return the mean logits ``(K, n, w, d)`` of the padded rows before ``until``."""
+        n = until - self._first
+        mean = self._sum[:, :n] / self._weights[:n].clamp(min=torch.finfo(torch.float32).tiny)
+        self._sum = _shifted(self._sum, n, axis=1)
+        self._weights = _shifted(self._weights, n, axis=0)
+        self._first = until
+        return mean
+
+
+class InputGrid:
+    """Takes rows of logits in order and fills the labels of the input's grid.
+
+    Parameters
+    ----------
+    shape
+        The input's (i, j, k).
+    axes
+        Where each input axis lies on the padded model grid.
+    model_shape
+        Padded model grid.
+    decide
+        From logits ``(K, ...)`` to labels ``(...)``.
+    dtype
+        Of the labels.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        axes: tuple[AxisMap, AxisMap, AxisMap],
+        model_shape: Shape,
+        decide: Callable[[Tensor], Tensor],
+        dtype: np.dtype[np.unsignedinteger],
+    ) -> None:
+        self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, dtype)
+        order = sorted(range(3), key=lambda axis: axes[axis].axis)
+        # A view of the labels whose axes are the model's.
+        self._labels = self.labels.transpose(order)
+        coordinates = [axes[axis].coordinates(shape[axis]) for axis in order]
+        self._across = [
+            _Interpolation(c, n) for c, n in zip(coordinates[1:], model_shape[1:], strict=True)
+        ]
+        self._rows = _Interpolation(coordinates[0], model_shape[0])
+        self._decide = decide
+        self._pending = list(
+            self._rows.inside[np.argsort(self._rows.upper[self._rows.inside], kind="stable")]
+        )
+        self._held: Tensor | None = None
+        self._first = 0
+
+    def add(self, rows: Tensor) -> None:
+        """Take the next model rows ``(K, n, w, d)`` and label every input row they complete."""
+        self._held = rows if self._held is None else torch.cat([self._held, rows], dim=1)
+        end = self._first + self._held.shape[1]
+        ready = [row for row in self._pending if self._rows.upper[row] < end]
+        for at in range(0, len(ready), _ROWS_AT_ONCE):
+            self._label(ready[at : at + _ROWS_AT_ONCE])
+        self._pending = self._pending[len(ready) :]
+        first = min((int(self._rows.lower[row]) for row in self._pending), default=end)
+        self._held = self._held[:, min(first, end) - self._first :]
+        self._first = min(first, end)
+
+    def _label(self, rows: list[int]) -> None:
+        assert self._held is not None
+        slab = self._rows.apply(self._held, 1, rows, self._first)
+        for axis, across in enumerate(self._across, start=2):
+            slab = across.apply(slab, axis, across.inside)
+        labels = self._decide(slab).numpy()
+        self._labels[np.ix_(np.asarray(rows), *(across.inside for across in self._across))] = labels
+
+
+class _Interpolation:
+    """Linear interpolation along one axis at fixed coordinates, clamped to the axis."""
+
+    def __init__(self, coordinates: NDArray[np.float64], length: int) -> None:
+        margin = _OUTSIDE + 1e-6
+        self.inside = np.flatnonzero(
+            (coordinates >= -margin) & (coordinates <= length - 1 + margin)
+        )
+        clamped = coordinates.clip(0, length - 1)
+        self.lower = np.floor(clamped).astype(np.int64)
+        self.upper = np.minimum(self.lower + 1, length - 1)
+        self._share = torch.from_numpy((clamped - self.lower).astype(np.float32))
+
+    def apply(
+        self, x: Tensor, axis: int, at: list[int] | NDArray[np.int64], first: int = 0
+    ) -> Tensor:
+        """Interpolate ``x``, whose axis starts at coordinate ``first``, at the indices ``at``."""
+        index = np.asarray(at)
+        lower = x.index_select(axis, torch.from_numpy(self.lower[index] - first))
+        upper = x.index_select(axis, torch.from_numpy(self.upper[index] - first))
+        share = self._share[torch.from_numpy(index)]
+        return torch.lerp(lower, upper, share.view(-1, *(1,) * (x.ndim - axis - 1)))
+
+
+def _shifted(x: Tensor, n: int, axis: int) -> Tensor:
+    """Drop the first ``n`` entries of an axis and put zeros at its end."""
+    kept = x.narrow(axis, n, x.shape[axis] - n)
+    shape = list(x.shape)
+    shape[axis] = n
+    return torch.cat([kept, x.new_zeros(shape)], dim=axis)

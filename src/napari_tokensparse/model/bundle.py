@@ -1,0 +1,288 @@
+"""A model is a folder in the form of a MONAI Bundle: write one, read one.
+
+``configs/metadata.json`` follows MONAI's schema and keeps what is ours under one key,
+``configs/inference.json`` runs with MONAI's own tools, ``models/model.safetensors`` holds the
+weights. Reading takes plain values out of these files; nothing in them is evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import monai
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from napari_tokensparse.model.config import SCDConfig
+from napari_tokensparse.model.info import ModelInfo
+from napari_tokensparse.model.scd import SCD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+METADATA = Path("configs/metadata.json")
+INFERENCE = Path("configs/inference.json")
+WEIGHTS = Path("models/model.safetensors")
+CARD = Path("docs/README.md")
+OUR_KEY = "napari_tokensparse"
+
+# What MONAI's tools do before and after the model's own preprocessing.
+_LOAD = (
+    {"_target_": "LoadImaged", "keys": "image"},
+    {"_target_": "EnsureChannelFirstd", "keys": "image"},
+)
+
+
+class ModelError(ValueError):
+    """A model folder or checkpoint that cannot be used; one plain line says why."""
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a model in bundle form."""
+    return (folder / METADATA).is_file()
+
+
+def read_bundle(folder: Path) -> SCD:
+    """Load the network of a model folder, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    ModelError
+        A file is missing or does not fit; the line names it.
+    """
+    metadata, inference = _read_json(folder / METADATA), _read_json(folder / INFERENCE)
+    try:
+        ours = metadata[OUR_KEY]
+        config = SCDConfig(**ours["network"])
+        info = ModelInfo(
+            **ours["info"],
+            preprocessing=_own_transforms(inference),
+            overlap=inference["inferer"]["overlap"],
+            weights_sha256=_sha256(folder / WEIGHTS),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: not a model folder of ours ({_one_line(error)})") from error
+    except OSError as error:
+        raise ModelError(f"{folder / WEIGHTS}: cannot be read ({error.strerror})") from error
+    model = SCD(config, info)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ModelError(f"{folder / WEIGHTS}: not a weights file ({error})") from error
+    load_weights(model, weights, str(folder))
+    return model.eval()
+
+
+def write_bundle(
+    folder: Path,
+    model: SCD,
+    metadata: Mapping[str, Any],
+    card: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model folder.
+
+    Parameters
+    ----------
+    folder
+        Made if missing; files in it are replaced.
+    model
+        Network with its `ModelInfo`.
+    metadata
+        ``version``, ``task``, ``description``, ``authors`` and ``copyright`` for MONAI's schema.
+    card
+        Markdown of the model card.
+    dtype
+        Type the weights are stored in.
+    """
+    if model.info is None:
+        raise ModelError("a model without its ModelInfo cannot be written")
+    weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
+    for part in (METADATA, WEIGHTS, CARD):
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    _write_json(folder / METADATA, {**metadata, **_metadata(model.config, model.info)})
+    _write_json(folder / INFERENCE, _inference(model.config, model.info))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into a network, all of them or none.
+
+    Raises
+    ------
+    ModelError
+        Parameters are missing, unknown or of another shape; the line lists them.
+    """
+    own = model.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & weights.keys())
+            if weights[name].shape != own[name].shape
+        ],
+    }
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    if found:
+        raise ModelError(f"{source}: the weights do not fit the network – {found}")
+    model.load_state_dict(dict(weights))
+
+
+class LogitsOnly(nn.Module):
+    """An SCD network as MONAI's inferers expect one: image in, logits out."""
+
+    def __init__(self, model: SCD) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits ``(B, K, h, w, d)`` at the model's default keep ratio."""
+        out: Tensor = self.model(image).logits
+        return out
+
+
+def monai_network(bundle_root: str) -> LogitsOnly:
+    """Network of a model folder for MONAI's tools: the target of ``inference.json``."""
+    return LogitsOnly(read_bundle(Path(bundle_root))).eval()
+
+
+def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
+    names = [c.name for c in info.classes]
+    outputs = ["background", *names] if info.exclusive else names
+    common = {"type": "image", "dtype": "float32", "is_patch_data": True}
+    return {
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    **common,
+                    "format": "magnitude",
+                    "num_channels": config.in_channels,
+                    "spatial_shape": list(config.window),
+                    "value_range": [],
+                    "channel_def": dict(enumerate(info.channels)),
+                }
+            },
+            "outputs": {
+                "pred": {
+                    **common,
+                    "format": "segmentation",
+                    "num_channels": config.out_channels,
+                    "spatial_shape": list(config.window),
+                    "value_range": [0, 1],
+                    "channel_def": dict(enumerate(outputs)),
+                }
+            },
+        },
+        OUR_KEY: {
+            "network": config.model_dump(mode="json"),
+            "info": info.model_dump(
+                mode="json", exclude={"preprocessing", "overlap", "weights_sha256"}
+            ),
+        },
+    }
+
+
+def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
+    invert = {
+        "_target_": "Invertd",
+        "keys": "pred",
+        "transform": "@preprocessing",
+        "orig_keys": "image",
+        "nearest_interp": False,
+        "to_tensor": True,
+    }
+    discrete: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred"}
+    activation: list[dict[str, Any]] = []
+    if info.exclusive:
+        discrete["argmax"] = True
+    else:
+        activation = [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
+        discrete["threshold"] = 0.5
+    save = {
+        "_target_": "SaveImaged",
+        "keys": "pred",
+        "output_dir": "@output_dir",
+        "output_dtype": "$np.uint16",
+        "resample": False,
+    }
+    return {
+        "imports": ["$import numpy as np", "$import torch"],
+        "bundle_root": ".",
+        "output_dir": "$@bundle_root + '/eval'",
+        "images": [],
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "network_def": {
+            "_target_": f"{OUR_KEY}.model.bundle.monai_network",
+            "bundle_root": "@bundle_root",
+        },
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {"_target_": "Compose", "transforms": [*_LOAD, *info.preprocessing]},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': i} for i in @images]",
+            "transform": "@preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(config.window),
+            "sw_batch_size": 1,
+            "overlap": info.overlap,
+            "mode": "gaussian",
+            "cval": info.background,
+        },
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [*activation, invert, discrete, save],
+        },
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    transforms = inference["preprocessing"]["transforms"]
+    return tuple(t for t in transforms if t not in _LOAD)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: must hold one JSON object")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

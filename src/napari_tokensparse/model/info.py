@@ -1,0 +1,73 @@
+"""What a trained model says of itself: channels, classes, preprocessing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Colour = tuple[int, int, int]
+
+
+class LabelClass(BaseModel):
+    """One class as a label file shows it.
+
+    Attributes
+    ----------
+    value : int
+        Value in the label volume, from 1.
+    name : str
+        Name that other tools know, e.g. ``Left-Hippocampus``.
+    color : tuple of int
+        RGB, 0 to 255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: Annotated[int, Field(ge=1, le=65535)]
+    name: str
+    color: Colour
+
+
+class ModelInfo(BaseModel):
+    """Everything beside the network that segmenting a volume needs.
+
+    Attributes
+    ----------
+    name : str
+        What the model is called in combos, cards and receipts.
+    channels : tuple of str
+        What each image channel is, e.g. ``("T1",)``.
+    classes : tuple of LabelClass
+        One per output channel; with exclusive classes output channel 0 is background and comes
+        extra.
+    exclusive : bool
+        Whether the classes exclude one another (arg-max) or are overlapping regions
+        (sigmoid > 0.5, painted in this order).
+    preprocessing : tuple of dict
+        MONAI transform definitions on the key ``image``, in order.
+    background : float
+        Intensity of background after preprocessing: windows of nothing else are not run, and
+        volumes smaller than a window are padded with it.
+    overlap : float
+        Share of a window that the next one covers, in [0, 1).
+    weights_sha256 : str
+        Hash of the weights file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    channels: tuple[str, ...]
+    classes: tuple[LabelClass, ...]
+    exclusive: bool = True
+    preprocessing: tuple[dict[str, Any], ...] = ()
+    background: float = 0.0
+    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    weights_sha256: str = ""
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Label value of each output channel; 0 is background."""
+        values = tuple(c.value for c in self.classes)
+        return (0, *values) if self.exclusive else values

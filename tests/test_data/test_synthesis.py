@@ -3,16 +3,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from napari_tokensparse.data.appearance import random_contrast
+from napari_tokensparse.data.deformation import keyed_generator, random_warp, smooth_field
 from napari_tokensparse.data.structures import CLASS_COUNT, mirrored_classes
-from napari_tokensparse.data.synthesis import (
-    SynthesisConfig,
-    Synthesizer,
-    as_scan,
-    keyed_generator,
-    random_contrast,
-    random_warp,
-    smooth_field,
-)
+from napari_tokensparse.data.synthesis import SynthesisConfig, Synthesizer, as_scan
 
 STILL = SynthesisConfig(
     rotation_deg=0, scale=0, shear=0, warp_mm=0, fine_warp_mm=0, jitter_voxels=0, real_share=0

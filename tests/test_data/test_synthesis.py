@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -30,6 +32,15 @@ def real_image(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Image whose intensity grows with the class index, in a mask with a fluid rim."""
     rim = np.roll(labels, 2, axis=0) | np.roll(labels, -2, axis=0)
     return np.where(labels > 0, 100 + labels, np.where(rim > 0, 50, 0)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small volumes: threads that wait for a busy processor only slow them down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

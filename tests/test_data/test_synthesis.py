@@ -82,6 +82,7 @@ def test_shapes_types_and_labels(synthesizer: Synthesizer) -> None:
     known = set(np.unique(phantom()).tolist())
     for step in range(4):
         image, labels = synthesizer.sample(0, step)
+        assert type(image) is torch.Tensor
         assert (image.shape, image.dtype) == ((1, *WINDOW), torch.float32)
         assert (labels.shape, labels.dtype) == (WINDOW, torch.uint8)
         assert set(np.unique(labels).tolist()) == known

@@ -125,7 +125,8 @@ def box_blur(image: torch.Tensor, width: float) -> torch.Tensor:
 def _normalise(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Apply exactly what inference applies to a skull-stripped image."""
     normalised = NormalizeIntensity(nonzero=True)(image * inside)
-    return torch.as_tensor(normalised, dtype=torch.float32)
+    plain: torch.Tensor = torch.as_tensor(normalised).as_subclass(torch.Tensor)
+    return plain
 
 
 def _to_unit(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,8 @@ from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
 from napari_tokensparse.engine.stitch import InputGrid, Stitcher
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder, TokenMaps
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.ratios import keep_ratios, live_counts
 from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.model.tokens import keep_ratios, live_counts
 
 if TYPE_CHECKING:
     import os

@@ -16,7 +16,7 @@ from monai.losses.dice import DiceCELoss
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from napari_tokensparse.data.synthesis import keyed_generator
+from napari_tokensparse.data.deformation import keyed_generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,6 @@ weights. Reading takes plain values out of these files; nothing in them is evalu
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from napari_tokensparse.model.config import SCDConfig
-from napari_tokensparse.model.info import ModelInfo
+from napari_tokensparse.model.folder import (
+    CARD,
+    INFERENCE,
+    LOAD_TRANSFORMS,
+    METADATA,
+    OUR_KEY,
+    WEIGHTS,
+    ModelError,
+    describe_folder,
+)
 from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
@@ -28,26 +35,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-METADATA = Path("configs/metadata.json")
-INFERENCE = Path("configs/inference.json")
-WEIGHTS = Path("models/model.safetensors")
-CARD = Path("docs/README.md")
-OUR_KEY = "napari_tokensparse"
-
-# What MONAI's tools do before and after the model's own preprocessing.
-_LOAD = (
-    {"_target_": "LoadImaged", "keys": "image"},
-    {"_target_": "EnsureChannelFirstd", "keys": "image"},
-)
-
-
-class ModelError(ValueError):
-    """A model folder or checkpoint that cannot be used; one plain line says why."""
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a model in bundle form."""
-    return (folder / METADATA).is_file()
+    from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.info import ModelInfo
 
 
 def read_bundle(folder: Path) -> SCD:
@@ -58,21 +47,8 @@ def read_bundle(folder: Path) -> SCD:
     ModelError
         A file is missing or does not fit; the line names it.
     """
-    metadata, inference = _read_json(folder / METADATA), _read_json(folder / INFERENCE)
-    try:
-        ours = metadata[OUR_KEY]
-        config = SCDConfig(**ours["network"])
-        info = ModelInfo(
-            **ours["info"],
-            preprocessing=_own_transforms(inference),
-            overlap=inference["inferer"]["overlap"],
-            weights_sha256=_sha256(folder / WEIGHTS),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: not a model folder of ours ({_one_line(error)})") from error
-    except OSError as error:
-        raise ModelError(f"{folder / WEIGHTS}: cannot be read ({error.strerror})") from error
-    model = SCD(config, info)
+    described = describe_folder(folder)
+    model = SCD(described.config, described.info)
     try:
         weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
@@ -229,7 +205,10 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "bundle_root": "@bundle_root",
         },
         "network": "$@network_def.to(@device)",
-        "preprocessing": {"_target_": "Compose", "transforms": [*_LOAD, *info.preprocessing]},
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [*LOAD_TRANSFORMS, *info.preprocessing],
+        },
         "dataset": {
             "_target_": "Dataset",
             "data": "$[{'image': i} for i in @images]",
@@ -260,29 +239,5 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    transforms = inference["preprocessing"]["transforms"]
-    return tuple(t for t in transforms if t not in _LOAD)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: must hold one JSON object")
-    return content
-
-
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import colorsys
 import json
-import os
 import pickle
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 import torch
 
-from napari_tokensparse.model.bundle import ModelError, is_bundle, load_weights, read_bundle
+from napari_tokensparse.model.bundle import load_weights, read_bundle
 from napari_tokensparse.model.config import DecoderName, SCDConfig
+from napari_tokensparse.model.folder import ModelError, available_models, is_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
 AUTHORS_CONFIG = "config.json"
 AUTHORS_WEIGHTS = "best_model.pth.tar"
-USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
 
 
 def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu") -> SCD:
@@ -61,24 +59,6 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu
         f"model {str(source)!r}: neither a known name ({names}) nor a model folder "
         "(configs/metadata.json) nor an authors' checkpoint folder (config.json)"
     )
-
-
-def available_models() -> dict[str, Path]:
-    """Model folders by name: the bundled ones, then the user's."""
-    bundled = Path(str(files("napari_tokensparse"))) / "models"
-    return {
-        folder.name: folder
-        for root in (bundled, user_models_folder())
-        if root.is_dir()
-        for folder in sorted(root.iterdir())
-        if is_bundle(folder)
-    }
-
-
-def user_models_folder() -> Path:
-    """Where a user's own models lie; the variable ``TOKENSPARSE_MODELS`` moves it."""
-    chosen = os.environ.get(USER_FOLDER_VARIABLE)
-    return Path(chosen) if chosen else platformdirs.user_data_path("napari-tokensparse") / "models"
 
 
 # The authors' names on the left, ours on the right.

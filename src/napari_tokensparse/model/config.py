@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from napari_tokensparse.model.tokens import grid_size, keep_ratios
+from napari_tokensparse.model.ratios import grid_size, keep_ratios
 
 DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2"]
 """UNETR's decoder for patch 16, and its two shallower forms for patch 8 (``UNETR_decoder``,

@@ -10,9 +10,9 @@ from torch import nn
 
 from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, init_weights
 from napari_tokensparse.model.predictor import MlpPredictor
+from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.model.tokens import (
     gumbel_like,
-    live_counts,
     soft_top_k_mask,
     split_top_k,
     take,

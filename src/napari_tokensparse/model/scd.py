@@ -11,7 +11,7 @@ from torch import nn
 from napari_tokensparse.model.completion import MultiLayerTokenAssembly
 from napari_tokensparse.model.decoder import UnetrDecoder
 from napari_tokensparse.model.encoder import SparseEncoder, TokenTrace
-from napari_tokensparse.model.tokens import keep_ratios
+from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,6 @@ ascending within a row. Nothing here indexes with masks: shapes depend on sizes 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,52 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
-
-def keep_ratios(keep_ratio: float | Sequence[float], stages: int) -> tuple[float, ...]:
-    """Parse what a person sets into one keep ratio per stage.
-
-    Parameters
-    ----------
-    keep_ratio
-        One ratio for all stages or one per stage, each in (0, 1]. 1.0 prunes nothing.
-    stages
-        Number of pruning stages.
-
-    Raises
-    ------
-    ValueError
-        A ratio is outside (0, 1], or there are not as many as stages.
-    """
-    ratios = (
-        (float(keep_ratio),) * stages
-        if isinstance(keep_ratio, (int, float))
-        else tuple(float(r) for r in keep_ratio)
-    )
-    if len(ratios) != stages:
-        raise ValueError(f"keep ratio {ratios}: give one number, or one per stage ({stages})")
-    for ratio in ratios:
-        if not 0.0 < ratio <= 1.0:  # also refuses NaN
-            raise ValueError(f"keep ratio {ratio:g}: must be in (0, 1]")
-    return ratios
-
-
-def live_counts(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Count the tokens alive before stage 1, after stage 1, … after the last stage.
-
-    Each stage keeps ``int(live * keep)`` of the tokens that reach it, so ratios compound
-    (paper, section 3.2).
-    """
-    counts = [tokens]
-    for ratio in ratios:
-        counts.append(int(counts[-1] * ratio))
-    return tuple(counts)
-
-
-def grid_size(shape: Sequence[int], patch_size: int) -> tuple[int, int, int]:
-    """Token grid ``(gh, gw, gd)`` of a window ``(h, w, d)`` in voxels."""
-    h, w, d = (n // patch_size for n in shape)
-    return h, w, d
 
 
 def split_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -144,20 +97,3 @@ def sincos_table(grid: Sequence[int], width: int) -> Tensor:
     angles = [axis.reshape(-1, 1) * omega for axis in axes]
     table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
     return torch.cat([torch.zeros(1, width, dtype=torch.float64), table])[None].float()
-
-
-def describe_keep_ratio(ratios: Sequence[float]) -> str:
-    """Say what keep ratios do, as a person should read it.
-
-    Examples
-    --------
-    >>> describe_keep_ratio((0.5, 0.5, 0.5))
-    '50 % per stage → 12.5 % of tokens reach the end'
-    """
-    if all(ratio == 1.0 for ratio in ratios):
-        return "No pruning: every token reaches the end"
-    per_stage = " / ".join(f"{100 * r:.3g}" for r in dict.fromkeys(ratios) or ratios)
-    if len(set(ratios)) > 1:
-        per_stage = " / ".join(f"{100 * r:.3g}" for r in ratios)
-    end = 100 * math.prod(ratios)
-    return f"{per_stage} % per stage → {end:.3g} % of tokens reach the end"

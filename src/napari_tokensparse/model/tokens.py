@@ -72,7 +72,7 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     """
     soft = torch.softmax(scores / tau, dim=1)
     hard = torch.zeros_like(soft).scatter(1, kept, 1.0)
-    return hard + soft - soft.detach()
+    return hard + (soft - soft.detach())  # the bracket is exactly zero
 
 
 def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -13,8 +13,24 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.preprocess import AxisMap
     from napari_tokensparse.data.windows import Shape, WindowGrid
     from napari_tokensparse.model.encoder import TokenTrace
+    from napari_tokensparse.model.info import Colour
 
 NOT_PROCESSED = 0
+# Okabe and Ito's colours, told apart with any colour vision; stages beyond begin anew.
+STAGE_COLOURS: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+
+
+def stage_colour(stage: int) -> Colour:
+    """RGB of what is pruned at a stage, counted from 1."""
+    return STAGE_COLOURS[(stage - 1) % len(STAGE_COLOURS)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,193 @@
+"""The command ``tokensparse``: thin views on the engine. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.model.scd import SCD
+
+DEFAULT_MODEL = "brain-structures"
+SUFFIXES = (".nii", ".nii.gz")
+
+app = typer.Typer(
+    help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelOption = Annotated[
+    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
+]
+KeepOption = Annotated[
+    float | None,
+    typer.Option(help="Share of live tokens each stage keeps, in (0, 1]. [default: the model's]"),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def segment(
+    scan: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write, .nii.gz.")],
+    model: ModelOption = DEFAULT_MODEL,
+    keep_ratio: KeepOption = None,
+    device: DeviceOption = "auto",
+    tokens: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Segment a volume: labels on its own grid and affine."""
+    with _plain_errors(debug):
+        _check_output(output)
+        from napari_tokensparse.data.volume import read_volume, write_nifti
+        from napari_tokensparse.model.checkpoints import load_model
+
+        volume, network = read_volume(scan), load_model(model)
+        result = _run(volume, network, keep_ratio, device)
+        written = [write_nifti(output, result.labels, volume)]
+        if tokens is not None:
+            written += _write_tokens(tokens, result, volume)
+        _report(result, volume, written)
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the results without a window.")
+    ] = Path("demo"),
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Open no window; write files instead.")
+    ] = False,
+    keep_ratio: KeepOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Segment the sample brain and show labels and tokens in napari, or write them to files."""
+    with _plain_errors(debug):
+        if headless or not _has_display():
+            _demo_files(output, keep_ratio)
+        else:
+            _demo_window(keep_ratio)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _demo_files(folder: Path, keep_ratio: float | None) -> None:
+    from napari_tokensparse.data.samples import sample_path
+    from napari_tokensparse.data.volume import read_volume, write_nifti
+    from napari_tokensparse.engine.montage import save_montage
+    from napari_tokensparse.model.checkpoints import load_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    volume, network = read_volume(sample_path()), load_model(DEFAULT_MODEL)
+    result = _run(volume, network, keep_ratio, "auto")
+    written = [write_nifti(folder / "labels.nii.gz", result.labels, volume)]
+    written += _write_tokens(folder, result, volume)
+    if network.info is not None:
+        save_montage(folder / "montage.png", volume, result, network.info)
+        written.append(folder / "montage.png")
+    _report(result, volume, written)
+
+
+def _demo_window(keep_ratio: float | None) -> None:
+    try:
+        import napari
+    except ImportError as error:
+        raise ValueError(
+            "napari is not installed: pip install 'napari-tokensparse[all]', or use --headless"
+        ) from error
+    viewer = napari.Viewer(title="napari-tokensparse demo")
+    viewer.open_sample("napari-tokensparse", "mni-brain")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+    if keep_ratio is not None:
+        widget.keep_ratio.setValue(keep_ratio)
+    widget.button.click()
+    napari.run()
+
+
+def _run(volume: Volume, network: SCD, keep_ratio: float | None, device: str) -> Segmentation:
+    """Segment with a progress bar and the time left, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from napari_tokensparse.engine.infer import Segmentation, choose_device, segmenting
+
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"Segmenting {volume.name}", total=None)
+        for event in segmenting(volume, network, keep_ratio, device=choose_device(device)):
+            if isinstance(event, Segmentation):
+                return event
+            bar.update(task, total=event.total, completed=event.done)
+    raise AssertionError("the run ended without a result")
+
+
+def _write_tokens(folder: Path, result: Segmentation, volume: Volume) -> list[Path]:
+    """Write ``importance-1.nii.gz`` … and ``pruned-at.nii.gz`` on the input's grid."""
+    from napari_tokensparse.data.volume import write_nifti
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = result.tokens
+    maps = {f"importance-{n}": m for n, m in enumerate(tokens.importance, start=1)}
+    return [
+        write_nifti(folder / f"{name}.nii.gz", tokens.on_input_grid(token_map), volume)
+        for name, token_map in {**maps, "pruned-at": tokens.pruned_at}.items()
+    ]
+
+
+def _report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
+    from napari_tokensparse.model.ratios import describe_keep_ratio
+
+    stats = result.stats
+    for note in volume.notes:
+        typer.echo(f"Note: {note}")
+    typer.echo(describe_keep_ratio(stats.keep_ratios))
+    typer.echo(
+        f"{stats.windows} windows ({stats.skipped} of background skipped), "
+        f"{stats.tokens['kept']} of {stats.tokens['processed']} tokens kept, "
+        f"{stats.seconds['total']:.1f} s"
+    )
+    for path in written:
+        typer.echo(f"Wrote {path}")
+
+
+def _check_output(path: Path) -> None:
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(f"{path}: the labels' file must end in .nii or .nii.gz")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; make it first")
+
+
+def _has_display() -> bool:
+    """Whether a window can be opened: always assumed on Windows and macOS."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@contextmanager
+def _plain_errors(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"tokensparse: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,52 @@
+"""How good labels are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from monai.metrics.meandice import DiceHelper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def dice_per_class(
+    prediction: NDArray[np.integer], truth: NDArray[np.integer], values: Sequence[int]
+) -> NDArray[np.float64]:
+    """Dice of each class.
+
+    Parameters
+    ----------
+    prediction, truth
+        Label volumes of the same shape; a value that is not among ``values`` is background.
+    values
+        Label values of the classes, background left out.
+
+    Returns
+    -------
+    ndarray
+        Shape (len(values),), in 0..1; NaN where the truth holds no voxel of the class.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
+    dice_of = DiceHelper(
+        include_background=False, num_classes=len(values) + 1, reduction="none", get_not_nans=False
+    )
+    dice = dice_of(_class_indices(prediction, values), _class_indices(truth, values))
+    assert isinstance(dice, torch.Tensor)
+    return dice[0].double().numpy()
+
+
+def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> torch.Tensor:
+    table = np.zeros(int(max(labels.max(initial=0), *values)) + 1, np.uint8)
+    table[list(values)] = np.arange(1, len(values) + 1)
+    return torch.from_numpy(table[labels])[None, None]

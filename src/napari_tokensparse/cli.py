@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Segmentation
     from napari_tokensparse.model.scd import SCD
@@ -144,11 +145,12 @@ def _write_tokens(folder: Path, result: Segmentation, volume: Volume) -> list[Pa
 
     folder.mkdir(parents=True, exist_ok=True)
     tokens = result.tokens
-    maps = {f"importance-{n}": m for n, m in enumerate(tokens.importance, start=1)}
-    return [
-        write_nifti(folder / f"{name}.nii.gz", tokens.on_input_grid(token_map), volume)
-        for name, token_map in {**maps, "pruned-at": tokens.pruned_at}.items()
+    written = [
+        write_nifti(folder / f"importance-{stage}.nii.gz", tokens.on_input_grid(values), volume)
+        for stage, values in enumerate(tokens.importance, start=1)
     ]
+    pruned_at = tokens.on_input_grid(tokens.pruned_at)
+    return [*written, write_nifti(folder / "pruned-at.nii.gz", pruned_at, volume)]
 
 
 def _report(result: Segmentation, volume: Volume, written: list[Path]) -> None:

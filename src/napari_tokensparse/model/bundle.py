@@ -15,7 +15,7 @@ import monai
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from napari_tokensparse.model.folder import (
@@ -84,7 +84,7 @@ def write_bundle(
     weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
     for part in (METADATA, WEIGHTS, CARD):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(weights))
     (folder / CARD).write_text(card, encoding="utf-8")
     _write_json(folder / METADATA, {**metadata, **_metadata(model.config, model.info)})
     _write_json(folder / INFERENCE, _inference(model.config, model.info))

@@ -131,7 +131,7 @@ class SparseEncoder(nn.Module):
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, dim))
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * n / max(config.depth - 1, 1) for n in range(config.depth)]
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, rate) for rate in rates)
         self.stages = nn.ModuleList(Stage(config) for _ in config.prune_after)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)

@@ -68,8 +68,8 @@ class TokenMaps:
         indices, inside = zip(*(self._indices(a, token_map.shape) for a in range(3)), strict=True)
         order = [axis.axis for axis in self._axes]
         shown = token_map.transpose(order)[np.ix_(*indices)]
-        first, second, third = np.ix_(*inside)
-        outside = ~(first & second & third)
+        first, second, third = inside
+        outside = ~(first[:, None, None] & second[:, None] & third)
         shown[outside] = np.nan if shown.dtype.kind == "f" else NOT_PROCESSED
         return shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
@@ -76,19 +77,26 @@ def describe_folder(folder: Path) -> Description:
         A file is missing or does not fit; the line names it.
     """
     metadata, inference = _read_json(folder / METADATA), _read_json(folder / INFERENCE)
-    try:
+    with _naming(folder / METADATA):
         ours = metadata[OUR_KEY]
-        info = ModelInfo(
-            **ours["info"],
-            preprocessing=_own_transforms(inference),
-            overlap=inference["inferer"]["overlap"],
-            weights_sha256=_sha256(folder / WEIGHTS),
-        )
-        return Description(SCDConfig(**ours["network"]), info)
+        config, said = SCDConfig(**ours["network"]), dict(ModelInfo(**ours["info"]))
+    with _naming(folder / WEIGHTS):
+        said["weights_sha256"] = _sha256(folder / WEIGHTS)
+    with _naming(folder / INFERENCE):
+        said["preprocessing"] = _own_transforms(inference)
+        said["overlap"] = inference["inferer"]["overlap"]
+        return Description(config, ModelInfo(**said))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in whatever is wrong with its content."""
+    try:
+        yield
     except OSError as error:
-        raise ModelError(f"{folder / WEIGHTS}: cannot be read ({error.strerror})") from error
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: not a model folder of ours ({_one_line(error)})") from error
+        raise ModelError(f"{path}: not a model of ours ({_one_line(error)})") from error
 
 
 def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -138,8 +138,9 @@ def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
     """Add layers to a viewer; one of the same name and class is updated and keeps its looks."""
     active = viewer.layers.selection.active
     added = []
+    present = {layer.name: layer for layer in viewer.layers}
     for spec in specs:
-        layer = viewer.layers.get(spec.name, None)
+        layer = present.get(spec.name)
         if type(layer) is spec.kind:
             _update(layer, spec)
         else:

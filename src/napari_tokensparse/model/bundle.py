@@ -129,7 +129,7 @@ class LogitsOnly(nn.Module):
 
 def monai_network(bundle_root: str) -> LogitsOnly:
     """Network of a model folder for MONAI's tools: the target of ``inference.json``."""
-    return LogitsOnly(read_bundle(Path(bundle_root))).eval()
+    return LogitsOnly(read_bundle(Path(bundle_root))).eval().requires_grad_(False)
 
 
 def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
@@ -235,7 +235,11 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "inferer": "@inferer",
             "postprocessing": "@postprocessing",
         },
-        "run": ["$@evaluator.run()"],
+        # The evaluator needs ignite, which MONAI does not install; this does without.
+        "run": [
+            "$[@postprocessing({**item, 'pred': "
+            "@inferer(item['image'][None].to(@device), @network)[0]}) for item in @dataset]"
+        ],
     }
 
 

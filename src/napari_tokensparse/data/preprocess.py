@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from monai.bundle.config_parser import ConfigParser
+from monai import transforms
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from nibabel.orientations import io_orientation
@@ -20,6 +20,7 @@ from nibabel.orientations import io_orientation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from monai.transforms.transform import Transform
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -35,6 +36,8 @@ ALLOWED = (
     "ScaleIntensityRangePercentilesd",
     "Spacingd",
 )
+# The voxel frame is in RAS; stated, because MONAI warns that its default changes.
+_DEFAULTS = {"Orientationd": {"labels": (("L", "R"), ("P", "A"), ("I", "S"))}}
 
 
 class PreprocessError(ValueError):
@@ -115,17 +118,27 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
 def _compose(definitions: Sequence[Mapping[str, Any]]) -> Compose:
     for definition in definitions:
         _check(definition)
-    parser = ConfigParser({"transforms": [dict(d) for d in definitions]})
-    return Compose(parser.get_parsed_content("transforms"))
+    return Compose([_transform(definition) for definition in definitions])
+
+
+def _transform(definition: Mapping[str, Any]) -> Transform:
+    """Make a transform of plain values: MONAI's parser would make, read and run what they name."""
+    name = definition["_target_"]
+    arguments = {key: value for key, value in definition.items() if key != "_target_"}
+    try:
+        made: Transform = getattr(transforms, name)(**{**_DEFAULTS.get(name, {}), **arguments})
+    except (TypeError, ValueError) as error:
+        raise PreprocessError(f"transform {name!r}: {' '.join(str(error).split())}") from error
+    return made
 
 
 def _check(definition: Mapping[str, Any]) -> None:
     name = definition.get("_target_")
     if name not in ALLOWED:
         raise PreprocessError(f"transform {name!r}: must be one of {', '.join(ALLOWED)}")
-    if any("$" in text or "@" in text for text in _texts(definition)):
+    if any(sign in text for text in _texts(definition) for sign in "$@%"):
         raise PreprocessError(f"transform {name!r}: expressions are not evaluated")
-    if definition.get("keys") != KEY:
+    if definition.get("keys") != KEY or definition.get("source_key", KEY) != KEY:
         raise PreprocessError(f"transform {name!r}: works on {KEY!r} alone")
 
 

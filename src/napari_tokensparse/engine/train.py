@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
 STATE_FILE = "training.pt"
+# The gradients of the score predictors come through a softmax over all live tokens and are of
+# order 1e-12: with Adam's usual 1e-8 the predictors would not move.
+_ADAM_EPS = 1e-16
 
 
 class TrainConfig(BaseModel):
@@ -175,6 +178,7 @@ def _new_state(model: SCD, config: TrainConfig) -> _State:
         groups,
         lr=config.lr,
         betas=(0.9, 0.95),
+        eps=_ADAM_EPS,
         weight_decay=config.weight_decay,
     )
     average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]

@@ -135,7 +135,7 @@ class SparseEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, rate) for rate in rates)
         self.stages = nn.ModuleList(Stage(config) for _ in config.prune_after)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.apply(init_weights)
+        self.blocks.apply(init_weights)  # not the predictors: so small, their scores would be flat
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 

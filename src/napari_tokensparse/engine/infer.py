@@ -275,7 +275,8 @@ class _Run:
 
     def _release(self, until: int) -> None:
         began = time.perf_counter()
-        self._out.add(self._stitcher.release(until))
+        for rows in self._stitcher.release(until):
+            self._out.add(rows)
         self.seconds["stitch"] += time.perf_counter() - began
 
 

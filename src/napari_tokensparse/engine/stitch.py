@@ -13,7 +13,7 @@ import torch
 from monai.data.utils import compute_importance_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -51,14 +51,18 @@ class Stitcher:
         self._sum[:, h, w, d] += logits * self._weight
         self._weights[h, w, d] += self._weight
 
-    def release(self, until: int) -> Tensor:
-        """Return the mean logits ``(K, n, w, d)`` of the padded rows before ``until``."""
-        n = until - self._first
-        mean = self._sum[:, :n] / self._weights[:n].clamp(min=torch.finfo(torch.float32).tiny)
-        self._sum = _shifted(self._sum, n, axis=1)
-        self._weights = _shifted(self._weights, n, axis=0)
-        self._first = until
-        return mean
+    def release(self, until: int) -> Iterator[Tensor]:
+        """Yield the mean logits ``(K, n, w, d)`` of the padded rows before ``until``, in slabs.
+
+        Rows that no window covers are zero. A slab has at most the rows of a window.
+        """
+        while self._first < until:
+            n = min(until - self._first, self._grid.window[0])
+            mean = self._sum[:, :n] / self._weights[:n].clamp(min=torch.finfo(torch.float32).tiny)
+            self._sum = _shifted(self._sum, n, axis=1)
+            self._weights = _shifted(self._weights, n, axis=0)
+            self._first += n
+            yield mean
 
 
 class InputGrid:

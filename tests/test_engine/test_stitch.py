@@ -107,9 +107,8 @@ def arg_max(logits: torch.Tensor) -> torch.Tensor:
 def labelled(
     shape: tuple[int, int, int], axes: Axes, logits: torch.Tensor, slabs: list[int]
 ) -> NDArray[np.unsignedinteger]:
-    h, w, d = logits.shape[1:]
-    out = InputGrid(shape, axes, (h, w, d), arg_max, UINT8)
-    for first, last in pairwise([0, *slabs, h]):
+    out = InputGrid(shape, axes, [(0, n) for n in logits.shape[1:]], arg_max, UINT8)
+    for first, last in pairwise([0, *slabs, logits.shape[1]]):
         out.add(logits[:, first:last])
     return out.labels
 
@@ -184,8 +183,19 @@ def test_a_voxel_more_than_half_a_model_voxel_outside_is_background() -> None:
 
 def test_only_the_rows_still_needed_are_held() -> None:
     axes = (AxisMap(0, 0.5, 0.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0))
-    out = InputGrid((79, 4, 4), axes, (40, 4, 4), arg_max, UINT8)
+    out = InputGrid((79, 4, 4), axes, [(0, 40), (0, 4), (0, 4)], arg_max, UINT8)
     for row in volume_of((2, 40, 4, 4)).split(1, dim=1):
         out.add(row)
         assert out._held is not None
         assert out._held.shape[1] <= 2
+
+
+def test_labels_do_not_come_from_padding() -> None:
+    # The image is rows 2 to 5 of 8, class 1; the padding round it is class 2.
+    logits = torch.zeros(3, 8, 1, 1)
+    logits[1, 2:6], logits[2, :2], logits[2, 6:] = 1.0, 5.0, 5.0
+    axes = (AxisMap(0, 0.5, 1.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0))
+    out = InputGrid((11, 1, 1), axes, [(2, 6), (0, 1), (0, 1)], arg_max, UINT8)
+    out.add(logits)
+    # Coordinates 1, 1.5, 2 … 5, 5.5, 6.
+    assert out.labels[:, 0, 0].tolist() == [0, *[1] * 9, 0]

@@ -56,6 +56,11 @@ class WindowGrid:
         h, w, d = (n // self.patch for n in self.padded)
         return h, w, d
 
+    @property
+    def extents(self) -> tuple[tuple[int, int], ...]:
+        """Per axis, the volume's first voxel within the padding and the one after its last."""
+        return tuple((b, b + n) for b, n in zip(self.before, self.shape, strict=True))
+
     def pad(self, image: Tensor, value: float) -> Tensor:
         """Pad ``(C, h, w, d)`` to the padded shape with a constant."""
         pads: list[int] = []

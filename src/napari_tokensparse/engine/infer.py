@@ -151,7 +151,8 @@ def segmenting(
         model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
     )
     share = _checked_overlap(info.overlap if overlap is None else overlap)
-    run = _Run(volume, model if device is None else model.to(device), info, ratios, share)
+    placed = model if device is None else model.to(choose_device(str(device)))
+    run = _Run(volume, placed, info, ratios, share)
     run.seconds["preprocess"] = time.perf_counter() - started
     for done, _ in enumerate(run.windows()):
         yield run.progress(done)
@@ -226,7 +227,7 @@ class _Run:
         self._stitcher = Stitcher(self._grid, config.out_channels)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
         self._out = InputGrid(
-            volume.shape, self._axes, self._grid.padded, _decision(info), _label_dtype(info)
+            volume.shape, self._axes, self._grid.extents, _decision(info), _label_dtype(info)
         )
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 

@@ -13,7 +13,7 @@ import torch
 from monai.data.utils import compute_importance_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -74,8 +74,9 @@ class InputGrid:
         The input's (i, j, k).
     axes
         Where each input axis lies on the padded model grid.
-    model_shape
-        Padded model grid.
+    extents
+        Per model axis, the first voxel of the image on the padded grid and the one after its last:
+        labels never come from padding.
     decide
         From logits ``(K, ...)`` to labels ``(...)``.
     dtype
@@ -86,7 +87,7 @@ class InputGrid:
         self,
         shape: Shape,
         axes: tuple[AxisMap, AxisMap, AxisMap],
-        model_shape: Shape,
+        extents: Sequence[tuple[int, int]],
         decide: Callable[[Tensor], Tensor],
         dtype: np.dtype[np.unsignedinteger],
     ) -> None:
@@ -95,10 +96,10 @@ class InputGrid:
         # A view of the labels whose axes are the model's.
         self._labels = self.labels.transpose(order)
         coordinates = [axes[axis].coordinates(shape[axis]) for axis in order]
-        self._across = [
-            _Interpolation(c, n) for c, n in zip(coordinates[1:], model_shape[1:], strict=True)
-        ]
-        self._rows = _Interpolation(coordinates[0], model_shape[0])
+        self._rows, *self._across = (
+            _Interpolation(c, first, end)
+            for c, (first, end) in zip(coordinates, extents, strict=True)
+        )
         self._decide = decide
         self._pending = list(
             self._rows.inside[np.argsort(self._rows.upper[self._rows.inside], kind="stable")]
@@ -128,16 +129,16 @@ class InputGrid:
 
 
 class _Interpolation:
-    """Linear interpolation along one axis at fixed coordinates, clamped to the axis."""
+    """Linear interpolation along one axis at fixed coordinates, clamped to ``first .. end - 1``."""
 
-    def __init__(self, coordinates: NDArray[np.float64], length: int) -> None:
+    def __init__(self, coordinates: NDArray[np.float64], first: int, end: int) -> None:
         margin = _OUTSIDE + 1e-6
         self.inside = np.flatnonzero(
-            (coordinates >= -margin) & (coordinates <= length - 1 + margin)
+            (coordinates >= first - margin) & (coordinates <= end - 1 + margin)
         )
-        clamped = coordinates.clip(0, length - 1)
+        clamped = coordinates.clip(first, end - 1)
         self.lower = np.floor(clamped).astype(np.int64)
-        self.upper = np.minimum(self.lower + 1, length - 1)
+        self.upper = np.minimum(self.lower + 1, end - 1)
         self._share = torch.from_numpy((clamped - self.lower).astype(np.float32))
 
     def apply(

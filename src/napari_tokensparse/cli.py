@@ -193,3 +193,6 @@ def _plain_errors(debug: bool) -> Iterator[None]:
             raise
         typer.echo(f"tokensparse: {error}", err=True)
         raise typer.Exit(1) from None
+
+if __name__ == "__main__":
+    main()

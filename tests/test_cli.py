@@ -1,0 +1,130 @@
+"""The command line, run as a process on real files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_tokensparse.data.samples import sample_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def tokensparse(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command without a display."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [sys.executable, "-m", "napari_tokensparse.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Write an oblique, anisotropic scan of 40 x 36 x 20 voxels."""
+    angle = np.deg2rad(17)
+    affine = np.diag([0.9, 1.1, 2.5, 1.0])
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ affine
+    affine[:3, 3] = (-31.5, 12.25, 7.0)
+    data = np.random.default_rng(0).integers(1, 900, (40, 36, 20)).astype(np.int16)
+    image = nib.Nifti1Image(data, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=2)
+    path = tmp_path / "oblique.nii.gz"
+    nib.save(image, path)
+    return path
+
+
+def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
+    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tokensparse(
+        "segment", scan, "-o", "labels.nii.gz", "--model", write_nano(), "--keep-ratio", 0.5,
+        "--device", "cpu", "--tokens", "maps", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    source, labels = nib.load(scan), nib.load(tmp_path / "labels.nii.gz")
+    assert labels.shape == source.shape
+    assert labels.get_data_dtype() == np.uint8
+    assert set(np.unique(labels.dataobj)) <= {0, 7}
+    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "pixdim"):
+        np.testing.assert_array_equal(labels.header[field], source.header[field])
+    assert (labels.header["sform_code"], labels.header["qform_code"]) == (2, 1)
+
+    first = np.asarray(nib.load(tmp_path / "maps/importance-1.nii.gz").dataobj)
+    last = np.asarray(nib.load(tmp_path / "maps/importance-3.nii.gz").dataobj)
+    pruned_at = np.asarray(nib.load(tmp_path / "maps/pruned-at.nii.gz").dataobj)
+    assert first.shape == last.shape == pruned_at.shape == source.shape
+    assert set(np.unique(pruned_at)) == {1, 2, 3, 4}
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(np.isfinite(last), pruned_at >= 3)
+
+    assert "50 % per stage → 12.5 % of tokens reach the end" in run.stdout
+    assert "Wrote labels.nii.gz" in run.stdout
+    assert "Segmenting oblique" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.nii.gz", "-o", "x.nii.gz"], "missing.nii.gz"),
+        (["oblique.nii.gz", "-o", "x.png"], "x.png: the labels' file must end in .nii or .nii.gz"),
+        (["oblique.nii.gz", "-o", "no/x.nii.gz"], "no: no such folder; make it first"),
+        (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in"),
+        (["oblique.nii.gz", "-o", "x.nii", "--model", "nonesuch"], "model 'nonesuch': neither"),
+        (["oblique.nii.gz", "-o", "x.nii", "--device", "tpu"], "device 'tpu': this machine has"),
+    ],
+)
+def test_bad_input_is_one_plain_line_and_writes_nothing(
+    scan: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    run = tokensparse("segment", *arguments, cwd=tmp_path)
+    assert run.returncode == 1
+    lines = [line for line in run.stderr.splitlines() if "Segmenting" not in line]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in run.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {scan.name}
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    run = tokensparse("segment", "missing.nii", "-o", "x.nii", "--debug", cwd=tmp_path)
+    assert run.returncode != 0
+    assert "Traceback" in run.stderr
+
+
+def test_demo_without_a_display_writes_labels_maps_and_a_montage(tmp_path: Path) -> None:
+    run = tokensparse("demo", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "demo"
+    assert {p.name for p in folder.iterdir()} == {
+        "labels.nii.gz",
+        "importance-1.nii.gz",
+        "importance-2.nii.gz",
+        "importance-3.nii.gz",
+        "pruned-at.nii.gz",
+        "montage.png",
+    }
+    labels, sample = nib.load(folder / "labels.nii.gz"), nib.load(sample_path())
+    assert labels.shape == sample.shape
+    np.testing.assert_array_equal(labels.affine, sample.affine)
+    assert len(np.unique(labels.dataobj)) == 28  # every structure is found
+    with Image.open(folder / "montage.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    coloured = np.abs(pixels.max(axis=-1) - pixels.min(axis=-1)) > 30
+    column = pixels.shape[1] // 6
+    assert not coloured[:, :column].any()  # the image is grey
+    assert coloured[:, column : 2 * column].any()  # the labels are not
+    for path in folder.iterdir():
+        assert f"Wrote demo/{path.name}" in run.stdout

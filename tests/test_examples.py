@@ -1,0 +1,50 @@
+"""The examples run as they are."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = {
+    "forward_pass.py": "stage 2: 320 tokens scored, 240 pruned",
+    "segment_volume.py": "keep ratio 0.25: tokens {'processed': 640, 'pruned at 1': 480",
+}
+GUI = {"segment_in_napari.py"}
+
+
+def test_every_example_is_run_here() -> None:
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {*SCRIPTS, *GUI}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs_and_prints_what_it_says(name: str, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, EXAMPLES / name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert SCRIPTS[name] in run.stdout
+
+
+@pytest.mark.gui
+def test_the_napari_example_opens_the_sample_with_the_widget(
+    make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = make_napari_viewer()
+    monkeypatch.setattr("napari.Viewer", lambda: viewer)
+    names = runpy.run_path(str(EXAMPLES / "segment_in_napari.py"))
+    assert [x.name for x in viewer.layers] == ["mni_icbm152_t1_1mm"]
+    assert names["widget"].keep_ratio.value() == 0.25
+    assert names["widget"].button.text() == "Segment"

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import torch
 from monai.losses.dice import DiceCELoss
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_tokensparse.data.deformation import keyed_generator
@@ -60,13 +68,21 @@ class TrainConfig(BaseModel):
     steps: PositiveInt
     lr: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_steps: int = 50
-    cooldown_steps: int = 0
+    warmup_steps: NonNegativeInt = 50
+    cooldown_steps: NonNegativeInt = 0
     keep_range: tuple[float, float] = (0.05, 1.0)
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     clip_norm: PositiveFloat = 1.0
     seed: int = 0
     checkpoint_every: PositiveInt = 50
+
+    @field_validator("keep_range")
+    @classmethod
+    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
+        low, high = keep_range
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
+        return keep_range
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Spheres:
     def sample(self, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = keyed_generator(seed, step)
         centre = 8 + 16 * torch.rand(3, 1, 1, 1, generator=generator)
-        ball = ((torch.stack(torch.meshgrid(*[torch.arange(32.0)] * 3, indexing="ij")) - centre)
-            .square().sum(dim=0) < 49)  # fmt: skip
+        voxels = torch.stack(torch.meshgrid(*[torch.arange(32.0)] * 3, indexing="ij"))
+        ball = (voxels - centre).square().sum(dim=0) < 49
         image = ball + 0.2 * torch.randn(32, 32, 32, generator=generator)
         return image[None], ball.long()
 

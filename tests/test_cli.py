@@ -128,3 +128,43 @@ def test_demo_without_a_display_writes_labels_maps_and_a_montage(tmp_path: Path)
     assert coloured[:, column : 2 * column].any()  # the labels are not
     for path in folder.iterdir():
         assert f"Wrote demo/{path.name}" in run.stdout
+
+
+DEMO_WITH_A_WATCH = """
+import napari
+from qtpy.QtCore import QTimer
+from napari_tokensparse.cli import app
+
+def look():
+    viewer = napari.current_viewer()
+    if viewer is None or len(viewer.layers) < 6:
+        return
+    print("layers:", *(layer.name for layer in viewer.layers), sep="\\n")
+    viewer.close()
+
+started = napari.run
+def run():
+    timer = QTimer()
+    timer.timeout.connect(look)
+    timer.start(500)
+    started()
+napari.run = run
+app(["demo", "--keep-ratio", "0.3"])
+"""
+
+
+@pytest.mark.gui
+def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", DEMO_WITH_A_WATCH],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    name = "mni_icbm152_t1_1mm"
+    maps = [f"{name} importance {n}" for n in (1, 2, 3)]
+    assert run.stdout.splitlines()[-6:] == [name, *maps, f"{name} pruned at", f"{name} labels"]
+    assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ class ModelCombo(QWidget):
         super().__init__(parent)
         self.combo = QComboBox()
         for name, folder in available_models().items():
-            self.combo.addItem(name, folder)
+            self.combo.addItem(name, str(folder))
         self.browse = QPushButton("Browse…")
         self.browse.setToolTip("Choose a model folder, or a folder with an authors' checkpoint")
         layout = QHBoxLayout(self)
@@ -112,9 +112,9 @@ class ModelCombo(QWidget):
 
     def setValue(self, folder: Path) -> None:
         """Choose a model folder, adding it where it is not listed."""
-        index = self.combo.findData(folder)
+        index = self.combo.findData(str(folder))
         if index < 0:
-            self.combo.addItem(folder.name, folder)
+            self.combo.addItem(folder.name, str(folder))
             index = self.combo.count() - 1
             self.combo.setItemData(index, str(folder), Qt.ItemDataRole.ToolTipRole)
         self.combo.setCurrentIndex(index)

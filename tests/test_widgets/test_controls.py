@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLineEdit
+
+from napari_tokensparse.widgets.controls import KeepRatioSlider, ModelCombo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytestqt.qtbot import QtBot
+
+pytestmark = pytest.mark.gui
+
+
+def test_the_slider_says_what_its_value_means(qtbot: QtBot) -> None:
+    slider = KeepRatioSlider()
+    qtbot.addWidget(slider)
+    slider.set_network(stages=3, tokens=640)
+    slider.setValue(0.25)
+    assert slider.value() == 0.25
+    assert slider.meaning.text() == (
+        "25 % per stage → 1.56 % of tokens reach the end\n"
+        "Tokens of a window after each stage: 640 → 160 → 40 → 10"
+    )
+    slider.setValue(1.0)
+    assert slider.meaning.text().startswith("No pruning: every token reaches the end")
+
+
+def test_a_number_typed_beside_the_slider_moves_it_and_it_stays_in_range(qtbot: QtBot) -> None:
+    slider = KeepRatioSlider()
+    qtbot.addWidget(slider)
+    slider.setValue(0.5)
+    with qtbot.waitSignal(slider.valueChanged) as changed:
+        number = slider.findChild(QLineEdit)
+        number.selectAll()
+        qtbot.keyClicks(number, "0.55")
+        qtbot.keyClick(number, Qt.Key.Key_Return)
+    assert changed.args == [0.55]
+    slider.setValue(0.0)
+    assert slider.value() == 0.05
+    slider.setValue(7.0)
+    assert slider.value() == 1.0
+
+
+def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    write_nano: Callable[..., Path],
+) -> None:
+    mine = write_nano("mine")
+    monkeypatch.setenv("TOKENSPARSE_MODELS", str(tmp_path))
+    combo = ModelCombo()
+    qtbot.addWidget(combo)
+    assert [combo.combo.itemText(n) for n in range(combo.combo.count())] == [
+        "brain-structures",
+        "mine",
+    ]
+    with qtbot.waitSignal(combo.valueChanged) as changed:
+        combo.setValue(mine)
+    assert changed.args == [mine]
+    elsewhere = tmp_path / "elsewhere"
+    combo.setValue(elsewhere)
+    combo.setValue(elsewhere)
+    assert combo.value() == elsewhere
+    assert combo.combo.count() == 3
+
+
+def test_browse_adds_the_folder_that_the_dialog_gives(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    combo = ModelCombo()
+    qtbot.addWidget(combo)
+    chosen = iter([str(tmp_path), ""])
+    monkeypatch.setattr(
+        "napari_tokensparse.widgets.controls.QFileDialog.getExistingDirectory",
+        lambda *_: next(chosen),
+    )
+    qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)
+    assert combo.value() == tmp_path
+    qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
+    assert combo.value() == tmp_path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_tokensparse.data.volume import Volume
-    from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.engine.infer import Controls, Segmentation
+    from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.scd import SCD
 
 DEFAULT_MODEL = "brain-structures"
@@ -49,6 +52,13 @@ def segment(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
     ] = None,
+    scorer: Annotated[
+        str,
+        typer.Option(help="Control: prune by model, random, intensity or foreground."),
+    ] = "model",
+    ablate: Annotated[
+        str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Segment a volume: labels on its own grid and affine."""
@@ -57,12 +67,55 @@ def segment(
         from napari_tokensparse.data.volume import read_volume, write_nifti
         from napari_tokensparse.model.checkpoints import load_model
 
+        controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
-        result = _run(volume, network, keep_ratio, device)
+        result = _run(volume, network, keep_ratio, device, controls)
         written = [write_nifti(output, result.labels, volume)]
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
         _report(result, volume, written)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The authors' .pth.tar.")],
+    config: Annotated[Path, typer.Option(help="Their config, YAML or JSON.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="MODEL_FOLDER",
+            help="Where to write it. [default: among the user's models]",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What their command line changed."),
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a checkpoint of the authors' code into a model folder."""
+    with _plain_errors(debug):
+        from napari_tokensparse.model.authors import import_checkpoint as imported
+
+        typer.echo(f"Wrote {imported(checkpoint, config, output, overrides or [])}")
+
+
+@app.command()
+def bench(
+    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure what the networks cost."""
+    with _plain_errors(debug):
+        if not macs:
+            raise ValueError("nothing to measure: give --macs")
+        from napari_tokensparse.engine.benchmark import costs
+
+        rows = [asdict(row) for row in costs()]
+        typer.echo(json.dumps({"rows": rows}, indent=1)) if as_json else _print_costs(rows)
 
 
 @app.command()
@@ -122,7 +175,35 @@ def _demo_window(keep_ratio: float | None) -> None:
     napari.run()
 
 
-def _run(volume: Volume, network: SCD, keep_ratio: float | None, device: str) -> Segmentation:
+def _print_costs(rows: list[dict[str, Any]]) -> None:
+    """Print GMACs per window, a column for each part."""
+    from rich.console import Console
+    from rich.table import Table
+
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    table = Table("preset", "variant", "keep ratio", *parts, title="GMACs per window")
+    for at in range(0, len(rows), len(parts)):
+        first = rows[at]
+        figures = (f"{row['gmacs']:.2f}" for row in rows[at : at + len(parts)])
+        table.add_row(first["preset"], first["variant"], f"{first['keep_ratio']:g}", *figures)
+    Console().print(table)
+
+
+def _controls(scorer: str, ablate: str | None) -> Controls:
+    from napari_tokensparse.engine.infer import Controls
+
+    if ablate not in (None, "encoder"):
+        raise ValueError(f"--ablate {ablate}: only 'encoder' can be left out")
+    return Controls(scorer=cast("Scorer", scorer), ablate_encoder=ablate is not None)
+
+
+def _run(
+    volume: Volume,
+    network: SCD,
+    keep_ratio: float | None,
+    device: str,
+    controls: Controls | None = None,
+) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -132,7 +213,8 @@ def _run(volume: Volume, network: SCD, keep_ratio: float | None, device: str) ->
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(f"Segmenting {volume.name}", total=None)
-        for event in segmenting(volume, network, keep_ratio, device=choose_device(device)):
+        device = choose_device(device)
+        for event in segmenting(volume, network, keep_ratio, device=device, controls=controls):
             if isinstance(event, Segmentation):
                 return event
             bar.update(task, total=event.total, completed=event.done)
@@ -193,6 +275,7 @@ def _plain_errors(debug: bool) -> Iterator[None]:
             raise
         typer.echo(f"tokensparse: {error}", err=True)
         raise typer.Exit(1) from None
+
 
 if __name__ == "__main__":
     main()

@@ -227,13 +227,14 @@ def test_kept_tokens_carry_the_mask_and_pruned_ones_its_complement(part: str) ->
 
 def test_the_predictor_sees_every_live_token() -> None:
     predictor = MlpPredictor(24).requires_grad_(False)
-    tokens = torch.randn(1, 5, 24)
+    tokens, cls = torch.randn(1, 5, 24), torch.randn(1, 1, 24)
     changed = tokens.clone()
     changed[0, 4] += torch.randn(24)
-    gap = (predictor(changed) - predictor(tokens))[0].abs()
+    gap = (predictor(changed, cls) - predictor(tokens, cls))[0].abs()
     assert torch.all(gap > 0)
     order = torch.tensor([4, 2, 0, 1, 3])
-    assert predictor(tokens[:, order])[0] == pytest.approx(predictor(tokens)[0, order], abs=1e-6)
+    permuted = predictor(tokens[:, order], cls)[0]
+    assert permuted == pytest.approx(predictor(tokens, cls)[0, order], abs=1e-6)
 
 
 def test_predictors_stay_in_float32_under_autocast() -> None:
@@ -244,10 +245,10 @@ def test_predictors_stay_in_float32_under_autocast() -> None:
         mixed = run(model, image)
     assert mixed.trace.scores[0].dtype == torch.float32
     predictor = model.encoder.stages[0].predictor
-    tokens = torch.randn(1, 6, 24)
+    tokens, cls = torch.randn(1, 6, 24), torch.randn(1, 1, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        same = predictor(tokens)
-    assert torch.equal(same, predictor(tokens))
+        same = predictor(tokens, cls)
+    assert torch.equal(same, predictor(tokens, cls))
     assert plain.trace.scores[0] == pytest.approx(mixed.trace.scores[0], abs=0.1)
 
 
@@ -291,11 +292,11 @@ def test_the_completed_map_is_laid_out_as_the_grid() -> None:
     empty, nothing = torch.zeros(1, 0, 24), torch.zeros(1, 0, dtype=torch.int64)
     with torch.no_grad():
         assembly.layer_tokens[3].zero_()
-        token_map = assembly(
+        completed = assembly(
             SparseTokens((empty,) * 3, tokens),
             TokenTrace((), (nothing,) * 3, torch.arange(192)[None]),
         )
-    assert token_map.shape == (1, 24, 4, 6, 8)
+    token_map = completed.transpose(1, 2).unflatten(2, (4, 6, 8))
     # Column 0 is sin h, column 8 sin w, column 16 sin d, at the highest frequency.
     h, w, d = 3, 4, 7
     point = token_map[0, :, h, w, d]

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.preprocess import AxisMap, Prepared, preprocess
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
 from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
 from napari_tokensparse.engine.stitch import InputGrid, Stitcher
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder, TokenMaps
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.controls import SCORERS, Scorer, control_scores
 from napari_tokensparse.model.ratios import keep_ratios, live_counts
-from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.model.scd import SCD, SCDOutput
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +32,35 @@ if TYPE_CHECKING:
 
 class SegmentError(ValueError):
     """A volume that a model cannot segment; one plain line says why."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a learned pruning is compared with, on the same weights.
+
+    Attributes
+    ----------
+    scorer
+        What tokens are pruned by: ``model``, ``random``, ``intensity`` or ``foreground``.
+    ablate_encoder
+        Whether the encoder's blocks are left out: do the tokens matter at all?
+    seed
+        Key of the random scores, with the window's number.
+
+    Raises
+    ------
+    SegmentError
+        There is no such scorer.
+    """
+
+    scorer: Scorer = "model"
+    ablate_encoder: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown scorer before any window is run."""
+        if self.scorer not in SCORERS:
+            raise SegmentError(f"scorer {self.scorer!r}: choose one of {', '.join(SCORERS)}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +124,7 @@ def segment(
     *,
     device: str | torch.device | None = None,
     overlap: float | None = None,
+    controls: Controls | None = None,
 ) -> Segmentation:
     """Segment a volume.
 
@@ -109,6 +141,8 @@ def segment(
         Where to run: the model's own device if not given.
     overlap
         Share of a window that the next one covers, in [0, 1); the model's if not given.
+    controls
+        Prune by something else than the model's scores, or leave its blocks out.
 
     Raises
     ------
@@ -122,7 +156,9 @@ def segment(
     """
     volume = source if isinstance(source, Volume) else read_volume(source)
     network = model if isinstance(model, SCD) else load_model(model)
-    for event in segmenting(volume, network, keep_ratio, device=device, overlap=overlap):
+    for event in segmenting(
+        volume, network, keep_ratio, device=device, overlap=overlap, controls=controls
+    ):
         if isinstance(event, Segmentation):
             return event
     raise AssertionError("the run ended without a result")
@@ -135,6 +171,7 @@ def segmenting(
     *,
     device: str | torch.device | None = None,
     overlap: float | None = None,
+    controls: Controls | None = None,
 ) -> Iterator[Progress | Segmentation]:
     """Segment a volume step by step; the parameters are those of `segment`.
 
@@ -152,7 +189,7 @@ def segmenting(
     )
     share = _checked_overlap(info.overlap if overlap is None else overlap)
     placed = model if device is None else model.to(choose_device(str(device)))
-    run = _Run(volume, placed, info, ratios, share)
+    run = _Run(volume, placed, info, _Options(ratios, share, controls or Controls()))
     run.seconds["preprocess"] = time.perf_counter() - started
     for done, _ in enumerate(run.windows()):
         yield run.progress(done)
@@ -165,8 +202,11 @@ def check_fit(volume: Volume, model: SCD) -> ModelInfo:
     Raises
     ------
     SegmentError, VolumeError
-        The model knows no preprocessing, the channels differ, or voxels are not finite.
+        The model is in training mode or knows no preprocessing, the channels differ, or voxels
+        are not finite.
     """
+    if model.training:
+        raise SegmentError("the network is in training mode: call its eval() first")
     if model.info is None:
         raise SegmentError(
             "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
@@ -204,6 +244,15 @@ def available_devices() -> list[str]:
     return [*cuda, *mps, "cpu"]
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Keep ratio per stage, overlap of windows, controls."""
+
+    ratios: tuple[float, ...]
+    overlap: float
+    controls: Controls
+
+
 class _Run:
     """One volume on its way through a model."""
 
@@ -212,14 +261,13 @@ class _Run:
         volume: Volume,
         model: SCD,
         info: ModelInfo,
-        ratios: tuple[float, ...],
-        overlap: float,
+        options: _Options,
     ) -> None:
-        self._volume, self._model, self._info, self._ratios = volume, model, info, ratios
+        self._volume, self._model, self._info, self._options = volume, model, info, options
         prepared = preprocess(volume, info.preprocessing)
         config = model.config
         self._grid = window_grid(
-            prepared.image.shape[1:], config.window, config.patch_size, overlap
+            prepared.image.shape[1:], config.window, config.patch_size, options.overlap
         )
         self._image = self._grid.pad(prepared.image, info.background)
         self._axes = _padded_axes(prepared, self._grid)
@@ -235,7 +283,7 @@ class _Run:
         """Run all windows: yields once before the first and after each."""
         yield
         for n, start in enumerate(self._starts):
-            self._window(start)
+            self._window(n, start)
             following = self._starts[n + 1 : n + 2]
             self._release(following[0][0] if following else self._grid.padded[0])
             yield
@@ -254,25 +302,44 @@ class _Run:
         stats = Stats(
             windows=len(self._starts),
             skipped=len(self._grid.starts) - len(self._starts),
-            keep_ratios=self._ratios,
-            tokens_per_stage=live_counts(int(np.prod(self._model.config.grid)), self._ratios),
+            keep_ratios=self._options.ratios,
+            tokens_per_stage=live_counts(
+                int(np.prod(self._model.config.grid)), self._options.ratios
+            ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
         )
         return Segmentation(self._out.labels, tokens, stats)
 
-    def _window(self, start: Shape) -> None:
+    def _window(self, number: int, start: Shape) -> None:
         began = time.perf_counter()
         device = next(self._model.parameters()).device
         window = self._grid.cut(self._image, start)[None].to(device)
         with torch.inference_mode():
-            out = self._model(window, self._ratios)
+            out = self._forward(window, number)
             logits = out.logits[0].cpu()
         computed = time.perf_counter()
         self._stitcher.add(start, logits)
         self._tokens.add(start, out.trace)
         self.seconds["network"] += computed - began
         self.seconds["stitch"] += time.perf_counter() - computed
+
+    def _forward(self, window: Tensor, number: int) -> SCDOutput:
+        controls, config = self._options.controls, self._model.config
+        scores = control_scores(
+            controls.scorer,
+            window,
+            config.patch_size,
+            self._info.background,
+            keyed_generator(controls.seed, number),
+        )
+        out: SCDOutput = self._model(
+            window,
+            self._options.ratios,
+            token_scores=scores,
+            skip_blocks=controls.ablate_encoder,
+        )
+        return out
 
     def _release(self, until: int) -> None:
         began = time.perf_counter()
@@ -299,8 +366,8 @@ def _decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
 
     def regions(logits: Tensor) -> Tensor:
         labels = torch.zeros(logits.shape[1:], dtype=torch.int32)
-        for value, logit in zip(values, logits, strict=True):
-            labels[logit > 0] = value  # sigmoid > 0.5, painted in order
+        for channel in info.paint_order or range(len(logits)):
+            labels[logits[channel] > 0] = values[channel]  # sigmoid > 0.5
         return labels
 
     return exclusive if info.exclusive else regions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.encoder import SparseTokens, TokenTrace
 
 
-class MultiLayerTokenAssembly(nn.Module):
-    """MTA: assemble the tokens of all stages into one dense map.
+class Completion(nn.Module, ABC):
+    """What all completions share: a position table and transformer blocks on all tokens.
 
     Parameters
     ----------
@@ -30,31 +31,51 @@ class MultiLayerTokenAssembly(nn.Module):
 
     def __init__(self, config: SCDConfig) -> None:
         super().__init__()
-        dim, inner = config.embed_dim, config.completion_dim
-        sources = config.stages + 1
-        self.grid = config.grid
-        self.source_linears = nn.ModuleList(nn.Linear(dim, inner) for _ in range(sources))
-        self.layer_tokens = nn.ParameterList(
-            nn.Parameter(torch.zeros(1, 1, inner)) for _ in range(sources)
-        )
+        inner = config.completion_dim
         self.register_buffer("position_table", sincos_table(config.grid, inner), persistent=False)
         self.blocks = nn.ModuleList(
             Block(inner, config.completion_heads) for _ in range(config.completion_depth)
         )
         self.out_norm = nn.LayerNorm(inner, eps=LAYER_NORM_EPS)
-        self.out_linear = nn.Linear(inner, dim)
-        self.apply(init_weights)
-        for token in self.layer_tokens:
-            nn.init.trunc_normal_(token, std=0.02)
+        self.out_linear: nn.Module = nn.Linear(inner, config.embed_dim)
 
     def forward(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
-        """Complete the map: ``(B, E, gh, gw, gd)`` from the tokens of all stages."""
+        """Complete the tokens: all patch tokens ``(B, L, E)`` in grid order."""
         x = self.assemble(sparse, trace) + self.position_table
         for block in self.blocks:
             x = block(x)
-        x = self.out_linear(self.out_norm(x))[:, 1:]
-        token_map: Tensor = x.transpose(1, 2).unflatten(2, self.grid)
-        return token_map  # (B, E, gh, gw, gd)
+        tokens: Tensor = self.out_linear(self.out_norm(x))
+        return tokens[:, 1:]
+
+    @abstractmethod
+    def assemble(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
+        """Put a token in every place: ``(B, 1 + L, E')``, CLS first."""
+
+
+class MultiLayerTokenAssembly(Completion):
+    """MTA: assemble the tokens of all stages into one dense sequence.
+
+    Parameters
+    ----------
+    config
+        Sizes. With ``completion`` "mta-no-linear" tokens are assembled as they are.
+    """
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__(config)
+        dim, inner, sources = config.embed_dim, config.completion_dim, config.stages + 1
+        bare = config.completion == "mta-no-linear"
+        self.source_linears = nn.ModuleList(
+            nn.Identity() if bare else nn.Linear(dim, inner) for _ in range(sources)
+        )
+        self.layer_tokens = nn.ParameterList(
+            nn.Parameter(torch.zeros(1, 1, inner)) for _ in range(sources)
+        )
+        if bare:
+            self.out_linear = nn.Identity()
+        self.apply(init_weights)
+        for token in self.layer_tokens:
+            nn.init.trunc_normal_(token, std=0.02)
 
     def assemble(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
         """Project each source, mark it, and put all tokens back in place: ``(B, 1 + L, E')``."""
@@ -68,3 +89,47 @@ class MultiLayerTokenAssembly(nn.Module):
         patches = torch.cat([*sources[:-1], kept], dim=1)
         ids = torch.cat([*trace.pruned, trace.kept], dim=1)
         return torch.cat([cls, put_back(patches, ids)], dim=1)
+
+
+class MaskTokenCompletion(Completion):
+    """The masked-image-modelling baseline: one learned token wherever one was pruned.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    """
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__(config)
+        self.in_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+        self.in_linear = nn.Linear(config.embed_dim, config.completion_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.completion_dim))
+        self.apply(init_weights)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def assemble(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
+        """Put the final tokens in place and the mask token elsewhere: ``(B, 1 + L, E')``."""
+        final = self.in_linear(self.in_norm(sparse.final))
+        ids = torch.cat([trace.kept, *trace.pruned], dim=1)
+        missing = ids.shape[1] - trace.kept.shape[1]
+        masks = self.mask_token.expand(ids.shape[0], missing, -1)
+        patches = put_back(torch.cat([final[:, 1:], masks], dim=1), ids)
+        return torch.cat([final[:, :1], patches], dim=1)
+
+
+class NoCompletion(nn.Module):
+    """The dense baseline: nothing was pruned, so nothing is missing."""
+
+    def forward(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
+        """Return the final patch tokens ``(B, L, E)``."""
+        return sparse.final[:, 1:]
+
+
+def make_completion(config: SCDConfig) -> Completion | NoCompletion:
+    """Make the completion that a config names."""
+    if config.completion == "none":
+        return NoCompletion()
+    if config.completion == "mask-token":
+        return MaskTokenCompletion(config)
+    return MultiLayerTokenAssembly(config)

@@ -9,11 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from napari_tokensparse.model.ratios import grid_size, keep_ratios
 
-DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2"]
-"""UNETR's decoder for patch 16, and its two shallower forms for patch 8 (``UNETR_decoder``,
-``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code)."""
+DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2", "linear", "pup", "custom"]
+"""UNETR's decoder for patch 16 and its two shallower forms for patch 8 (``UNETR_decoder``,
+``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code); a linear head; progressive
+upsampling (SETR-PUP, Zheng et al., CVPR 2021); the user's own."""
+
+PredictorName = Literal["mlp", "attention"]
+"""``MlpPredictor`` and ``AttPredictor`` in the authors' code."""
+
+CompletionName = Literal["mta", "mta-no-linear", "mask-token", "none"]
+"""``FusionNet``, ``FusionNetV2``, ``CompletionNet``; ``none`` is the dense baseline ``UNETR3D``,
+which prunes nothing and feeds the decoder's skips from earlier blocks."""
 
 DECODER_PATCH: dict[str, int] = {"unetr": 16, "unetr-x8": 8, "unetr-x8-v2": 8}
+"""Patch size that each decoder of UNETR's family is made for."""
 
 
 class SCDConfig(BaseModel):
@@ -33,8 +42,12 @@ class SCDConfig(BaseModel):
         0-based blocks after which a stage prunes, ascending.
     keep_ratio
         Default keep ratio per stage, in (0, 1].
+    predictor, share_predictor
+        How tokens are scored, and whether all stages share the first stage's predictor.
     perturbation, tau
         Noise on the scores while training, and the temperature of the soft top-K.
+    completion
+        How the map is made dense again.
     completion_dim, completion_depth, completion_heads
         Width, blocks and heads of the token completion.
     decoder, feature_size
@@ -58,8 +71,11 @@ class SCDConfig(BaseModel):
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     prune_after: tuple[int, ...] = (2, 5, 8)
     keep_ratio: tuple[float, ...] = (0.5, 0.5, 0.5)
+    predictor: PredictorName = "mlp"
+    share_predictor: bool = False
     perturbation: Literal["gumbel", "none"] = "gumbel"
     tau: Annotated[float, Field(gt=0.0)] = 1.0
+    completion: CompletionName = "mta"
     completion_dim: PositiveInt = 768
     completion_depth: PositiveInt = 1
     completion_heads: PositiveInt = 12
@@ -76,10 +92,19 @@ class SCDConfig(BaseModel):
         """Token grid ``(gh, gw, gd)`` of the window."""
         return grid_size(self.window, self.patch_size)
 
+    @property
+    def skip_after(self) -> tuple[int, ...]:
+        """0-based blocks whose raw outputs feed the skips of the dense baseline; else none."""
+        if self.completion != "none":
+            return ()
+        return (4, 8) if self.decoder == "unetr-x8" else (3, 6, 9)
+
     @model_validator(mode="after")
     def _fits(self) -> SCDConfig:
         _check_window(self)
+        _check_decoder(self)
         _check_widths(self)
+        _check_dense(self)
         keep_ratios(self.keep_ratio, self.stages)
         if any(b <= a for a, b in pairwise((-1, *self.prune_after, self.depth))):
             raise ValueError(
@@ -94,10 +119,18 @@ def _check_window(config: SCDConfig) -> None:
             f"window {config.window}: every side must be a multiple of the patch size "
             f"{config.patch_size}"
         )
-    patch = DECODER_PATCH[config.decoder]
+
+
+def _check_decoder(config: SCDConfig) -> None:
+    patch = DECODER_PATCH.get(config.decoder, config.patch_size)
     if config.patch_size != patch:
         raise ValueError(
             f"patch_size {config.patch_size}: decoder {config.decoder!r} needs {patch}"
+        )
+    if config.decoder == "pup" and config.patch_size & (config.patch_size - 1):
+        raise ValueError(
+            f"patch_size {config.patch_size}: decoder 'pup' doubles the map up to it, so it must "
+            "be a power of 2"
         )
     if config.decoder == "unetr-x8-v2" and any(n % 2 or n < 4 for n in config.grid):
         raise ValueError(
@@ -106,15 +139,44 @@ def _check_window(config: SCDConfig) -> None:
         )
 
 
+def _check_dense(config: SCDConfig) -> None:
+    if config.completion != "none":
+        return
+    if config.prune_after:
+        raise ValueError(
+            f"completion 'none' is the dense baseline: prune_after {config.prune_after} must be ()"
+        )
+    if config.decoder not in DECODER_PATCH:
+        raise ValueError(
+            f"decoder {config.decoder!r}: the dense baseline feeds skips from earlier blocks, "
+            f"so it needs one of {', '.join(DECODER_PATCH)}"
+        )
+    if config.depth <= max(config.skip_after):
+        raise ValueError(
+            f"depth {config.depth}: the dense baseline's skips leave blocks {config.skip_after}"
+        )
+
+
 def _check_widths(config: SCDConfig) -> None:
     if config.embed_dim % config.num_heads:
         raise ValueError(
             f"embed_dim {config.embed_dim}: must be a multiple of num_heads {config.num_heads}"
         )
-    if config.embed_dim % 4:
+    if config.predictor == "mlp" and config.embed_dim % 4:
         raise ValueError(
             f"embed_dim {config.embed_dim}: the score predictor halves it twice, so it must be a "
             "multiple of 4"
+        )
+    if config.predictor == "attention" and config.embed_dim < 6:
+        raise ValueError(
+            f"embed_dim {config.embed_dim}: the attention predictor works on a sixth of it"
+        )
+    if config.completion == "none":
+        return
+    if config.completion == "mta-no-linear" and config.completion_dim != config.embed_dim:
+        raise ValueError(
+            f"completion_dim {config.completion_dim}: without Linears it must be embed_dim "
+            f"{config.embed_dim}"
         )
     if config.completion_dim % config.completion_heads:
         raise ValueError(

@@ -1,15 +1,20 @@
-"""Dense decoders of the UNETR family, from MONAI's blocks (section 3.4)."""
+"""Dense decoders: UNETR's family from MONAI's blocks (section 3.4), and two plain heads.
+
+A decoder is anything that turns the completed map and the image into logits (`Decoder`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_tokensparse.model.config import DecoderName, SCDConfig
@@ -28,6 +33,14 @@ class _Layout:
 
     upsamplings: tuple[int, ...]
     bottleneck: bool
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What SCD asks of a decoder; an `nn.Module` with such a ``forward`` is one."""
+
+    def __call__(self, token_map: Tensor, image: Tensor) -> Tensor:
+        """Turn the map ``(B, E, gh, gw, gd)`` and image ``(B, C, h, w, d)`` into logits."""
 
 
 _LAYOUTS: dict[DecoderName, _Layout] = {
@@ -71,14 +84,92 @@ class UnetrDecoder(nn.Module):
         )
         self.out = UnetOutBlock(3, f, config.out_channels)
 
-    def forward(self, token_map: Tensor, image: Tensor) -> Tensor:
-        """Decode ``(B, E, gh, gw, gd)`` and the image ``(B, C, h, w, d)`` to logits."""
-        skips = [self.skips[0](image), *(skip(token_map) for skip in self.skips[1:])]
+    def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
+        """Decode ``(B, E, gh, gw, gd)`` and the image ``(B, C, h, w, d)`` to logits.
+
+        ``skip_maps``, one per skip from the finest on, take the place of the map in the skips:
+        the dense baseline's.
+        """
+        maps = skip_maps or [token_map] * (len(self.skips) - 1)
+        skips = [self.skips[0](image)]
+        skips += [skip(x) for skip, x in zip(self.skips[1:], maps, strict=True)]
         x = self.pool(token_map)
         for up, skip in zip(reversed(self.ups), reversed(skips), strict=True):
             x = up(x, skip)
         logits: Tensor = self.out(x)
         return logits
+
+
+class LinearDecoder(nn.Module):
+    """Linear head: every token predicts the logits of its own patch.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    """
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__()
+        self.classes, self.patch = config.out_channels, config.patch_size
+        self.linear = nn.Linear(config.embed_dim, self.classes * self.patch**3)
+
+    def forward(self, token_map: Tensor, image: Tensor) -> Tensor:
+        """Decode ``(B, E, gh, gw, gd)`` to logits; the image is not looked at."""
+        x = self.linear(token_map.movedim(1, -1))
+        x = x.unflatten(-1, (self.classes, *(self.patch,) * 3))
+        b, gh, gw, gd = token_map.shape[0], *token_map.shape[2:]
+        p = self.patch
+        x = x.permute(0, 4, 1, 5, 2, 6, 3, 7)  # (B, K, gh, p, gw, p, gd, p)
+        logits: Tensor = x.reshape(b, self.classes, gh * p, gw * p, gd * p)
+        return logits
+
+
+class ProgressiveDecoder(nn.Module):
+    """Progressive upsampling (SETR-PUP, Zheng et al., CVPR 2021): convolve, double, repeat.
+
+    Parameters
+    ----------
+    config
+        Sizes; the width halves from ``8 f`` with every doubling, down to ``f``.
+    """
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__()
+        f, before, steps = config.feature_size, config.embed_dim, []
+        for step in range(config.patch_size.bit_length() - 1):
+            width = max(f, f * 8 >> step)
+            steps += [
+                nn.Conv3d(before, width, 3, padding=1, bias=False),
+                nn.InstanceNorm3d(width, affine=True),
+                nn.ReLU(inplace=True),
+                nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False),
+            ]
+            before = width
+        self.steps = nn.Sequential(*steps)
+        self.out = nn.Conv3d(before, config.out_channels, 1)
+
+    def forward(self, token_map: Tensor, image: Tensor) -> Tensor:
+        """Decode ``(B, E, gh, gw, gd)`` to logits; the image is not looked at."""
+        logits: Tensor = self.out(self.steps(token_map))
+        return logits
+
+
+def make_decoder(config: SCDConfig) -> nn.Module:
+    """Make the decoder that a config names.
+
+    Raises
+    ------
+    ValueError
+        The config says that the decoder is the user's own, so it has to be given.
+    """
+    if config.decoder == "custom":
+        raise ValueError("decoder 'custom': give SCD the decoder itself")
+    if config.decoder == "linear":
+        return LinearDecoder(config)
+    if config.decoder == "pup":
+        return ProgressiveDecoder(config)
+    return UnetrDecoder(config)
 
 
 def _refine(in_channels: int, out_channels: int) -> nn.Module:

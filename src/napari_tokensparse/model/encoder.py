@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, init_weights
-from napari_tokensparse.model.predictor import MlpPredictor
 from napari_tokensparse.model.ratios import live_counts
-from napari_tokensparse.model.tokens import (
-    gumbel_like,
-    soft_top_k_mask,
-    split_top_k,
-    take,
-)
+from napari_tokensparse.model.stage import Live, Stage, StageOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
@@ -55,60 +47,35 @@ class SparseTokens:
         Per stage ``(B, n, E)``, normed, in grid order.
     final
         ``(B, 1 + n, E)``, normed, CLS first.
+    skips
+        Raw patch tokens ``(B, L, E)`` of earlier blocks, for the dense baseline; else empty.
     """
 
     pruned: tuple[Tensor, ...]
     final: Tensor
+    skips: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Live:
-    """Live patch tokens on their way through the encoder.
+class Pass:
+    """How one forward pass is run.
 
-    ``weight`` ``(B, n)`` is the product of the straight-through masks so far: all ones, and the
-    road by which gradients reach the predictors.
+    Attributes
+    ----------
+    ratios
+        Keep ratio per stage, in (0, 1].
+    generator
+        Source of the training noise; the global one if None.
+    token_scores
+        ``(B, L)`` scores of a control that replace the predictors'.
+    skip_blocks
+        Whether every transformer block is left out, as a control.
     """
 
-    tokens: Tensor
-    ids: Tensor
-    weight: Tensor | None
-
-
-class Stage(nn.Module):
-    """One pruning stage: score, keep the best, hand on the rest."""
-
-    def __init__(self, config: SCDConfig) -> None:
-        super().__init__()
-        self.perturbation = config.perturbation
-        self.tau = config.tau
-        self.predictor = MlpPredictor(config.embed_dim)
-        self.pruned_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
-
-    def forward(
-        self, live: _Live, k: int, generator: torch.Generator | None
-    ) -> tuple[_Live, Tensor, Tensor, Tensor]:
-        """Return the live tokens that stay, the pruned tokens and their ids, and the scores."""
-        scores = self.predictor(live.tokens)
-        if not self.training:
-            kept, pruned = split_top_k(scores, k)
-            stays = _Live(take(live.tokens, kept), live.ids.gather(1, kept), None)
-            gone = take(live.tokens, pruned)
-        else:
-            stays, gone, pruned = self._soft_split(live, scores, k, generator)
-        return stays, self.pruned_norm(gone), live.ids.gather(1, pruned), scores
-
-    def _soft_split(
-        self, live: _Live, scores: Tensor, k: int, generator: torch.Generator | None
-    ) -> tuple[_Live, Tensor, Tensor]:
-        if self.perturbation == "gumbel":
-            scores = scores + gumbel_like(scores, generator)
-        kept, pruned = split_top_k(scores.detach(), k)
-        mask = soft_top_k_mask(scores, kept, self.tau)
-        before = torch.ones_like(mask) if live.weight is None else live.weight
-        weight = (before * mask).gather(1, kept)
-        gone = (before * (1.0 - mask)).gather(1, pruned)
-        stays = _Live(take(live.tokens, kept) * weight[..., None], live.ids.gather(1, kept), weight)
-        return stays, take(live.tokens, pruned) * gone[..., None], pruned
+    ratios: tuple[float, ...]
+    generator: torch.Generator | None = None
+    token_scores: Tensor | None = None
+    skip_blocks: bool = False
 
 
 class SparseEncoder(nn.Module):
@@ -133,7 +100,11 @@ class SparseEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, dim))
         rates = [config.drop_path * n / max(config.depth - 1, 1) for n in range(config.depth)]
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, rate) for rate in rates)
-        self.stages = nn.ModuleList(Stage(config) for _ in config.prune_after)
+        self.skip_after = config.skip_after
+        self.share_predictor = config.share_predictor
+        self.stages = nn.ModuleList(
+            Stage(config, scores=n == 0 or not config.share_predictor) for n in range(config.stages)
+        )
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.blocks.apply(init_weights)  # not the predictors: so small, their scores would be flat
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -145,34 +116,34 @@ class SparseEncoder(nn.Module):
         cls = self.cls_token.expand(image.shape[0], -1, -1)
         return torch.cat([cls, patches], dim=1) + self.pos_embed
 
-    def forward(
-        self, image: Tensor, ratios: Sequence[float], generator: torch.Generator | None = None
-    ) -> tuple[SparseTokens, TokenTrace]:
-        """Encode a window, pruning at each stage.
-
-        Parameters
-        ----------
-        image
-            ``(B, C, h, w, d)`` of the config's window.
-        ratios
-            Keep ratio per stage, in (0, 1].
-        generator
-            Source of the training noise; the global one if not given.
-        """
+    def forward(self, image: Tensor, how: Pass) -> tuple[SparseTokens, TokenTrace]:
+        """Encode a window ``(B, C, h, w, d)`` of the config's size, pruning at each stage."""
         x = self.embed(image)
         b, n = x.shape[0], x.shape[1] - 1
-        live = _Live(x[:, 1:], torch.arange(n, device=x.device).expand(b, -1), None)
-        keep = iter(live_counts(n, ratios)[1:])
-        stages = dict(zip(self.prune_after, self.stages, strict=True))
-        scores, pruned, pruned_ids = [], [], []
+        live = Live(x[:, 1:], torch.arange(n, device=x.device).expand(b, -1))
+        keep = iter(live_counts(n, how.ratios)[1:])
+        outputs: list[StageOutput] = []
+        skips: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            x = block(x, generator)
-            if index in stages:
-                live = _Live(x[:, 1:], live.ids, live.weight)
-                live, gone, gone_ids, score = stages[index](live, next(keep), generator)
-                x = torch.cat([x[:, :1], live.tokens], dim=1)
-                scores.append(score)
-                pruned.append(gone)
-                pruned_ids.append(gone_ids)
-        trace = TokenTrace(tuple(scores), tuple(pruned_ids), live.ids)
-        return SparseTokens(tuple(pruned), self.norm(x)), trace
+            x = x if how.skip_blocks else block(x, how.generator)
+            if index in self.skip_after:
+                skips.append(x[:, 1:])
+            if index in self.prune_after:
+                cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
+                stage = self.stages[len(outputs)]
+                scores = self._score(len(outputs), live, cls, how.token_scores)
+                outputs.append(stage(live, scores, next(keep), how.generator))
+                live = outputs[-1].live
+                x = torch.cat([cls, live.tokens], dim=1)
+        sparse = SparseTokens(tuple(o.pruned for o in outputs), self.norm(x), tuple(skips))
+        return sparse, TokenTrace(
+            tuple(o.scores for o in outputs), tuple(o.pruned_ids for o in outputs), live.ids
+        )
+
+    def _score(self, stage: int, live: Live, cls: Tensor, control: Tensor | None) -> Tensor:
+        """Return scores ``(B, n)``: the predictor's, or those of a control for the whole grid."""
+        if control is not None:
+            return control.gather(1, live.ids)
+        owner: Any = self.stages[0 if self.share_predictor else stage]
+        scores: Tensor = owner.predictor(live.tokens, cls)
+        return scores

@@ -43,7 +43,9 @@ class ModelInfo(BaseModel):
         extra.
     exclusive : bool
         Whether the classes exclude one another (arg-max) or are overlapping regions
-        (sigmoid > 0.5, painted in this order).
+        (sigmoid > 0.5, painted over one another).
+    paint_order : tuple of int
+        Output channels in the order in which overlapping regions are painted; their own if empty.
     preprocessing : tuple of dict
         MONAI transform definitions on the key ``image``, in order.
     background : float
@@ -61,6 +63,7 @@ class ModelInfo(BaseModel):
     channels: tuple[str, ...]
     classes: tuple[LabelClass, ...]
     exclusive: bool = True
+    paint_order: tuple[int, ...] = ()
     preprocessing: tuple[dict[str, Any], ...] = ()
     background: float = 0.0
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5

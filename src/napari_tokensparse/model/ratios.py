@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def keep_ratios(keep_ratio: float | Sequence[float], stages: int) -> tuple[float
     """
     ratios = (
         (float(keep_ratio),) * stages
-        if isinstance(keep_ratio, (int, float))
+        if isinstance(keep_ratio, (int, float, Real))
         else tuple(float(r) for r in keep_ratio)
     )
     if len(ratios) != stages:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.completion import MultiLayerTokenAssembly
-from napari_tokensparse.model.decoder import UnetrDecoder
-from napari_tokensparse.model.encoder import SparseEncoder, TokenTrace
+from napari_tokensparse.model.completion import make_completion
+from napari_tokensparse.model.decoder import make_decoder
+from napari_tokensparse.model.encoder import Pass, SparseEncoder, TokenTrace
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class SCD(nn.Module):
     info
         Channels, classes and preprocessing of a trained model; without it only tensors can be
         segmented.
+    decoder
+        The user's own `Decoder`, for a config whose decoder is "custom".
 
     Examples
     --------
@@ -59,14 +61,19 @@ class SCD(nn.Module):
     ((1, 2, 32, 32, 32), (1, 8))
     """
 
-    def __init__(self, config: SCDConfig, info: ModelInfo | None = None) -> None:
+    def __init__(
+        self,
+        config: SCDConfig,
+        info: ModelInfo | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.info = info
         self.encoder = SparseEncoder(config)
-        self.completion = MultiLayerTokenAssembly(config)
+        self.completion = make_completion(config)
         # Channels last: 3 x 3 x 3 convolutions run about twice as fast on a CPU.
-        self.decoder = UnetrDecoder(config).to(
+        self.decoder = (decoder or make_decoder(config)).to(
             memory_format=torch.channels_last_3d  # type: ignore[call-overload]  # not in the stubs
         )
 
@@ -75,6 +82,9 @@ class SCD(nn.Module):
         image: Tensor,
         keep_ratio: float | Sequence[float] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        token_scores: Tensor | None = None,
+        skip_blocks: bool = False,
     ) -> SCDOutput:
         """Segment a batch of windows.
 
@@ -87,6 +97,10 @@ class SCD(nn.Module):
             the config's if not given.
         generator
             Source of the training noise; the global one if not given.
+        token_scores
+            ``(B, L)`` scores to prune by instead of the predictors', a control.
+        skip_blocks
+            Leave every transformer block out, a control: do the tokens matter at all?
 
         Raises
         ------
@@ -95,8 +109,18 @@ class SCD(nn.Module):
         """
         self._check(image)
         chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
-        sparse, trace = self.encoder(image, keep_ratios(chosen, self.config.stages), generator)
-        return SCDOutput(self.decoder(self.completion(sparse, trace), image), trace)
+        ratios = keep_ratios(chosen, self.config.stages)
+        how = Pass(ratios, generator, token_scores, skip_blocks)
+        sparse, trace = self.encoder(image, how)
+        token_map = self._as_map(self.completion(sparse, trace))
+        if sparse.skips:
+            skips = [self._as_map(tokens) for tokens in sparse.skips]
+            return SCDOutput(self.decoder(token_map, image, skips), trace)
+        return SCDOutput(self.decoder(token_map, image), trace)
+
+    def _as_map(self, tokens: Tensor) -> Tensor:
+        """Lay ``(B, L, E)`` out as ``(B, E, gh, gw, gd)``, channels last in memory."""
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *self.config.grid)
 
     def _check(self, image: Tensor) -> None:
         expected = (self.config.in_channels, *self.config.window)

@@ -1,0 +1,57 @@
+"""Controls: what a learned pruning must beat before it means anything.
+
+Each gives scores ``(B, L)`` for `SCD.forward`'s ``token_scores``, in the predictors' form: a
+logarithm of something in (0, 1), so that ``exp(score)`` is shown like an importance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scorer = Literal["model", "random", "intensity", "foreground"]
+SCORERS: tuple[Scorer, ...] = ("model", "random", "intensity", "foreground")
+
+
+def control_scores(
+    scorer: Scorer, image: Tensor, patch_size: int, background: float, generator: torch.Generator
+) -> Tensor | None:
+    """Score the tokens of windows without the model.
+
+    Parameters
+    ----------
+    scorer
+        ``random``; ``intensity``, the patch's mean; ``foreground``, the patch's share of voxels
+        that are not background; or ``model``, which leaves scoring to the predictors.
+    image
+        ``(B, C, h, w, d)``, preprocessed.
+    patch_size
+        Token edge in voxels.
+    background
+        Intensity of background.
+    generator
+        Source of the random scores, on the CPU.
+
+    Returns
+    -------
+    Tensor or None
+        ``(B, L)`` in grid order; None for ``model``.
+    """
+    if scorer == "model":
+        return None
+    if scorer == "intensity":
+        return F.logsigmoid(_patch_means(image, patch_size))
+    if scorer == "foreground":
+        return F.logsigmoid(_patch_means((image != background).float(), patch_size))
+    shape = _patch_means(image, patch_size).shape
+    return torch.rand(shape, generator=generator).log().to(image.device)
+
+
+def _patch_means(image: Tensor, patch_size: int) -> Tensor:
+    """Average over each patch and over channels: ``(B, L)`` in grid order."""
+    return F.avg_pool3d(image, patch_size).mean(dim=1).flatten(1)

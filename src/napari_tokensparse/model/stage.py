@@ -1,0 +1,96 @@
+"""One pruning stage of the encoder: soft top-K token pruning, STP (section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from napari_tokensparse.model.blocks import LAYER_NORM_EPS
+from napari_tokensparse.model.predictor import make_predictor
+from napari_tokensparse.model.tokens import gumbel_like, soft_top_k_mask, split_top_k, take
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_tokensparse.model.config import SCDConfig
+
+
+@dataclass(frozen=True)
+class Live:
+    """Live patch tokens on their way through the encoder.
+
+    Attributes
+    ----------
+    tokens, ids
+        ``(B, n, E)`` and their grid ids ``(B, n)``, ascending.
+    weight
+        ``(B, n)`` product of the straight-through masks so far: all ones, and the road by which
+        gradients reach the predictors; None before the first stage and outside training.
+    """
+
+    tokens: Tensor
+    ids: Tensor
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage gives: the tokens that stay, the pruned ones with their ids, the scores."""
+
+    live: Live
+    pruned: Tensor
+    pruned_ids: Tensor
+    scores: Tensor
+
+
+class Stage(nn.Module):
+    """Keep the best live tokens, hand on the rest.
+
+    Parameters
+    ----------
+    config
+        Sizes, noise and temperature.
+    scores
+        Whether this stage has a score predictor of its own.
+    """
+
+    def __init__(self, config: SCDConfig, scores: bool = True) -> None:
+        super().__init__()
+        self.perturbation = config.perturbation
+        self.tau = config.tau
+        self.predictor = make_predictor(config.predictor, config.embed_dim) if scores else None
+        self.pruned_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+
+    def forward(
+        self, live: Live, scores: Tensor, k: int, generator: torch.Generator | None = None
+    ) -> StageOutput:
+        """Keep the ``k`` tokens with the best scores ``(B, n)``."""
+        if self.training:
+            return self._soft_split(live, scores, k, generator)
+        kept, pruned = split_top_k(scores, k)
+        stays = Live(take(live.tokens, kept), live.ids.gather(1, kept))
+        gone = self.pruned_norm(take(live.tokens, pruned))
+        return StageOutput(stays, gone, live.ids.gather(1, pruned), scores)
+
+    def _soft_split(
+        self, live: Live, scores: Tensor, k: int, generator: torch.Generator | None
+    ) -> StageOutput:
+        noisy = scores
+        if self.perturbation == "gumbel":
+            noisy = scores + gumbel_like(scores, generator)
+        kept, pruned = split_top_k(noisy.detach(), k)
+        mask = soft_top_k_mask(noisy, kept, self.tau)
+        before = torch.ones_like(mask) if live.weight is None else live.weight
+        weight = (before * mask).gather(1, kept)
+        gone_weight = (before * (1.0 - mask)).gather(1, pruned)
+        stays = take(live.tokens, kept) * weight[..., None]
+        gone = self.pruned_norm(take(live.tokens, pruned) * gone_weight[..., None])
+        return StageOutput(
+            Live(stays, live.ids.gather(1, kept), weight),
+            gone,
+            live.ids.gather(1, pruned),
+            scores,
+        )

@@ -360,6 +360,11 @@ def test_a_network_that_knows_no_preprocessing_is_refused() -> None:
     assert line.startswith("this network has no ModelInfo")
 
 
+def test_a_network_in_training_mode_is_refused(make_model: MakeModel) -> None:
+    line = refusal(make_model().train(), np.ones((1, 9, 9, 9)))
+    assert line == "the network is in training mode: call its eval() first"
+
+
 def test_devices_are_named_and_auto_takes_the_first() -> None:
     devices = available_devices()
     assert devices[-1] == "cpu"

@@ -205,12 +205,12 @@ def check_fit(volume: Volume, model: SCD) -> ModelInfo:
         The model is in training mode or knows no preprocessing, the channels differ, or voxels
         are not finite.
     """
-    if model.training:
-        raise SegmentError("the network is in training mode: call its eval() first")
     if model.info is None:
         raise SegmentError(
             "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
         )
+    if model.training:
+        raise SegmentError("the network is in training mode: call its eval() first")
     found, needed = len(volume.array), model.config.in_channels
     if found != needed:
         raise SegmentError(

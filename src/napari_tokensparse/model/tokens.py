@@ -59,7 +59,7 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     Parameters
     ----------
     scores
-        ``(B, L)`` (perturbed) scores of the live tokens.
+        ``(B, L)`` (perturbed) scores of the live tokens. -inf is a masked one: it gets no gradient.
     kept
         ``(B, k)`` positions that stay.
     tau
@@ -70,7 +70,8 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     Tensor
         ``(B, L)``, one at kept positions and zero elsewhere.
     """
-    soft = torch.softmax(scores / tau, dim=1)
+    lowest = torch.finfo(scores.dtype).min  # a row of nothing but -inf would become NaN
+    soft = torch.softmax((scores / tau).clamp(min=lowest), dim=1)
     hard = torch.zeros_like(soft).scatter(1, kept, 1.0)
     return hard + (soft - soft.detach())  # the bracket is exactly zero
 

@@ -155,14 +155,18 @@ class ProgressiveDecoder(nn.Module):
         return logits
 
 
-def make_decoder(config: SCDConfig) -> nn.Module:
-    """Make the decoder that a config names.
+def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
+    """Make the decoder that a config names, or take the user's own.
 
     Raises
     ------
     ValueError
-        The config says that the decoder is the user's own, so it has to be given.
+        The config and what is given do not agree on whose decoder it is.
     """
+    if own is not None:
+        if config.decoder != "custom":
+            raise ValueError(f"decoder {config.decoder!r}: must be 'custom' to use one's own")
+        return own
     if config.decoder == "custom":
         raise ValueError("decoder 'custom': give SCD the decoder itself")
     if config.decoder == "linear":

@@ -73,7 +73,7 @@ class SCD(nn.Module):
         self.encoder = SparseEncoder(config)
         self.completion = make_completion(config)
         # Channels last: 3 x 3 x 3 convolutions run about twice as fast on a CPU.
-        self.decoder = (decoder or make_decoder(config)).to(
+        self.decoder = make_decoder(config, decoder).to(
             memory_format=torch.channels_last_3d  # type: ignore[call-overload]  # not in the stubs
         )
 

@@ -132,6 +132,11 @@ def _check_decoder(config: SCDConfig) -> None:
             f"patch_size {config.patch_size}: decoder 'pup' doubles the map up to it, so it must "
             "be a power of 2"
         )
+    if config.decoder == "pup" and config.grid == (1, 1, 1):
+        raise ValueError(
+            f"token grid {config.grid}: decoder 'pup' normalises it over space, so it must have "
+            "more than one token"
+        )
     if config.decoder == "unetr-x8-v2" and any(n % 2 or n < 4 for n in config.grid):
         raise ValueError(
             f"token grid {config.grid}: decoder 'unetr-x8-v2' halves it, so every side must be "

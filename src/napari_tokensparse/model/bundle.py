@@ -48,6 +48,11 @@ def read_bundle(folder: Path) -> SCD:
         A file is missing or does not fit; the line names it.
     """
     described = describe_folder(folder)
+    if described.config.decoder == "custom":
+        raise ModelError(
+            f"{folder}: its decoder is the user's own, which no folder holds; build "
+            "SCD(config, info, decoder) and fill it with load_weights"
+        )
     model = SCD(described.config, described.info)
     try:
         weights = load_file(folder / WEIGHTS)

@@ -26,8 +26,9 @@ def control_scores(
     Parameters
     ----------
     scorer
-        ``random``; ``intensity``, the patch's mean; ``foreground``, the patch's share of voxels
-        that are not background; or ``model``, which leaves scoring to the predictors.
+        ``random``; ``intensity``, the patch's mean, standardised within its window;
+        ``foreground``, the patch's share of voxels that are not background; or ``model``, which
+        leaves scoring to the predictors.
     image
         ``(B, C, h, w, d)``, preprocessed.
     patch_size
@@ -45,7 +46,7 @@ def control_scores(
     if scorer == "model":
         return None
     if scorer == "intensity":
-        return F.logsigmoid(_patch_means(image, patch_size))
+        return F.logsigmoid(_standardised(_patch_means(image, patch_size)))
     if scorer == "foreground":
         return F.logsigmoid(_patch_means((image != background).float(), patch_size))
     shape = _patch_means(image, patch_size).shape
@@ -55,3 +56,9 @@ def control_scores(
 def _patch_means(image: Tensor, patch_size: int) -> Tensor:
     """Average over each patch and over channels: ``(B, L)`` in grid order."""
     return F.avg_pool3d(image, patch_size).mean(dim=1).flatten(1)
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Centre and scale each row: raw intensities would saturate the sigmoid and all be equal."""
+    spread = values.std(dim=1, correction=0, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return (values - values.mean(dim=1, keepdim=True)) / spread

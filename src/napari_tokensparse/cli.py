@@ -114,7 +114,7 @@ def bench(
             raise ValueError("nothing to measure: give --macs")
         from napari_tokensparse.engine.benchmark import costs
 
-        rows = [asdict(row) for row in costs()]
+        rows = [{"section": "macs", **asdict(row)} for row in costs()]
         typer.echo(json.dumps({"rows": rows}, indent=1)) if as_json else _print_costs(rows)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import shutil
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # No test, nor a process that it starts, reads or writes the settings of the person's own napari.
 os.environ["NAPARI_CONFIG"] = ""
 
+REFERENCE = Path(__file__).parent / "data/reference"
 METADATA = {"version": "1", "task": "test", "description": "", "authors": "", "copyright": ""}
 
 
@@ -41,3 +45,18 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Unpack a recording of the authors' code: a folder as their code leaves it, and ``io.npz``."""
+
+    @cache
+    def unpacked(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("reference") / name
+        shutil.copytree(REFERENCE / name, folder)
+        packed = folder / "best_model.pth.tar.xz"
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+        return folder
+
+    return unpacked

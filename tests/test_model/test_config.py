@@ -5,6 +5,8 @@ import pytest
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.presets import PRESETS, preset
 
+DENSE: dict[str, Any] = {"prune_after": (), "keep_ratio": (), "completion": "none"}
+
 
 def refusal(**changes: Any) -> str:
     with pytest.raises(ValueError) as refused:
@@ -42,6 +44,46 @@ def refusal(**changes: Any) -> str:
         ({"prune_after": (2, 2, 8)}, "prune_after (2, 2, 8): must ascend within blocks 0 to 11"),
         ({"prune_after": (2, 5, 12)}, "prune_after (2, 5, 12): must ascend within blocks 0 to 11"),
         ({"prune_after": (-1, 5, 8)}, "prune_after (-1, 5, 8): must ascend within blocks 0 to 11"),
+        (
+            {"window": (32, 32, 48), "patch_size": 16},
+            "patch_size 16: decoder 'unetr-x8-v2' needs 8",
+        ),
+        ({"window": (16, 32, 32)}, "token grid (2, 4, 4): decoder 'unetr-x8-v2' halves it"),
+        ({"decoder": "unetr-x8", "patch_size": 4}, "patch_size 4: decoder 'unetr-x8' needs 8"),
+        (
+            {"decoder": "pup", "patch_size": 6, "window": (24, 24, 24)},
+            "patch_size 6: decoder 'pup' doubles the map up to it, so it must be a power of 2",
+        ),
+        (
+            {"decoder": "pup", "window": (8, 8, 8)},
+            "token grid (1, 1, 1): decoder 'pup' normalises it over space, so it must have more "
+            "than one token",
+        ),
+        (
+            {"completion": "mta-no-linear", "completion_dim": 48},
+            "completion_dim 48: without Linears it must be embed_dim 24",
+        ),
+        (
+            {"predictor": "attention", "embed_dim": 4, "num_heads": 2},
+            "embed_dim 4: the attention predictor works on a sixth of it",
+        ),
+        (
+            {"completion": "none"},
+            "completion 'none' is the dense baseline: prune_after (2, 5, 8) must be ()",
+        ),
+        *(
+            (
+                {**DENSE, "decoder": decoder},
+                f"decoder '{decoder}': the dense baseline feeds skips from earlier blocks, so it "
+                "needs one of unetr, unetr-x8, unetr-x8-v2",
+            )
+            for decoder in ("linear", "pup", "custom")
+        ),
+        ({**DENSE, "depth": 9}, "depth 9: the dense baseline's skips leave blocks (3, 6, 9)"),
+        (
+            {**DENSE, "depth": 8, "decoder": "unetr-x8"},
+            "depth 8: the dense baseline's skips leave blocks (4, 8)",
+        ),
     ],
 )
 def test_choices_that_do_not_fit_together_are_refused_in_words(
@@ -62,10 +104,39 @@ def test_choices_that_do_not_fit_together_are_refused_in_words(
         ({"perturbation": "uniform"}, "perturbation"),
         ({"decoder": "unet"}, "decoder"),
         ({"colour": "red"}, "colour"),
+        ({"predictor": "random"}, "predictor"),
+        ({"share_predictor": "perhaps"}, "share_predictor"),
+        ({"completion": "fusion"}, "completion"),
+        ({"completion_depth": 0}, "completion_depth"),
     ],
 )
 def test_a_field_out_of_its_range_is_named(changes: dict[str, Any], field: str) -> None:
     assert field in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder": "unetr-x8", "window": (8, 24, 40)},
+        {"decoder": "unetr", "patch_size": 16, "window": (16, 48, 32)},
+        {"decoder": "pup", "patch_size": 16, "window": (16, 16, 48)},
+        {"decoder": "linear", "patch_size": 5, "window": (5, 5, 15)},
+        {"decoder": "custom", "patch_size": 3, "window": (3, 3, 3)},
+        {"predictor": "attention", "embed_dim": 18, "num_heads": 3},
+        {"predictor": "attention", "share_predictor": True, "completion": "mta-no-linear"},
+        {**DENSE, "depth": 10},
+        {**DENSE, "depth": 9, "decoder": "unetr-x8", "completion_dim": 7},
+        {"prune_after": (0, 1, 2), "depth": 3},
+    ],
+)
+def test_what_fits_is_accepted(changes: dict[str, Any]) -> None:
+    preset("nano", **changes)
+
+
+def test_only_the_dense_baseline_has_skips_from_earlier_blocks() -> None:
+    assert preset("nano").skip_after == ()
+    assert preset("nano", **DENSE).skip_after == (3, 6, 9)
+    assert preset("nano", **DENSE, decoder="unetr-x8").skip_after == (4, 8)
 
 
 def test_a_config_is_frozen() -> None:

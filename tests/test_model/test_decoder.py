@@ -1,12 +1,25 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_tokensparse.model.decoder import UnetrDecoder
+from napari_tokensparse.model.bundle import load_weights, read_bundle, write_bundle
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.decoder import (
+    Decoder,
+    LinearDecoder,
+    ProgressiveDecoder,
+    UnetrDecoder,
+    make_decoder,
+)
+from napari_tokensparse.model.folder import WEIGHTS, ModelError
+from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
@@ -83,3 +96,108 @@ def test_the_papers_presets_can_be_built_without_memory() -> None:
     with torch.device("meta"):
         model = SCD(preset("btcv"))
     assert sum(parameter.numel() for parameter in model.parameters()) == 106_247_601
+
+
+def test_the_linear_head_writes_every_tokens_logits_into_its_own_patch() -> None:
+    config = preset("nano", decoder="linear", patch_size=2, window=(2, 4, 6), out_channels=3)
+    decoder = LinearDecoder(config).requires_grad_(False)
+    token_map = torch.randn(2, 24, 1, 2, 3)
+    logits = decoder(token_map, torch.zeros(2, 1, 2, 4, 6))
+    assert logits.shape == (2, 3, 2, 4, 6)
+    for row in range(2):
+        for h, w, d in ((0, 0, 0), (0, 1, 0), (0, 0, 2), (0, 1, 2)):
+            own = decoder.linear(token_map[row, :, h, w, d]).reshape(3, 2, 2, 2)
+            patch = logits[row, :, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2, 2 * d : 2 * d + 2]
+            assert torch.allclose(patch, own, atol=1e-6)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4, 8, 16])
+def test_progressive_upsampling_doubles_the_map_up_to_the_patch(patch: int) -> None:
+    window = (patch, 2 * patch, patch)
+    config = preset("nano", decoder="pup", patch_size=patch, window=window, feature_size=4)
+    decoder = ProgressiveDecoder(config)
+    logits = decoder(torch.randn(2, 24, 1, 2, 1), torch.zeros(2, 1, *window))
+    assert logits.shape == (2, 2, *window)
+    assert torch.isfinite(logits).all()
+    widths = [m.out_channels for m in decoder.steps if isinstance(m, nn.Conv3d)]
+    assert widths == [32, 16, 8, 4][: len(widths)]
+    assert 2 ** len(widths) == patch
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("linear", LinearDecoder), ("pup", ProgressiveDecoder), ("unetr-x8-v2", UnetrDecoder)],
+)
+def test_a_config_names_its_decoder_and_each_fits_the_protocol(name: str, kind: type) -> None:
+    config = preset("nano", decoder=name)
+    decoder = make_decoder(config)
+    assert type(decoder) is kind
+    assert isinstance(decoder, Decoder)
+    model = SCD(config).train()
+    logits = model(torch.randn(2, 1, 32, 32, 32)).logits
+    assert logits.shape == (2, 2, 32, 32, 32)
+    logits.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+class Upsampling(nn.Module):
+    """Somebody's own decoder; an odd length, so that it must not be asked whether it is true."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv3d(24, 2, 1)
+        self.seen: list[tuple[int, ...]] = []
+
+    def __len__(self) -> int:
+        return 0
+
+    def forward(self, token_map: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        self.seen = [tuple(token_map.shape), tuple(image.shape)]
+        return nn.functional.interpolate(self.head(token_map), image.shape[2:]) + image
+
+
+def custom() -> SCD:
+    info = ModelInfo(
+        name="mine",
+        channels=("T1",),
+        classes=(LabelClass(value=1, name="one", color=(255, 0, 0)),),
+    )
+    return SCD(preset("nano", decoder="custom", window=(32, 40, 24)), info, Upsampling()).eval()
+
+
+def test_a_decoder_of_ones_own_gets_the_map_and_the_image_and_gives_the_logits() -> None:
+    model, image = custom(), torch.randn(2, 1, 32, 40, 24)
+    assert isinstance(model.decoder, Decoder)
+    with torch.inference_mode():
+        logits = model(image, 0.5).logits
+    assert model.decoder.seen == [(2, 24, 4, 5, 3), (2, 1, 32, 40, 24)]
+    assert logits.shape == (2, 2, 32, 40, 24)
+    change = logits - logits.mean(dim=1, keepdim=True)
+    assert change.abs().max() > 1e-3
+    model.train()(image).logits.square().mean().backward()
+    assert model.encoder.patch_embed.weight.grad.abs().max() > 0
+
+
+def test_whose_decoder_it_is_must_be_agreed() -> None:
+    with pytest.raises(ValueError, match=r"^decoder 'custom': give SCD the decoder itself$"):
+        SCD(preset("nano", decoder="custom"))
+    with pytest.raises(ValueError) as refused:
+        SCD(preset("nano"), None, Upsampling())
+    assert str(refused.value) == "decoder 'unetr-x8-v2': must be 'custom' to use one's own"
+
+
+def test_a_folder_with_a_custom_decoder_says_how_to_load_it(tmp_path: Path) -> None:
+    model, folder = custom(), tmp_path / "mine"
+    write_bundle(folder, model, {"version": "1"}, "card")
+    for read in (read_bundle, load_model):
+        with pytest.raises(ModelError) as refused:
+            read(folder)
+        assert str(refused.value) == (
+            f"{folder}: its decoder is the user's own, which no folder holds; build "
+            "SCD(config, info, decoder) and fill it with load_weights"
+        )
+    again = SCD(model.config, model.info, Upsampling()).eval()
+    load_weights(again, load_file(folder / WEIGHTS), str(folder))
+    image = torch.randn(1, 1, 32, 40, 24)
+    with torch.inference_mode():
+        assert torch.equal(again(image).logits, model(image).logits)

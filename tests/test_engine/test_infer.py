@@ -11,9 +11,11 @@ from monai.inferers import sliding_window_inference
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
+from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.volume import Volume, VolumeError, read_volume, write_nifti
 from napari_tokensparse.data.windows import window_grid
 from napari_tokensparse.engine.infer import (
+    Controls,
     Progress,
     Segmentation,
     SegmentError,
@@ -24,6 +26,7 @@ from napari_tokensparse.engine.infer import (
 )
 from napari_tokensparse.engine.tokenmaps import window_maps
 from napari_tokensparse.model.bundle import write_bundle
+from napari_tokensparse.model.controls import SCORERS, Scorer
 from napari_tokensparse.model.folder import INFERENCE
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
@@ -373,3 +376,99 @@ def test_devices_are_named_and_auto_takes_the_first() -> None:
     with pytest.raises(SegmentError) as refused:
         choose_device("tpu")
     assert str(refused.value) == f"device 'tpu': this machine has {', '.join(devices)}"
+
+
+def controlled(
+    model: SCD, array: NDArray[Any], keep_ratio: float = 0.5, **chosen: Any
+) -> Segmentation:
+    return segment(volume_of(array), model, keep_ratio, controls=Controls(**chosen))
+
+
+def test_random_scores_are_keyed_by_seed_and_window_alone(make_model: MakeModel) -> None:
+    model, array = make_model(overlap=0.0), noise(64, 32, 32)
+    for seed in (0, 5):
+        first = controlled(model, array, scorer="random", seed=seed).tokens.importance[0]
+        for window, owned in enumerate((first[:4], first[4:])):
+            drawn = torch.rand(1, 64, generator=keyed_generator(seed, window))
+            assert owned.flatten() == pytest.approx(drawn[0].numpy(), abs=1e-6)
+
+
+def test_random_pruning_is_reproducible_and_differs_between_seeds(make_model: MakeModel) -> None:
+    model, array = make_model(), noise(56, 32, 32)
+    one, again, other = (controlled(model, array, scorer="random", seed=s) for s in (1, 1, 2))
+    before = torch.get_rng_state()
+    assert np.array_equal(one.labels, again.labels)
+    assert np.array_equal(one.tokens.pruned_at, again.tokens.pruned_at)
+    assert not np.array_equal(one.tokens.pruned_at, other.tokens.pruned_at)
+    assert not np.array_equal(one.labels, other.labels)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_intensity_and_foreground_keep_the_patches_that_they_rank_first(
+    make_model: MakeModel,
+) -> None:
+    model, brightness = make_model(), np.zeros((4, 4, 4), np.float32)
+    brightness.flat = np.random.default_rng(0).permutation(64) + 100.0
+    bright = brightness.repeat(8, 0).repeat(8, 1).repeat(8, 2)
+    tokens = controlled(model, bright, scorer="intensity").tokens
+    assert np.array_equal(tokens.pruned_at == 1, brightness < 132)
+    assert np.array_equal(tokens.pruned_at == 4, brightness >= 156)
+
+    share = np.zeros((4, 4, 4))
+    filled = np.zeros_like(bright)
+    for n, at in enumerate(np.ndindex(4, 4, 4)):
+        share[at] = (n * 37 % 64 + 1) * 8
+        patch = np.zeros(512, np.float32)
+        patch[: int(share[at])] = 1000.0 / share[at]  # of the same mean everywhere
+        where = tuple(slice(8 * i, 8 * i + 8) for i in at)
+        filled[where] = patch.reshape(8, 8, 8)
+    tokens = controlled(model, filled, scorer="foreground").tokens
+    assert np.array_equal(tokens.pruned_at == 1, share <= 32 * 8)
+    assert np.array_equal(tokens.pruned_at == 4, share > 56 * 8)
+
+
+@pytest.mark.parametrize("scorer", SCORERS[1:])
+def test_a_control_prunes_as_many_tokens_as_the_model(
+    make_model: MakeModel, scorer: Scorer
+) -> None:
+    model, array = make_model(), noise(48, 32, 32)
+    own, control = segment(volume_of(array), model, 0.5), controlled(model, array, scorer=scorer)
+    assert control.stats.tokens_per_stage == own.stats.tokens_per_stage
+    assert sum(control.stats.tokens.values()) == sum(own.stats.tokens.values())
+    assert not np.array_equal(control.tokens.pruned_at, own.tokens.pruned_at)
+    assert not np.array_equal(control.labels, own.labels)
+
+
+def test_where_nothing_is_pruned_the_scorer_makes_no_difference(make_model: MakeModel) -> None:
+    model, array = make_model(), noise(40, 32, 32)
+    own = segment(volume_of(array), model, 1.0)
+    for scorer in SCORERS:
+        result = controlled(model, array, 1.0, scorer=scorer)
+        assert np.array_equal(result.labels, own.labels)
+        assert np.all(result.tokens.pruned_at == 4)
+
+
+def test_leaving_the_encoders_blocks_out_changes_the_labels_but_not_the_counts(
+    make_model: MakeModel,
+) -> None:
+    model, array = make_model(), noise(32, 32, 32)
+    own = segment(volume_of(array), model, 0.5)
+    ablated = controlled(model, array, ablate_encoder=True)
+    assert (own.labels != ablated.labels).mean() > 0.01
+    assert ablated.stats.tokens == own.stats.tokens
+    assert [i.shape for i in ablated.tokens.importance] == [i.shape for i in own.tokens.importance]
+    image = torch.from_numpy(array)[None, None]
+    with torch.inference_mode():
+        whole, bare = model(image, 0.5), model(image, 0.5, skip_blocks=True)
+    assert (whole.logits - bare.logits).abs().max() > 1e-3
+    assert [s.shape for s in bare.trace.scores] == [s.shape for s in whole.trace.scores]
+    assert [p.shape for p in bare.trace.pruned] == [p.shape for p in whole.trace.pruned]
+    check_labels(ablated.labels, bare.logits[0], model)
+
+
+def test_an_unknown_scorer_is_refused_before_anything_is_run() -> None:
+    with pytest.raises(SegmentError) as refused:
+        Controls(scorer="entropy")  # type: ignore[arg-type]
+    assert str(refused.value) == (
+        "scorer 'entropy': choose one of model, random, intensity, foreground"
+    )

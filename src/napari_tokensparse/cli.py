@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -34,8 +35,12 @@ ModelOption = Annotated[
     str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
 ]
 KeepOption = Annotated[
-    float | None,
-    typer.Option(help="Share of live tokens each stage keeps, in (0, 1]. [default: the model's]"),
+    str | None,
+    typer.Option(
+        metavar="RATIO[,RATIO…]",
+        help="Share of live tokens that each stage keeps, in (0, 1]: one number, or one per stage. "
+        "[default: the model's]",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -69,7 +74,7 @@ def segment(
 
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
-        result = _run(volume, network, keep_ratio, device, controls)
+        result = _run(volume, network, _ratios(keep_ratio), device, controls)
         written = [write_nifti(output, result.labels, volume)]
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
@@ -132,9 +137,9 @@ def demo(
     """Segment the sample brain and show labels and tokens in napari, or write them to files."""
     with _plain_errors(debug):
         if headless or not _has_display():
-            _demo_files(output, keep_ratio)
+            _demo_files(output, _ratios(keep_ratio))
         else:
-            _demo_window(keep_ratio)
+            _demo_window(_ratios(keep_ratio))
 
 
 def main() -> None:
@@ -142,7 +147,7 @@ def main() -> None:
     app()
 
 
-def _demo_files(folder: Path, keep_ratio: float | None) -> None:
+def _demo_files(folder: Path, keep_ratio: tuple[float, ...] | float | None) -> None:
     from napari_tokensparse.data.samples import sample_path
     from napari_tokensparse.data.volume import read_volume, write_nifti
     from napari_tokensparse.engine.montage import save_montage
@@ -159,7 +164,9 @@ def _demo_files(folder: Path, keep_ratio: float | None) -> None:
     _report(result, volume, written)
 
 
-def _demo_window(keep_ratio: float | None) -> None:
+def _demo_window(keep_ratio: tuple[float, ...] | float | None) -> None:
+    if isinstance(keep_ratio, tuple):
+        raise ValueError("the window's slider sets one keep ratio: give one, or use --headless")
     try:
         import napari
     except ImportError as error:
@@ -189,6 +196,19 @@ def _print_costs(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def _ratios(text: str | None) -> tuple[float, ...] | float | None:
+    """Read one keep ratio, or one per stage."""
+    if text is None:
+        return None
+    try:
+        ratios = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"keep ratio {text!r}: must be one number, or one per stage with commas between"
+        ) from None
+    return ratios[0] if len(ratios) == 1 else ratios
+
+
 def _controls(scorer: str, ablate: str | None) -> Controls:
     from napari_tokensparse.engine.infer import Controls
 
@@ -200,7 +220,7 @@ def _controls(scorer: str, ablate: str | None) -> Controls:
 def _run(
     volume: Volume,
     network: SCD,
-    keep_ratio: float | None,
+    keep_ratio: tuple[float, ...] | float | None,
     device: str,
     controls: Controls | None = None,
 ) -> Segmentation:
@@ -210,11 +230,13 @@ def _run(
 
     from napari_tokensparse.engine.infer import Segmentation, choose_device, segmenting
 
+    device = choose_device(device)
+    events = segmenting(volume, network, keep_ratio, device=device, controls=controls)
+    first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(f"Segmenting {volume.name}", total=None)
-        device = choose_device(device)
-        for event in segmenting(volume, network, keep_ratio, device=device, controls=controls):
+        for event in chain([first], events):
             if isinstance(event, Segmentation):
                 return event
             bar.update(task, total=event.total, completed=event.done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.model.checkpoints import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +87,14 @@ def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
         (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in"),
         (["oblique.nii.gz", "-o", "x.nii", "--model", "nonesuch"], "model 'nonesuch': neither"),
         (["oblique.nii.gz", "-o", "x.nii", "--device", "tpu"], "device 'tpu': this machine has"),
+        (
+            ["oblique.nii.gz", "-o", "x.nii", "--scorer", "entropy"],
+            "scorer 'entropy': choose one of model, random, intensity, foreground",
+        ),
+        (
+            ["oblique.nii.gz", "-o", "x.nii", "--ablate", "decoder"],
+            "--ablate decoder: only 'encoder' can be left out",
+        ),
     ],
 )
 def test_bad_input_is_one_plain_line_and_writes_nothing(
@@ -102,6 +113,115 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     run = tokensparse("segment", "missing.nii", "-o", "x.nii", "--debug", cwd=tmp_path)
     assert run.returncode != 0
     assert "Traceback" in run.stderr
+
+
+def test_controls_prune_as_they_say(write_nano: Callable[..., Path], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "noise.nii")
+    model, maps = write_nano(), {}
+    for name, control in {
+        "own": [],
+        "random": ["--scorer", "random"],
+        "ablated": ["--ablate", "encoder"],
+    }.items():
+        run = tokensparse(
+            "segment", "noise.nii", "-o", f"{name}.nii.gz", "--model", model, "--device", "cpu",
+            "--keep-ratio", 0.5, "--tokens", name, *control, cwd=tmp_path,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        pruned_at = np.asarray(nib.load(tmp_path / name / "pruned-at.nii.gz").dataobj)
+        assert set(np.unique(pruned_at)) == {1, 2, 3, 4}
+        first = np.asarray(nib.load(tmp_path / name / "importance-1.nii.gz").dataobj)
+        maps[name] = (pruned_at, first)
+    assert not np.array_equal(maps["random"][0], maps["own"][0])
+    # The untrained blocks of so small a network do little, but they do something.
+    assert np.abs(maps["ablated"][1] - maps["own"][1]).max() > 1e-5
+    # Random importance is spread over (0, 1); an untrained predictor's is not.
+    assert np.ptp(maps["random"][1]) > 0.9
+    assert np.ptp(maps["own"][1]) < 0.5
+
+
+def import_arguments(folder: Path, config: str = "config.json") -> list[str | Path]:
+    return ["import-checkpoint", folder / "best_model.pth.tar", "--config", folder / config]
+
+
+@pytest.mark.parametrize("name", ["scd_p16_att", "dense_p8"])
+def test_an_imported_checkpoint_is_a_model_folder_with_the_same_logits(
+    reference: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    source = reference(name)
+    run = tokensparse(*import_arguments(source), "-o", "mine", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "Wrote mine\n"
+    model, theirs = load_model(tmp_path / "mine"), load_model(source)
+    assert model.config == theirs.config
+    assert model.info is not None
+    assert model.info.name == "mine"
+    with np.load(source / "io.npz") as arrays:
+        image, expected = torch.from_numpy(arrays["image"]), arrays["logits[::4]"]
+    with torch.inference_mode():
+        logits = model(image).logits
+        assert torch.equal(logits, theirs(image).logits)
+    assert np.abs(logits.numpy()[..., ::4, ::4, ::4] - expected).max() <= 1e-4
+
+
+def test_what_the_authors_command_line_changed_is_set_on_import(
+    reference: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = ["--set", "tp_ratio=0.75", "--set", "perturbation=gumbel"]
+    arguments = import_arguments(reference("scd_p8_mlp"))
+    run = tokensparse(*arguments, *settings, "-o", "mine", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    config = load_model(tmp_path / "mine").config
+    assert config.keep_ratio == (0.25,) * 3
+    assert config.perturbation == "gumbel"
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "said"),
+    [
+        ("nowhere.yaml", [], "nowhere.yaml: cannot be read ("),
+        ("config.json", ["tp_ratio"], "--set 'tp_ratio': must be KEY=VALUE"),
+        ("config.json", ["dec_arch=UNet"], "dec_arch 'UNet': must be one of UNETR_decoder"),
+        ("config.json", ["roi_x=33"], "window (33, 32, 32): every side must be a multiple"),
+        ("config.json", ["feature_size=4"], "the weights do not fit the network – of another sh"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothing(
+    reference: Callable[[str], Path], tmp_path: Path, config: str, settings: list[str], said: str
+) -> None:
+    arguments = import_arguments(reference("scd_p8_mlp"), config)
+    changes = [argument for setting in settings for argument in ("--set", setting)]
+    run = tokensparse(*arguments, *changes, "-o", "mine", cwd=tmp_path)
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+    assert said in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_prints_the_cost_of_every_part_as_json(tmp_path: Path) -> None:
+    run = tokensparse("bench", "--macs", "--json", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)["rows"]
+    named = {"section", "preset", "variant", "keep_ratio", "part", "gmacs"}
+    assert all(named <= row.keys() and row["section"] == "macs" for row in rows)
+    total = {
+        (row["preset"], row["variant"], row["keep_ratio"]): row["gmacs"]
+        for row in rows
+        if row["part"] == "total"
+    }
+    assert total["btcv", "scd", 0.5] == pytest.approx(165.3, rel=0.005)
+    assert total["brats", "scd", 0.25] == pytest.approx(403.8, rel=0.005)
+    assert total["btcv", "dense", 1.0] == pytest.approx(258.3, rel=0.005)
+    parts = {row["part"] for row in rows}
+    assert {"patch embedding", "blocks", "pruning", "completion", "decoder"} <= parts
+
+
+def test_bench_without_a_section_says_what_to_give(tmp_path: Path) -> None:
+    run = tokensparse("bench", cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith("tokensparse: nothing to measure: give --macs")
+    assert len(run.stderr.splitlines()) == 1
 
 
 def test_demo_without_a_display_writes_labels_maps_and_a_montage(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
+def _postprocessing(info: ModelInfo) -> list[dict[str, Any]]:
+    """Define, for MONAI's tools, how logits become a file on the input's grid."""
     invert = {
         "_target_": "Invertd",
         "keys": "pred",
@@ -199,6 +200,10 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
         "output_dtype": "$np.uint16",
         "resample": False,
     }
+    return [*activation, invert, discrete, save]
+
+
+def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     return {
         "imports": ["$import numpy as np", "$import torch"],
         "bundle_root": ".",
@@ -228,10 +233,7 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "mode": "gaussian",
             "cval": info.background,
         },
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [*activation, invert, discrete, save],
-        },
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(info)},
         "evaluator": {
             "_target_": "SupervisedEvaluator",
             "device": "@device",

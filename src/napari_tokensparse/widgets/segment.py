@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.qt.threading import create_worker
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
     QLabel,
     QProgressBar,
@@ -20,8 +19,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
-from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
-from napari_tokensparse.widgets.controls import KeepRatioSlider, ModelCombo
+from napari_tokensparse.model.folder import WEIGHTS, ModelError, describe_folder, is_bundle
+from napari_tokensparse.widgets.controls import DeviceCombo, KeepRatioSlider, ModelCombo
 from napari_tokensparse.widgets.layers import (
     RESULT_KEY,
     placement_kwargs,
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.infer import Progress, Segmentation
     from napari_tokensparse.model.scd import SCD
 
-AUTO_DEVICE = "auto"
+    Version: TypeAlias = tuple[Path, int]
+
 RESEARCH_ONLY = "For research only, not for diagnosis."
 
 
@@ -64,6 +64,7 @@ class Result:
 
     segmentation: Segmentation
     network: SCD
+    version: Version
 
 
 class SegmentWidget(QWidget):
@@ -80,17 +81,15 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._worker: GeneratorWorker[Any, Any, Any] | None = None
         self._request: Request | None = None
-        self._networks: dict[Path, SCD] = {}
+        self._networks: dict[Version, SCD] = {}
         self._build()
         self._model_changed()
-        self._find_devices()
 
     def _build(self) -> None:
         self.image = ComboBox(choices=lambda _: self._scans())
         self.model = ModelCombo()
         self.keep_ratio = KeepRatioSlider()
-        self.device = QComboBox()
-        self.device.addItems([AUTO_DEVICE, "cpu"])
+        self.device = DeviceCombo()
         self.button = QPushButton("Segment")
         self.progress = QProgressBar()
         self.progress.hide()
@@ -143,18 +142,6 @@ class SegmentWidget(QWidget):
         self.keep_ratio.set_network(config.stages, math.prod(config.grid))
         self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
 
-    def _find_devices(self) -> None:
-        """List the devices once torch is there, without keeping the window waiting for it."""
-        worker = create_worker(_devices)
-        worker.returned.connect(self._list_devices)
-        worker.start()
-
-    def _list_devices(self, devices: list[str]) -> None:
-        chosen = self.device.currentText()
-        self.device.clear()
-        self.device.addItems([AUTO_DEVICE, *devices])
-        self.device.setCurrentText(chosen)
-
     def _clicked(self) -> None:
         if self._worker is not None:
             self._cancel()
@@ -187,7 +174,7 @@ class SegmentWidget(QWidget):
             known,
             folder,
             self.keep_ratio.value(),
-            self.device.currentText(),
+            self.device.value(),
         )
 
     def _start(self, request: Request) -> None:
@@ -226,7 +213,7 @@ class SegmentWidget(QWidget):
     def _show(self, result: Result) -> None:
         assert self._request is not None and result.network.info is not None
         request = self._request
-        self._networks = {request.model: result.network}
+        self._networks = {result.version: result.network}
         specs = result_layers(
             request.image_name,
             request.placement,
@@ -271,18 +258,19 @@ def result_text(result: Segmentation, orientation_known: bool) -> str:
     return text if orientation_known else f"{text}\nNote: {NOTE_FOREIGN_LAYER}."
 
 
-def _devices() -> list[str]:
-    from napari_tokensparse.engine.infer import available_devices
+def _version(folder: Path) -> Version:
+    """Tell a model from the same folder's earlier ones: it may be trained further meanwhile."""
+    weights = folder / WEIGHTS
+    return folder, weights.stat().st_mtime_ns if weights.is_file() else 0
 
-    return available_devices()
 
-
-def _run(request: Request, networks: dict[Path, SCD]) -> Iterator[Progress | Result]:
+def _run(request: Request, networks: dict[Version, SCD]) -> Iterator[Progress | Result]:
     """Load the model and segment, in the worker's thread; touches no widget."""
     from napari_tokensparse.engine.infer import Progress, choose_device, segmenting
     from napari_tokensparse.model.checkpoints import load_model
 
     device = choose_device(request.device)
-    network = networks.get(request.model) or load_model(request.model)
+    version = _version(request.model)
+    network = networks.get(version) or load_model(request.model)
     for event in segmenting(request.volume, network, request.keep_ratio, device=device):
-        yield event if isinstance(event, Progress) else Result(event, network)
+        yield event if isinstance(event, Progress) else Result(event, network, version)

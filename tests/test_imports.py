@@ -7,7 +7,7 @@ import pytest
 
 import napari_tokensparse
 
-GUI = {"PyQt5", "PyQt6", "PySide6", "magicgui", "napari", "qtpy", "superqt", "vispy"}
+GUI = {"PyQt5", "PyQt6", "PySide6", "magicgui", "napari", "pyqtgraph", "qtpy", "superqt", "vispy"}
 
 RESOLVE_THE_PUBLIC_NAMES = """
 import napari_tokensparse as package
@@ -34,6 +34,9 @@ manager = PluginManager.instance()
 assert "napari-tokensparse" in manager, list(manager.iter_manifests())
 assert [w.display_name for w in manager.iter_widgets() if w.plugin_name == "napari-tokensparse"]
 """
+
+IMPORT_SEGMENT = "from napari_tokensparse.widgets import SegmentWidget"
+IMPORT_TRAIN = "from napari_tokensparse.widgets import TrainWidget"
 
 
 def modules_after(code: str) -> set[str]:
@@ -72,4 +75,11 @@ def test_model_data_and_engine_import_no_gui() -> None:
 def test_opening_napari_with_the_plugin_imports_no_torch() -> None:
     modules = modules_after(OPEN_NAPARI)
     assert "napari" in modules
+    assert not modules & {"torch", "monai"}
+
+
+def test_only_the_train_widget_imports_the_plots_and_neither_widget_imports_torch() -> None:
+    assert not modules_after(IMPORT_SEGMENT) & {"pyqtgraph", "torch", "monai"}
+    modules = modules_after(IMPORT_TRAIN)
+    assert "pyqtgraph" in modules
     assert not modules & {"torch", "monai"}

@@ -10,7 +10,8 @@ import napari_tokensparse
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["napari-tokensparse.read", "napari-tokensparse.sample", "napari-tokensparse.segment"]
+NAMES = ("read", "sample", "segment", "train")
+COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,10 @@ def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:
     assert sample.display_name == "Brain MRI (MNI ICBM152 T1, 1 mm)"
 
 
-def test_segment_is_a_widget_and_stands_under_layers_segment(manifest: PluginManifest) -> None:
-    (widget,) = manifest.contributions.widgets or []
-    assert (widget.command, widget.display_name) == ("napari-tokensparse.segment", "Segment")
-    (item,) = manifest.contributions.menus["napari/layers/segment"]
-    assert item.command == widget.command
+def test_segment_and_train_are_widgets_and_stand_under_layers_segment(
+    manifest: PluginManifest,
+) -> None:
+    widgets = {w.command: w.display_name for w in manifest.contributions.widgets or []}
+    assert widgets == {"napari-tokensparse.segment": "Segment", "napari-tokensparse.train": "Train"}
+    items = manifest.contributions.menus["napari/layers/segment"]
+    assert [item.command for item in items] == list(widgets)

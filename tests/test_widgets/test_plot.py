@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from qtpy.QtGui import QTextDocument
 
 from napari_tokensparse.engine.events import StepDone, Validated
 from napari_tokensparse.widgets.plot import TrainingPlot
@@ -33,13 +34,19 @@ def points(curve):
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
+def shown_text(label):
+    document = QTextDocument()
+    document.setHtml(label.text())
+    return document.toPlainText().replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_loss_lr_and_each_class_are_drawn_against_the_step(plot, qtbot):
     plot.show_curves(curves(3, {"tube": [0.5, 0.75], "ball": [math.nan, 0.25]}))
     assert points(plot.loss_curve) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert points(plot.lr_curve) == [(1, 1e-3), (2, 2e-3), (3, 3e-3)]
     assert points(plot.dice_curves["tube"]) == [(1, 0.5), (2, 0.75)]
     assert points(plot.dice_curves["ball"]) == [(2, 0.25)]
-    assert [label.text for _, label in plot.legend.items] == ["tube", "ball"]
+    assert shown_text(plot.legend) == "● tube 0.75   ● ball 0.25"
     qtbot.wait(50)  # a paint
     for other in (plot.dice, plot.lr):
         assert other.viewRange()[0] == pytest.approx(plot.loss.viewRange()[0], rel=0.01)
@@ -47,10 +54,10 @@ def test_loss_lr_and_each_class_are_drawn_against_the_step(plot, qtbot):
 
 def test_the_curves_of_another_run_replace_the_ones_before(plot):
     plot.show_curves(curves(3, {"tube": [0.5], "ball": [0.5]}))
-    plot.show_curves(curves(1, {"rod": [0.25]}))
+    plot.show_curves(curves(1, {"rod & <more>": [0.25]}))
     assert points(plot.loss_curve) == [(1, 1.0)]
-    assert list(plot.dice_curves) == ["rod"]
-    assert [label.text for _, label in plot.legend.items] == ["rod"]
+    assert list(plot.dice_curves) == ["rod & <more>"]
+    assert shown_text(plot.legend) == "● rod & <more> 0.25"
 
 
 def test_text_takes_the_colour_of_the_theme(plot):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.segment import SegmentWidget
+    from napari_tokensparse.widgets.train import TrainWidget
 
-__all__ = ["SegmentWidget"]
+__all__ = ["SegmentWidget", "TrainWidget"]
+
+_MODULES = {"SegmentWidget": "segment", "TrainWidget": "train"}
 
 
-def __getattr__(name: str) -> type[SegmentWidget]:
-    if name != "SegmentWidget":
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from napari_tokensparse.widgets.segment import SegmentWidget
-
-    return SegmentWidget
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LISTED, TWO_FOLDERS, LAYERS = "Folder or dataset.json", "Images and labels", "Open layers"
 _JSON = "List of cases (*.json)"
+_SHRINK = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon  # names can be long
+_SHORTEST_NAME = 12
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,12 @@ class _Row(QWidget):
         super().__init__()
         self.image = ComboBox(choices=lambda _: _layers(viewer, Image))
         self.labels = ComboBox(choices=lambda _: _layers(viewer, Labels))
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for combo in (self.image, self.labels):
-            layout.addWidget(combo.native, stretch=1)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        for title, combo in (("Image", self.image), ("Labels", self.labels)):
+            combo.native.setSizeAdjustPolicy(_SHRINK)
+            combo.native.setMinimumContentsLength(_SHORTEST_NAME)
+            form.addRow(title, combo.native)
 
 
 def _layers(viewer: napari.Viewer, kind: type[Any]) -> list[Any]:

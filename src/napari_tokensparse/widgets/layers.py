@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.infer import Segmentation
     from napari_tokensparse.engine.tokenmaps import TokenMaps
     from napari_tokensparse.model.info import Colour, ModelInfo
+    from napari_tokensparse.widgets.training import Preview
 
 PLACEMENT = (
     "scale",
@@ -90,6 +91,16 @@ def result_layers(
     pruned = _pruned_at(tokens, view(tokens.on_input_grid(tokens.pruned_at)))
     specs = [*importance, pruned, _labels(view(result.labels), info)]
     return [_placed(spec, image_name, placement) for spec in specs]
+
+
+def preview_layers(preview: Preview) -> list[LayerSpec]:
+    """Describe the layers of a preview: the labels, over the image where it is not open already."""
+    view = placement_of(preview.image.affine, preview.image.shape).view
+    labels = _labels(view(preview.labels), preview.info)
+    specs = [replace(labels, kwargs={**labels.kwargs, "name": "preview"})]
+    if not preview.image_is_open:
+        specs.insert(0, LayerSpec(Image, view(preview.image.array[0]), {"name": "preview image"}))
+    return [_placed(spec, preview.case, preview.placement) for spec in specs]
 
 
 def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:

@@ -2,58 +2,62 @@
 
 from __future__ import annotations
 
+from html import escape
 from math import isnan
 from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.runlog import Curves
 
-_HUES = 9
+_CLASS_COLOURS = (
+    *("#56b4e9", "#e69f00", "#2fc48d", "#f0e442", "#cc79a7"),
+    *("#d55e00", "#4d7fff", "#b0b0b0", "#9acd32", "#ff8fab"),
+)
+_AXIS_WIDTH = 66
 
 
 class TrainingPlot(QWidget):
-    """Three plots over one another with a common axis of steps.
+    """Three plots over one another with a common axis of steps, and the classes' last Dice.
 
     Parameters
     ----------
-    foreground
-        Colour of axes and text, ``#rrggbb``.
     parent
         Qt parent.
     """
 
-    def __init__(self, foreground: str = "#808080", parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.graphics = pg.GraphicsLayoutWidget()
         self.graphics.setBackground(None)
-        self.graphics.ci.layout.setSpacing(2)
-        self.loss = self._add_plot("loss")
-        self.dice = self._add_plot("Dice")
+        self.graphics.ci.layout.setSpacing(4)
+        self.graphics.ci.layout.setContentsMargins(0, 4, 4, 6)
+        self.loss, self.dice, self.lr = (self._add_plot(name) for name in ("loss", "Dice", "lr"))
         self.dice.setYRange(0.0, 1.0)
-        self.lr = self._add_plot("lr")
+        for plot in (self.loss, self.dice):
+            plot.setXLink(self.lr)
+            plot.getAxis("bottom").setStyle(showValues=False)
         self.lr.setLabel("bottom", "step")
-        for plot in (self.dice, self.lr):
-            plot.setXLink(self.loss)
-        self.legend = self.dice.addLegend(offset=(-4, 4), colCount=2, verSpacing=-6)
         self.loss_curve = self.loss.plot(pen=pg.mkPen("#ff9f40"))
-        self.lr_curve = self.lr.plot(pen=pg.mkPen("#40a0ff"))
+        self.lr_curve = self.lr.plot(pen=pg.mkPen("#ff9f40"))
         self.dice_curves: dict[str, pg.PlotDataItem] = {}
-        self.set_foreground(foreground)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.graphics)
-        self.setMinimumHeight(240)
+        layout.addWidget(self.graphics, stretch=1)
+        layout.addWidget(self.legend)
 
     def set_foreground(self, colour: str) -> None:
-        """Draw axes and text in this colour."""
+        """Draw axes and their text in this colour, ``#rrggbb``."""
         for plot in (self.loss, self.dice, self.lr):
             for side in ("left", "bottom"):
                 plot.getAxis(side).setPen(colour)
                 plot.getAxis(side).setTextPen(colour)
-        self.legend.setLabelTextColor(colour)
 
     def show_curves(self, curves: Curves) -> None:
         """Draw a run as it stands."""
@@ -61,30 +65,32 @@ class TrainingPlot(QWidget):
         self.lr_curve.setData(curves.steps, curves.lr)
         for name in self.dice_curves.keys() - curves.dice.keys():
             self.dice.removeItem(self.dice_curves.pop(name))
-        for name, values in curves.dice.items():
+        entries = []
+        for number, (name, values) in enumerate(curves.dice.items()):
+            colour = _CLASS_COLOURS[number % len(_CLASS_COLOURS)]
             known = [(n, v) for n, v in zip(curves.validated, values, strict=True) if not isnan(v)]
-            self._dice_of(name).setData([n for n, _ in known], [v for _, v in known])
+            self._draw_dice(name, known, colour)
+            text = escape(f"{name} {known[-1][1]:.2f}").replace(" ", "&nbsp;")
+            entries.append(f"<font color='{colour}'>●</font>&nbsp;{text}")
+        self.legend.setText(" &nbsp; ".join(entries))
 
     def _add_plot(self, name: str) -> pg.PlotItem:
         plot = self.graphics.addPlot(row=len(self.graphics.ci.items), col=0)
+        axis = plot.getAxis("left")
         plot.setLabel("left", name)
-        plot.getAxis("left").setWidth(52)
-        plot.getAxis("left").enableAutoSIPrefix(False)
+        axis.setWidth(_AXIS_WIDTH)
+        axis.enableAutoSIPrefix(False)
         plot.showGrid(x=True, y=True, alpha=0.2)
         plot.setDownsampling(auto=True, mode="peak")
         plot.setClipToView(True)
         plot.setMenuEnabled(False)
+        plot.hideButtons()
         return plot
 
-    def _dice_of(self, name: str) -> pg.PlotDataItem:
+    def _draw_dice(self, name: str, points: list[tuple[int, float]], colour: str) -> None:
         if name not in self.dice_curves:
-            colour = pg.intColor(len(self.dice_curves), hues=_HUES)
-            self.dice_curves[name] = self.dice.plot(
-                pen=pg.mkPen(colour, width=1.5),
-                symbol="o",
-                symbolSize=5,
-                symbolBrush=colour,
-                symbolPen=None,
-                name=name,
-            )
-        return self.dice_curves[name]
+            self.dice_curves[name] = self.dice.plot(symbol="o", symbolSize=5, symbolPen=None)
+        curve = self.dice_curves[name]
+        curve.setPen(pg.mkPen(colour, width=1.5))
+        curve.setSymbolBrush(colour)
+        curve.setData([step for step, _ in points], [dice for _, dice in points])

@@ -100,10 +100,14 @@ def test_one_window_is_the_networks_own_forward_pass(
         logits = model(torch.from_numpy(window)[None, None], keep_ratio).logits[0]
     inner = logits[:, 1:31, 2:29].flip(1).transpose(1, 2)
     check_labels(result.labels, inner, model)
+    assert result.regions is None
 
 
-def test_many_windows_agree_with_monais_sliding_window(make_model: MakeModel) -> None:
-    model = make_model()
+@pytest.mark.parametrize("blending", ["gaussian", "constant"])
+def test_many_windows_agree_with_monais_sliding_window(
+    make_model: MakeModel, blending: str
+) -> None:
+    model = make_model(blending=blending)
     array = noise(56, 48, 40)
     result = segment(volume_of(array), model, 0.5)
     with torch.inference_mode():
@@ -113,7 +117,7 @@ def test_many_windows_agree_with_monais_sliding_window(make_model: MakeModel) ->
             1,
             lambda window: model(window, 0.5).logits,
             overlap=0.5,
-            mode="gaussian",
+            mode=blending,
         )
     assert result.stats.windows == 3 * 2 * 2
     assert isinstance(logits, torch.Tensor)
@@ -256,6 +260,10 @@ def test_regions_are_painted_in_the_order_of_the_classes(make_model: MakeModel) 
         expected[logit > 0] = value
     clear = np.abs(logits).min(axis=0) > 1e-4
     assert np.array_equal(result.labels[clear], expected[clear])
+    assert result.regions is not None
+    assert result.regions.shape == (3, 32, 32, 32)
+    assert result.regions.dtype == bool
+    assert np.array_equal(result.regions[:, clear], logits[:, clear] > 0)
     overlapping = (logits > 0).sum(axis=0) > 1
     assert overlapping.mean() > 0.05
     assert set(np.unique(expected)) == {0, 1, 2, 4}

@@ -14,6 +14,7 @@ from napari_tokensparse.engine.stitch import InputGrid, Stitcher
 
 Axes = tuple[AxisMap, AxisMap, AxisMap]
 UINT8 = np.dtype(np.uint8)
+IDENTITY = (AxisMap(0, 1.0, 0.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0))
 
 
 def volume_of(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -64,6 +65,17 @@ def test_overlapping_windows_are_averaged_with_gaussian_weights() -> None:
     clear = [n for n in range(12) if not 4 <= n < 8 or 5 <= n <= 6]
     assert middle[clear] == pytest.approx(share[clear], abs=1e-3)
     assert 0 < middle[4] < middle[5] < 0.5 < middle[6] < middle[7] < 1
+
+
+def test_constant_blending_is_the_plain_mean_of_the_windows() -> None:
+    grid = window_grid((12, 8, 8), (8, 8, 8), 4, 0.5)
+    stitcher = Stitcher(grid, 1, "constant")
+    stitcher.add((0, 0, 0), torch.full((1, 8, 8, 8), 1.0))
+    slabs = [*stitcher.release(4)]
+    stitcher.add((4, 0, 0), torch.full((1, 8, 8, 8), 4.0))
+    mean = torch.cat([*slabs, *stitcher.release(12)], dim=1)
+    for row, value in enumerate([1.0] * 4 + [2.5] * 4 + [4.0] * 4):
+        assert torch.all(mean[0, row] == value)
 
 
 @pytest.mark.parametrize("until", [(20,), (5, 20), (1, 2, 9, 19, 20)])
@@ -171,6 +183,25 @@ def test_rows_give_the_same_labels_one_at_a_time_as_all_at_once(slabs: list[int]
     whole = labelled((16, 26, 11), axes, logits, [])
     assert np.array_equal(labelled((16, 26, 11), axes, logits, slabs), whole)
     assert len(np.unique(whole)) == 4
+
+
+@pytest.mark.parametrize("slabs", [[], [1], [7, 8, 18]])
+def test_masks_of_overlapping_regions_lie_where_their_logits_are_positive(
+    slabs: list[int],
+) -> None:
+    # The first input axis is the model's last and runs backwards.
+    axes = (AxisMap(2, -1.0, 14.0), AxisMap(0, 1.0, 0.0), AxisMap(1, 1.0, 0.0))
+    logits = volume_of((3, 19, 12, 15))
+    out = InputGrid((15, 19, 12), axes, [(0, 19), (0, 12), (0, 15)], arg_max, UINT8, regions=3)
+    for first, last in pairwise([0, *slabs, 19]):
+        out.add(logits[:, first:last])
+    assert out.regions is not None
+    expected = (logits > 0).permute(0, 3, 1, 2).flip(1).numpy()
+    np.testing.assert_array_equal(out.regions, expected)
+
+
+def test_exclusive_classes_have_no_masks() -> None:
+    assert InputGrid((4, 4, 4), IDENTITY, [(0, 4)] * 3, arg_max, UINT8).regions is None
 
 
 def test_a_voxel_more_than_half_a_model_voxel_outside_is_background() -> None:

@@ -148,6 +148,17 @@ def test_regions_have_one_output_channel_each(tmp_path: Path) -> None:
     assert read_bundle(folder).info.label_values == (17, 53)  # type: ignore[union-attr]
 
 
+def test_blending_is_what_monais_inferer_is_told(tmp_path: Path) -> None:
+    changes = {"exclusive": False, "blending": "constant", "regions": ((1, 2, 3), (2, 3))}
+    info = INFO.model_copy(update=changes)
+    folder = written(tmp_path / "two", network(info))
+    assert json.loads((folder / INFERENCE).read_text("utf-8"))["inferer"]["mode"] == "constant"
+    found = describe_folder(folder).info
+    assert found.model_copy(update={"weights_sha256": ""}) == info
+    change_json(folder / INFERENCE, lambda i: i["inferer"].update(mode="gaussian"))
+    assert describe_folder(folder).info.blending == "gaussian"
+
+
 def test_a_model_without_info_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="without its ModelInfo"):
         written(tmp_path / "two", SCD(preset("nano")))

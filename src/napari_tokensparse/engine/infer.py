@@ -101,11 +101,15 @@ class Segmentation:
         Importance per stage and pruned-at.
     stats
         Windows, tokens, seconds.
+    regions
+        ``(K, i, j, k)`` mask of every region where they may overlap, in the order of the model's
+        classes; None where classes exclude one another.
     """
 
     labels: NDArray[np.unsignedinteger]
     tokens: TokenMaps
     stats: Stats
+    regions: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -272,10 +276,15 @@ class _Run:
         self._image = self._grid.pad(prepared.image, info.background)
         self._axes = _padded_axes(prepared, self._grid)
         self._starts = _foreground_starts(self._image, self._grid, info.background)
-        self._stitcher = Stitcher(self._grid, config.out_channels)
+        self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
         self._out = InputGrid(
-            volume.shape, self._axes, self._grid.extents, _decision(info), _label_dtype(info)
+            volume.shape,
+            self._axes,
+            self._grid.extents,
+            _decision(info),
+            _label_dtype(info),
+            0 if info.exclusive else config.out_channels,
         )
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
@@ -309,7 +318,7 @@ class _Run:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
         )
-        return Segmentation(self._out.labels, tokens, stats)
+        return Segmentation(self._out.labels, tokens, stats, self._out.regions)
 
     def _window(self, number: int, start: Shape) -> None:
         began = time.perf_counter()

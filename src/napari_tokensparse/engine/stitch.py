@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.data.preprocess import AxisMap
     from napari_tokensparse.data.windows import Shape, WindowGrid
+    from napari_tokensparse.model.info import Blending
 
 _ROWS_AT_ONCE = 8
 _OUTSIDE = 0.5  # model voxels: an input voxel further out than this is background
@@ -34,11 +35,13 @@ class Stitcher:
         The windows.
     channels
         Number of logit channels K.
+    blending
+        Weight of a voxel in its window: a Gaussian round the middle, or the same everywhere.
     """
 
-    def __init__(self, grid: WindowGrid, channels: int) -> None:
+    def __init__(self, grid: WindowGrid, channels: int, blending: Blending = "gaussian") -> None:
         self._grid = grid
-        self._weight = compute_importance_map(grid.window, mode="gaussian", sigma_scale=0.125)
+        self._weight = compute_importance_map(grid.window, mode=blending, sigma_scale=0.125)
         rows = (grid.window[0], *grid.padded[1:])
         self._sum = torch.zeros(channels, *rows)
         self._weights = torch.zeros(rows)
@@ -81,6 +84,9 @@ class InputGrid:
         From logits ``(K, ...)`` to labels ``(...)``.
     dtype
         Of the labels.
+    regions
+        Number of overlapping regions K, whose masks are kept beside the labels; 0 for exclusive
+        classes.
     """
 
     def __init__(
@@ -90,11 +96,15 @@ class InputGrid:
         extents: Sequence[tuple[int, int]],
         decide: Callable[[Tensor], Tensor],
         dtype: np.dtype[np.unsignedinteger],
+        regions: int = 0,
     ) -> None:
         self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, dtype)
+        masks: NDArray[np.bool_] = np.zeros((regions, *shape), bool)
+        self.regions = masks if regions else None
         order = sorted(range(3), key=lambda axis: axes[axis].axis)
-        # A view of the labels whose axes are the model's.
+        # Views whose axes are the model's.
         self._labels = self.labels.transpose(order)
+        self._masks = masks.transpose(0, *(axis + 1 for axis in order))
         coordinates = [axes[axis].coordinates(shape[axis]) for axis in order]
         self._rows, *self._across = (
             _Interpolation(c, first, end)
@@ -124,8 +134,10 @@ class InputGrid:
         slab = self._rows.apply(self._held, 1, rows, self._first)
         for axis, across in enumerate(self._across, start=2):
             slab = across.apply(slab, axis, across.inside)
-        labels = self._decide(slab).numpy()
-        self._labels[np.ix_(np.asarray(rows), *(across.inside for across in self._across))] = labels
+        where = np.ix_(np.asarray(rows), *(across.inside for across in self._across))
+        self._labels[where] = self._decide(slab).numpy()
+        for channel, mask in enumerate(self._masks):
+            mask[where] = (slab[channel] > 0).numpy()  # sigmoid > 0.5
 
 
 class _Interpolation:

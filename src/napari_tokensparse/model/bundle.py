@@ -170,7 +170,8 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
         OUR_KEY: {
             "network": config.model_dump(mode="json"),
             "info": info.model_dump(
-                mode="json", exclude={"preprocessing", "overlap", "weights_sha256"}
+                mode="json",
+                exclude={"preprocessing", "overlap", "blending", "weights_sha256"},
             ),
         },
     }
@@ -230,7 +231,7 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "roi_size": list(config.window),
             "sw_batch_size": 1,
             "overlap": info.overlap,
-            "mode": "gaussian",
+            "mode": info.blending,
             "cval": info.background,
         },
         "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(info)},

@@ -85,6 +85,7 @@ def describe_folder(folder: Path) -> Description:
     with _naming(folder / INFERENCE):
         said["preprocessing"] = _own_transforms(inference)
         said["overlap"] = inference["inferer"]["overlap"]
+        said["blending"] = inference["inferer"]["mode"]
         return Description(config, ModelInfo(**said))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Colour = tuple[int, int, int]
+Blending = Literal["gaussian", "constant"]
 
 
 class LabelClass(BaseModel):
@@ -46,6 +47,9 @@ class ModelInfo(BaseModel):
         (sigmoid > 0.5, painted over one another).
     paint_order : tuple of int
         Output channels in the order in which overlapping regions are painted; their own if empty.
+    regions : tuple of tuple of int
+        Per overlapping region, the values of a raw label file that make it up, e.g. ``(2, 3)`` for
+        a tumour core: what such a model was trained on and is evaluated against. Empty: unknown.
     preprocessing : tuple of dict
         MONAI transform definitions on the key ``image``, in order.
     background : float
@@ -53,6 +57,9 @@ class ModelInfo(BaseModel):
         volumes smaller than a window are padded with it.
     overlap : float
         Share of a window that the next one covers, in [0, 1).
+    blending : str
+        Weight of a voxel where windows overlap: ``gaussian``, most in a window's middle, or
+        ``constant``.
     weights_sha256 : str
         Hash of the weights file.
     """
@@ -64,10 +71,27 @@ class ModelInfo(BaseModel):
     classes: tuple[LabelClass, ...]
     exclusive: bool = True
     paint_order: tuple[int, ...] = ()
+    regions: tuple[tuple[int, ...], ...] = ()
     preprocessing: tuple[dict[str, Any], ...] = ()
     background: float = 0.0
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    blending: Blending = "gaussian"
     weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _check_regions(self) -> ModelInfo:
+        if not self.regions:
+            return self
+        if self.exclusive:
+            raise ValueError(
+                f"regions {self.regions}: only overlapping classes have them; set exclusive=False"
+            )
+        if len(self.regions) != len(self.classes) or not all(self.regions):
+            raise ValueError(
+                f"regions {self.regions}: give the label values of each of the "
+                f"{len(self.classes)} classes"
+            )
+        return self
 
     @property
     def label_values(self) -> tuple[int, ...]:

@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from napari_tokensparse.model.info import LabelClass, ModelInfo
+
+CLASSES = (
+    LabelClass(value=2, name="whole tumour", color=(0, 255, 0)),
+    LabelClass(value=1, name="tumour core", color=(255, 0, 0)),
+)
+
+
+def info(**said: Any) -> ModelInfo:
+    return ModelInfo(**{"name": "tumour", "channels": ("FLAIR",), "classes": CLASSES, **said})
+
+
+def test_every_overlapping_region_states_the_label_values_that_make_it_up() -> None:
+    said = info(exclusive=False, regions=((1, 2, 3), (2, 3)))
+    assert said.label_values == (2, 1)
+    assert said.regions == ((1, 2, 3), (2, 3))
+    assert ModelInfo(**said.model_dump(mode="json")) == said
+
+
+def test_windows_are_blended_with_a_gaussian_unless_said_otherwise() -> None:
+    assert info().blending == "gaussian"
+    assert info(blending="constant").blending == "constant"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"regions": ((1,), (2,))}, "only overlapping classes have them; set exclusive=False"),
+        ({"exclusive": False, "regions": ((1,),)}, "give the label values of each of the 2 class"),
+        ({"exclusive": False, "regions": ((1,), ())}, "give the label values of each of the 2"),
+        ({"blending": "cosine"}, "Input should be 'gaussian' or 'constant'"),
+    ],
+)
+def test_regions_and_blending_that_do_not_fit_are_refused(said: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        info(**said)

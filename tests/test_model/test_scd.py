@@ -147,7 +147,7 @@ def test_training_noise_is_keyed_by_the_generator_alone() -> None:
 
     def logits(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return run(model, image, 0.5, generator=generator).logits
+        return run(model, image, 0.5, noise=generator).logits
 
     before = torch.get_rng_state()
     assert torch.equal(logits(1), logits(1))
@@ -160,7 +160,7 @@ def test_gumbel_noise_changes_which_tokens_are_kept_in_training_only() -> None:
     image = image_of(model)
 
     def kept(seed: int) -> torch.Tensor:
-        return run(model, image, 0.5, generator=torch.Generator().manual_seed(seed)).trace.kept
+        return run(model, image, 0.5, noise=torch.Generator().manual_seed(seed)).trace.kept
 
     assert torch.equal(kept(1), kept(2))
     model.train()

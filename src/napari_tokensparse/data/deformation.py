@@ -59,19 +59,19 @@ class Warp:
         return points
 
 
-def keyed_generator(seed: int, step: int) -> torch.Generator:
+def keyed_generator(seed: int, *key: int) -> torch.Generator:
     """Make the random generator of a key, independent of all other keys.
 
     Parameters
     ----------
-    seed, step : int
-        The key, both non-negative.
+    seed, *key : int
+        The key, none of them negative.
 
     Returns
     -------
-    Generator
+    torch.Generator
     """
-    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
+    state = np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # read when the events are read back
 
 from pydantic import TypeAdapter, ValidationError
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_tokensparse.model.noise import bernoulli
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from napari_tokensparse.model.noise import Noise
 
 MLP_RATIO = 4
 LAYER_NORM_EPS = 1e-6
@@ -67,16 +70,16 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(dim)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Transform ``(B, L, E)`` to the same; ``generator`` decides what is dropped."""
-        x = x + self._drop(self.attn(self.norm1(x)), generator)
-        return x + self._drop(self.mlp(self.norm2(x)), generator)
+    def forward(self, x: Tensor, noise: Noise = None) -> Tensor:
+        """Transform ``(B, L, E)`` to the same; ``noise`` decides what is dropped."""
+        x = x + self._drop(self.attn(self.norm1(x)), noise)
+        return x + self._drop(self.mlp(self.norm2(x)), noise)
 
-    def _drop(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, branch: Tensor, noise: Noise) -> Tensor:
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path
-        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep, generator=generator)
+        mask = bernoulli(branch.new_empty(branch.shape[0], 1, 1), keep, noise)
         return branch * mask / keep
 
 

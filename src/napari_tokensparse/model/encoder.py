@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Pass:
     ----------
     ratios
         Keep ratio per stage, in (0, 1].
-    generator
-        Source of the training noise; the global one if None.
+    noise
+        Source of the training noise.
     token_scores
         ``(B, L)`` scores of a control that replace the predictors'.
     skip_blocks
@@ -73,7 +74,7 @@ class Pass:
     """
 
     ratios: tuple[float, ...]
-    generator: torch.Generator | None = None
+    noise: Noise = None
     token_scores: Tensor | None = None
     skip_blocks: bool = False
 
@@ -125,14 +126,14 @@ class SparseEncoder(nn.Module):
         outputs: list[StageOutput] = []
         skips: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            x = x if how.skip_blocks else block(x, how.generator)
+            x = x if how.skip_blocks else block(x, how.noise)
             if index in self.skip_after:
                 skips.append(x[:, 1:])
             if index in self.prune_after:
                 cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
                 stage = self.stages[len(outputs)]
                 scores = self._score(len(outputs), live, cls, how.token_scores)
-                outputs.append(stage(live, scores, next(keep), how.generator))
+                outputs.append(stage(live, scores, next(keep), how.noise))
                 live = outputs[-1].live
                 x = torch.cat([cls, live.tokens], dim=1)
         sparse = SparseTokens(tuple(o.pruned for o in outputs), self.norm(x), tuple(skips))

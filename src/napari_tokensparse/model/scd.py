@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class SCD(nn.Module):
         self,
         image: Tensor,
         keep_ratio: float | Sequence[float] | None = None,
-        generator: torch.Generator | None = None,
+        noise: Noise = None,
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
@@ -95,8 +96,9 @@ class SCD(nn.Module):
         keep_ratio
             Share of live tokens that each stage keeps, in (0, 1]: one number or one per stage;
             the config's if not given.
-        generator
-            Source of the training noise; the global one if not given.
+        noise
+            Source of the training noise: a generator, one for each window, or the global one if
+            not given.
         token_scores
             ``(B, L)`` scores to prune by instead of the predictors', a control.
         skip_blocks
@@ -110,7 +112,7 @@ class SCD(nn.Module):
         self._check(image)
         chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
         ratios = keep_ratios(chosen, self.config.stages)
-        how = Pass(ratios, generator, token_scores, skip_blocks)
+        how = Pass(ratios, noise, token_scores, skip_blocks)
         sparse, trace = self.encoder(image, how)
         token_map = self._as_map(self.completion(sparse, trace))
         if sparse.skips:

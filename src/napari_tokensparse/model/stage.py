@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,19 @@ class Stage(nn.Module):
         self.predictor = make_predictor(config.predictor, config.embed_dim) if scores else None
         self.pruned_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
 
-    def forward(
-        self, live: Live, scores: Tensor, k: int, generator: torch.Generator | None = None
-    ) -> StageOutput:
+    def forward(self, live: Live, scores: Tensor, k: int, noise: Noise = None) -> StageOutput:
         """Keep the ``k`` tokens with the best scores ``(B, n)``."""
         if self.training:
-            return self._soft_split(live, scores, k, generator)
+            return self._soft_split(live, scores, k, noise)
         kept, pruned = split_top_k(scores, k)
         stays = Live(take(live.tokens, kept), live.ids.gather(1, kept))
         gone = self.pruned_norm(take(live.tokens, pruned))
         return StageOutput(stays, gone, live.ids.gather(1, pruned), scores)
 
-    def _soft_split(
-        self, live: Live, scores: Tensor, k: int, generator: torch.Generator | None
-    ) -> StageOutput:
+    def _soft_split(self, live: Live, scores: Tensor, k: int, noise: Noise) -> StageOutput:
         noisy = scores
         if self.perturbation == "gumbel":
-            noisy = scores + gumbel_like(scores, generator)
+            noisy = scores + gumbel_like(scores, noise)
         kept, pruned = split_top_k(noisy.detach(), k)
         mask = soft_top_k_mask(noisy, kept, self.tau)
         before = torch.ones_like(mask) if live.weight is None else live.weight

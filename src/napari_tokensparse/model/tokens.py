@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_tokensparse.model.noise import exponential
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from napari_tokensparse.model.noise import Noise
 
 
 def split_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -76,10 +80,9 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     return hard + (soft - soft.detach())  # the bracket is exactly zero
 
 
-def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw standard Gumbel noise shaped like ``scores``, from ``generator`` if one is given."""
-    exponential = torch.empty_like(scores).exponential_(generator=generator)
-    return -exponential.log()
+def gumbel_like(scores: Tensor, noise: Noise = None) -> Tensor:
+    """Draw standard Gumbel noise shaped like ``scores`` ``(B, L)``."""
+    return -exponential(scores, noise).log()
 
 
 def sincos_table(grid: Sequence[int], width: int) -> Tensor:

@@ -303,6 +303,7 @@ def test_a_yaml_config_with_overrides_gives_a_model_folder_with_its_data_sets_re
     assert info.name == "mine"
     assert [c.name for c in info.classes][:3] == ["spleen", "right kidney", "left kidney"]
     assert info.preprocessing[1]["pixdim"] == [1.5, 1.5, 2.0]
+    assert info.blending == "constant"
     assert info.preprocessing[2]["a_min"] == -175.0
     assert info.preprocessing[2]["clip"] is True
     torch.manual_seed(1)
@@ -322,6 +323,7 @@ def test_brats_is_read_as_overlapping_regions_painted_from_the_outside_in(
     info = model.info
     assert info is not None
     assert not info.exclusive
+    assert info.regions == ((2, 3), (1, 2, 3), (2,))
     painted = [info.classes[n].name for n in info.paint_order]
     assert painted == ["whole tumour", "tumour core", "enhancing tumour"]
     assert [t["_target_"] for t in info.preprocessing] == [

@@ -222,7 +222,11 @@ def _classes_of(weights: Mapping[str, Tensor]) -> int:
 def _info(name: str, arguments: Mapping[str, Any], config: SCDConfig) -> ModelInfo:
     """Describe the model by its data set, or by numbers where that is unknown."""
     data_set = arguments.get("dataset")
-    common: dict[str, Any] = {"name": name, "overlap": arguments.get("infer_overlap", 0.5)}
+    common: dict[str, Any] = {
+        "name": name,
+        "overlap": arguments.get("infer_overlap", 0.5),
+        "blending": "constant",
+    }
     orient = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
     crop = {
         "_target_": "CropForegroundd",
@@ -249,6 +253,8 @@ def _info(name: str, arguments: Mapping[str, Any], config: SCDConfig) -> ModelIn
             ),
             exclusive=False,
             paint_order=(1, 0, 2),
+            # Their code takes value 2, not 3, for the enhancing tumour.
+            regions=((2, 3), (1, 2, 3), (2,)),
             preprocessing=(orient, _spacing({}), crop, _Z_SCORE),
         )
     names = [f"class {n}" for n in range(1, config.out_channels)]

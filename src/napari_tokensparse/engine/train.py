@@ -1,173 +1,196 @@
-"""Training: one readable loop that yields frozen events and can be resumed.
+"""Training: one readable loop on Accelerate that yields frozen events and can be resumed.
 
-Every random choice is keyed by (seed, step): a run that is stopped and resumed sees the same
-samples, the same keep ratios and the same noise as one that was not.
+Every random choice is keyed by (seed, step, case), never by global state: a run that is stopped and
+resumed, or shared by several processes, sees the same windows, keep ratios and noise as one that
+was not.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-)
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.data.deformation import keyed_generator
+from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validated
+from napari_tokensparse.engine.files import replacing
+from napari_tokensparse.engine.losses import make_loss
+from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
+    from napari_tokensparse.engine.evaluate import CaseScores
+    from napari_tokensparse.engine.trainconfig import TrainConfig
     from napari_tokensparse.model.scd import SCD
 
-STATE_FILE = "training.pt"
-# The gradients of the score predictors come through a softmax over all live tokens and are of
-# order 1e-12: with Adam's usual 1e-8 the predictors would not move.
-_ADAM_EPS = 1e-16
+STATE_FILE = "state.pt"
+BEST_FILE = "best.pt"
+MAX_SKIPPED = 10
+# Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
+_KEEP, _NOISE = 1, 2
+
+Window = tuple["Tensor", "Tensor"]
 
 
-class TrainConfig(BaseModel):
-    """How to train.
-
-    Attributes
-    ----------
-    steps : int
-        Steps of the whole run, those before a resume included.
-    lr, weight_decay : float
-        AdamW's step size after the warm-up, and its decay (none on biases and 1-D parameters).
-    warmup_steps, cooldown_steps : int
-        Linear warm-up from 0, and linear decay to 0 over the last steps; constant between.
-    keep_range : tuple of float
-        The keep ratio of each step is drawn log-uniformly from this range, within (0, 1].
-    ema_decay : float
-        Decay per step of the averaged weights that validation and the result use.
-    clip_norm : float
-        Largest norm of the gradient.
-    seed : int
-        Key of every random choice, with the step.
-    checkpoint_every : int
-        Steps between two checkpoints.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: PositiveInt
-    lr: PositiveFloat = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_steps: NonNegativeInt = 50
-    cooldown_steps: NonNegativeInt = 0
-    keep_range: tuple[float, float] = (0.05, 1.0)
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    clip_norm: PositiveFloat = 1.0
-    seed: int = 0
-    checkpoint_every: PositiveInt = 50
-
-    @field_validator("keep_range")
-    @classmethod
-    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
-        low, high = keep_range
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
-        return keep_range
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One optimisation step: its number from 1, loss, keep ratio and seconds."""
-
-    step: int
-    loss: float
-    keep_ratio: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class CheckpointSaved:
-    """The state after ``step`` steps is on disk at ``path``."""
-
-    step: int
-    path: Path
+class TrainError(ValueError):
+    """A run that cannot start or go on; one plain line says why."""
 
 
 class Sampler(Protocol):
     """Where training pairs come from."""
 
-    def sample(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return image ``(C, h, w, d)`` and class indices ``(h, w, d)``, the same for a key."""
+    def windows(self, seed: int, index: int) -> Sequence[Window]:
+        """Return the windows of one volume, the same for a key.
+
+        Each is an image ``(C, h, w, d)`` and its target, as `make_loss` takes it without B.
+        """
+
+
+class Validator(Protocol):
+    """What judges the averaged weights now and then."""
+
+    held_out: bool
+
+    def __len__(self) -> int:
+        """Return how many cases there are."""
+
+    def score(self, model: SCD, number: int) -> CaseScores:
+        """Segment one case and score it."""
+
+    def preview(self, scores: CaseScores) -> Path | None:
+        """Write the labels of the first case and say where."""
 
 
 @dataclass(frozen=True)
-class _State:
-    """Everything that a step changes."""
+class Setting:
+    """What a run needs beside the network and its config.
 
-    model: SCD
-    ema: AveragedModel
-    optimizer: torch.optim.Optimizer
+    Attributes
+    ----------
+    sampler
+        Gives the windows of the volumes.
+    folder
+        Holds the checkpoint and the best weights; made if missing.
+    device
+        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; several processes take theirs by their rank.
+    validator
+        Judges the averaged weights, or None.
+    class_weights
+        ``(K,)`` weights of the classes in the cross-entropy, or None.
+    stop
+        Asked after every step; True ends the run with a checkpoint.
+    """
 
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+    sampler: Sampler
+    folder: Path
+    device: str = "cpu"
+    validator: Validator | None = None
+    class_weights: Tensor | None = None
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How far a run is.
+
+    Attributes
+    ----------
+    step, seconds
+        Steps done and seconds spent, validation included.
+    skipped, in_a_row
+        Steps that were not finite, in all and since the last one that was.
+    best_dice, since_best
+        Best mean Dice so far, and validations since.
+    reason
+        Why the run ended; empty while it goes on.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    in_a_row: int = 0
+    best_dice: float | None = None
+    since_best: int = 0
+    reason: str = ""
 
 
 def train(
-    model: SCD, sampler: Sampler, class_weights: Tensor, config: TrainConfig, folder: Path
-) -> Iterator[StepDone | CheckpointSaved]:
-    """Train a network, from the checkpoint in ``folder`` if it holds one.
+    model: SCD, config: TrainConfig, setting: Setting
+) -> Iterator[StepDone | Validated | CheckpointSaved]:
+    """Train a network, from the checkpoint in the setting's folder if it holds one.
 
     Parameters
     ----------
     model
         Trained in place.
-    sampler
-        Gives one training pair per step.
-    class_weights
-        ``(K,)`` weights of the classes in the cross-entropy.
     config
         Steps, step size, keep ratios, seed.
-    folder
-        Holds the checkpoint; made if missing.
+    setting
+        Data, folder, device.
 
     Yields
     ------
-    StepDone, CheckpointSaved
-        After every step and every checkpoint. Stopping between two events loses only the steps
-        since the last checkpoint.
+    StepDone, Validated, CheckpointSaved
+        In every process. Stopping between two events loses only the steps since the last
+        checkpoint.
+
+    Raises
+    ------
+    TrainError
+        Ten steps in a row were not finite (the last good state is kept), the checkpoint belongs to
+        another network, or the volumes of a step cannot be shared evenly by the processes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, config, setting)
+    run.load()
+    batches = run.batches()
+    while not run.finished():
+        yield run.step(next(batches))
+        if run.counters.in_a_row == MAX_SKIPPED:
+            yield run.save()
+            raise TrainError(
+                f"step {run.counters.step}: {MAX_SKIPPED} steps in a row were not finite; the last "
+                f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
+            )
+        if run.due(config.validate_every) and setting.validator is not None:
+            yield run.validate(setting.validator)
+        if run.due(config.checkpoint_every):
+            yield run.save()
+
+
+def counters(folder: Path) -> Counters:
+    """How far the run in ``folder`` is; nothing done where there is no checkpoint."""
     path = folder / STATE_FILE
-    loss_of = DiceCELoss(to_onehot_y=True, softmax=True, weight=class_weights)
-    state = _new_state(model, config)
-    first = _load(state, path) if path.exists() else 0
-    model.train()
-    for step in range(first, config.steps):
-        started = time.perf_counter()
-        _set_lr(state.optimizer, config, step)
-        loss, keep_ratio = _step(state, sampler, loss_of, config, step)
-        yield StepDone(step + 1, loss, keep_ratio, time.perf_counter() - started)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(state, step + 1, path)
-            yield CheckpointSaved(step + 1, path)
+    return Counters(**_read(path)["counters"]) if path.exists() else Counters()
 
 
-def averaged_weights(folder: Path) -> tuple[dict[str, Tensor], int]:
-    """Averaged weights of the checkpoint in ``folder``, and the number of steps behind them."""
-    saved = torch.load(folder / STATE_FILE, weights_only=True)
+def averaged_weights(folder: Path) -> dict[str, Tensor]:
+    """Averaged weights of the last checkpoint in ``folder``."""
     prefix = "module."
-    weights = {k.removeprefix(prefix): v for k, v in saved["ema"].items() if k.startswith(prefix)}
-    return weights, saved["step"]
+    saved = _read(folder / STATE_FILE)["ema"]
+    return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+
+
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    """Averaged weights of the best validation, or the last ones where there was none."""
+    path = folder / BEST_FILE
+    return dict(_read(path)) if path.exists() else averaged_weights(folder)
 
 
 def keep_ratio_of(config: TrainConfig, generator: torch.Generator) -> float:
@@ -176,64 +199,230 @@ def keep_ratio_of(config: TrainConfig, generator: torch.Generator) -> float:
     return math.exp(low + (high - low) * torch.rand((), generator=generator).item())
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Step size at a 0-based step: warm-up, constant, cool-down."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    cool = min(1.0, (config.steps - step) / max(config.cooldown_steps, 1))
-    return config.lr * warm * cool
+class _Run:
+    """Everything that a step changes, and what it needs."""
+
+    def __init__(self, model: SCD, config: TrainConfig, setting: Setting) -> None:
+        self._config, self._setting = config, setting
+        self._accelerator = accelerator = _accelerator(setting.device, config.amp)
+        if config.batch_size % accelerator.num_processes:
+            raise TrainError(
+                f"batch_size {config.batch_size}: {accelerator.num_processes} processes share the "
+                "volumes of a step evenly; give a multiple of their number"
+            )
+        self._model = model.to(accelerator.device).train()
+        average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        self._ema = AveragedModel(model, multi_avg_fn=average)
+        self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
+        self._loss_of = make_loss(config.loss, setting.class_weights)
+        self.counters = Counters()
+        self.path = setting.folder / STATE_FILE
+
+    def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
+        """Yield, per step from the next one, this process's volumes: index and windows of each."""
+        config, accelerator = self._config, self._accelerator
+        share = config.batch_size // accelerator.num_processes
+        first = self.counters.step * config.batch_size
+        loader = DataLoader(
+            _Volumes(self._setting.sampler, config.seed),
+            batch_size=None,
+            sampler=count(first + accelerator.process_index, accelerator.num_processes),
+            num_workers=config.workers,
+            generator=torch.Generator(),  # or the workers' seeds would be drawn from the global one
+        )
+        volumes = iter(loader)
+        while True:
+            yield [next(volumes) for _ in range(share)]
+
+    def step(self, volumes: list[tuple[int, Sequence[Window]]]) -> StepDone:
+        """Take one optimisation step."""
+        started, before = time.perf_counter(), self.counters
+        config, step = self._config, before.step
+        lr = learning_rate(config, step, self.share())
+        set_learning_rate(self._optimizer, lr)
+        keep_ratio = keep_ratio_of(config, keyed_generator(config.seed, step, _KEEP))
+        loss = self._gradients(volumes, keep_ratio)
+        norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
+        spent = time.perf_counter() - started
+        loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
+        finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
+        if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts
+            self._optimizer.step()
+        if finite:
+            self._ema.update_parameters(self._model)
+        self._optimizer.zero_grad()
+        self.counters = replace(
+            before,
+            step=step + 1,
+            seconds=before.seconds + seconds,
+            skipped=before.skipped + (not finite),
+            in_a_row=0 if finite else before.in_a_row + 1,
+            reason="stopped" if stop else "",
+        )
+        return StepDone(
+            step + 1, loss, lr, keep_ratio, seconds, self.counters.skipped, self.share()
+        )
+
+    def _gradients(self, volumes: list[tuple[int, Sequence[Window]]], keep_ratio: float) -> float:
+        """Add up the gradients of a step's windows, some at a time; return their mean loss."""
+        config, device = self._config, self._accelerator.device
+        windows = [
+            (image, target, keyed_generator(config.seed, index, _NOISE, n))
+            for index, pairs in volumes
+            for n, (image, target) in enumerate(pairs)
+        ]
+        total = torch.zeros((), device=device)
+        for at in range(0, len(windows), config.micro_batch):
+            images, targets, noise = zip(*windows[at : at + config.micro_batch], strict=True)
+            last = at + config.micro_batch >= len(windows)
+            with nullcontext() if last else self._accelerator.no_sync(self._wrapped):
+                with self._accelerator.autocast():
+                    out = self._wrapped(torch.stack(images).to(device), keep_ratio, noise)
+                loss = self._loss_of(out.logits.float(), torch.stack(targets).to(device))
+                loss = loss * (len(images) / len(windows))
+                self._accelerator.backward(loss)
+            total += loss.detach()
+        return float(total)
+
+    def _agree(self, loss: float, seconds: float, stop: bool) -> tuple[float, float, bool]:
+        """Mean loss, the first process's clock, and whether any process was told to stop."""
+        processes = self._accelerator.num_processes
+        if processes == 1:
+            return loss, seconds, stop
+        main = self._accelerator.is_main_process
+        mine = torch.tensor(
+            [loss / processes, seconds * main, float(stop)], device=self._accelerator.device
+        )
+        summed = self._accelerator.reduce(mine, "sum").tolist()
+        return summed[0], summed[1], summed[2] > 0
+
+    def share(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        config, done = self._config, self.counters
+        by_steps = done.step / config.steps if config.steps else 0.0
+        by_time = done.seconds / (60.0 * config.max_minutes) if config.max_minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def finished(self) -> bool:
+        """Whether the run is over; the counters say why."""
+        config, done = self._config, self.counters
+        if not done.reason and config.patience and done.since_best >= config.patience:
+            done = replace(done, reason="early stopping")
+        if not done.reason and self.share() >= 1.0:
+            by_steps = config.steps is not None and done.step >= config.steps
+            done = replace(done, reason="steps" if by_steps else "minutes")
+        self.counters = done
+        return bool(done.reason)
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every so many steps happens now: at the end too."""
+        return self.counters.step % every == 0 or self.finished()
+
+    def validate(self, validator: Validator) -> Validated:
+        """Score the averaged weights; processes share the cases."""
+        started = time.perf_counter()
+        averaged = self._ema.module.eval()
+        accelerator = self._accelerator
+        mine = range(accelerator.process_index, len(validator), accelerator.num_processes)
+        scores = [(n, validator.score(averaged, n)) for n in mine]
+        ordered = [s for _, s in sorted(gather_object(scores), key=lambda pair: pair[0])]
+        dice = _mean_of([s.dice for s in ordered])
+        mean = float(np.mean(list(dice.values()))) if dice else 0.0
+        before = self.counters
+        best = before.best_dice is None or mean > before.best_dice
+        preview = validator.preview(ordered[0]) if accelerator.is_main_process else None
+        if best and accelerator.is_main_process:
+            replacing(self._setting.folder / BEST_FILE, averaged.state_dict())
+        _, seconds, _ = self._agree(0.0, time.perf_counter() - started, False)
+        self.counters = replace(
+            before,
+            seconds=before.seconds + seconds,
+            best_dice=mean if best else before.best_dice,
+            since_best=0 if best else before.since_best + 1,
+        )
+        return Validated(
+            before.step,
+            dice,
+            _mean_of([s.hd95_mm for s in ordered]),
+            mean,
+            best,
+            validator.held_out,
+            ordered[0].case,
+            preview,
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self._model, "ema": self._ema, "optimizer": self._optimizer}
+        scaler = self._accelerator.scaler
+        return parts if scaler is None else {**parts, "scaler": scaler}
+
+    def save(self) -> CheckpointSaved:
+        """Write to a temporary name and rename, so that a kill leaves the previous checkpoint."""
+        if self._accelerator.is_main_process:
+            saved = {name: part.state_dict() for name, part in self._parts().items()}
+            replacing(self.path, {**saved, "counters": asdict(self.counters)})
+        self._accelerator.wait_for_everyone()
+        return CheckpointSaved(self.counters.step, self.path)
+
+    def load(self) -> None:
+        """Go on from the checkpoint, if there is one; one that was stopped goes on."""
+        if not self.path.exists():
+            return
+        saved = _read(self.path)
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(saved[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainError(
+                f"{self.path}: belongs to another network or run; give another output folder"
+            ) from error
+        done = Counters(**saved["counters"])
+        self.counters = replace(done, in_a_row=0, reason="")
 
 
-def _new_state(model: SCD, config: TrainConfig) -> _State:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=config.lr,
-        betas=(0.9, 0.95),
-        eps=_ADAM_EPS,
-        weight_decay=config.weight_decay,
-    )
-    average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
-    ema = AveragedModel(model, multi_avg_fn=average)
-    return _State(model, ema, optimizer)
+class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
+    """The sampler's volumes by index, for a `DataLoader`."""
+
+    def __init__(self, sampler: Sampler, seed: int) -> None:
+        self._sampler, self._seed = sampler, seed
+
+    def __getitem__(self, index: int) -> tuple[int, Sequence[Window]]:
+        return index, self._sampler.windows(self._seed, index)
 
 
-def _step(
-    state: _State, sampler: Sampler, loss_of: DiceCELoss, config: TrainConfig, step: int
-) -> tuple[float, float]:
-    generator = keyed_generator(config.seed, step)
-    keep_ratio = keep_ratio_of(config, generator)
-    image, target = sampler.sample(config.seed, step)
-    logits = state.model(image[None], keep_ratio, generator).logits
-    loss = loss_of(logits, target[None, None])
-    state.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.ema.update_parameters(state.model)
-    return loss.item(), keep_ratio
+def _accelerator(device: str, amp: bool) -> Accelerator:
+    """Make the accelerator of a run: on the given device, or by rank under a launcher."""
+    precision = "no"
+    if amp and device.startswith("cuda"):
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    # Accelerate keeps its first device for the whole process; a second run may want another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with _environment("ACCELERATE_TORCH_DEVICE", device):
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
-def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
-def _save(state: _State, step: int, path: Path) -> None:
-    """Write to a temporary name and rename, so that a kill leaves the previous checkpoint."""
-    saved = {name: part.state_dict() for name, part in state.parts().items()}
-    temporary = path.with_suffix(".tmp")
-    torch.save({**saved, "step": step}, temporary)
-    temporary.replace(path)
+def _mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean per class over the cases that hold it."""
+    names = dict.fromkeys(name for score in scores for name in score)
+    found = {n: [s[n] for s in scores if math.isfinite(s.get(n, math.nan))] for n in names}
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
-def _load(state: _State, path: Path) -> int:
-    saved = torch.load(path, weights_only=True)
-    for name, part in state.parts().items():
-        part.load_state_dict(saved[name])
-    step: int = saved["step"]
-    return step
+def _read(path: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return saved

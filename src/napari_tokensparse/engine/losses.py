@@ -1,0 +1,58 @@
+"""Losses of a batch of windows, each window for itself.
+
+The loss of a batch is the mean over its windows, so it does not depend on how windows are grouped
+into batches or processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monai.losses.dice import DiceLoss
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+UNLABELLED = -1
+# Squared denominator and smoothing are the paper's.
+_DICE = {"squared_pred": True, "smooth_nr": 0.0, "smooth_dr": 1e-6}
+
+
+def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the loss of a config's name.
+
+    Parameters
+    ----------
+    name
+        ``dice-ce`` for exclusive classes: targets ``(B, h, w, d)`` int64, -1 where unlabelled.
+        ``dice`` for overlapping regions: targets ``(B, K, h, w, d)`` of 0 and 1.
+    class_weights
+        ``(K,)`` weights in the cross-entropy.
+
+    Returns
+    -------
+    callable
+        From logits ``(B, K, h, w, d)`` and targets to the mean over the windows, a scalar.
+    """
+    if name == "dice":
+        return DiceLoss(sigmoid=True, **_DICE)
+    dice = DiceLoss(to_onehot_y=True, softmax=True, ignore_index=UNLABELLED, **_DICE)
+
+    def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
+        if not bool((target != UNLABELLED).any()):
+            return logits.sum() * 0.0
+        weights = None if class_weights is None else class_weights.to(logits.device)
+        entropy = F.cross_entropy(logits, target, weights, ignore_index=UNLABELLED)
+        overlap: Tensor = dice(logits, target[:, None])
+        return overlap + entropy
+
+    def each(logits: Tensor, target: Tensor) -> Tensor:
+        pairs = zip(logits.split(1), target.split(1), strict=True)
+        return sum((dice_ce(one, truth) for one, truth in pairs), logits.new_zeros(())) / len(
+            logits
+        )
+
+    return each

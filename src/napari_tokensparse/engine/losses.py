@@ -6,8 +6,9 @@ into batches or processes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from monai.losses.dice import DiceLoss
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 UNLABELLED = -1
 # Squared denominator and smoothing are the paper's.
-_DICE = {"squared_pred": True, "smooth_nr": 0.0, "smooth_dr": 1e-6}
+_DICE: dict[str, Any] = {"squared_pred": True, "smooth_nr": 0.0, "smooth_dr": 1e-6}
 
 
 def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -50,9 +51,7 @@ def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tenso
         return overlap + entropy
 
     def each(logits: Tensor, target: Tensor) -> Tensor:
-        pairs = zip(logits.split(1), target.split(1), strict=True)
-        return sum((dice_ce(one, truth) for one, truth in pairs), logits.new_zeros(())) / len(
-            logits
-        )
+        windows = range(len(logits))
+        return torch.stack([dice_ce(logits[n : n + 1], target[n : n + 1]) for n in windows]).mean()
 
     return each

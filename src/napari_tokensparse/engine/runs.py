@@ -112,7 +112,9 @@ def _check_output(config: RunConfig, resume: bool) -> None:
 def _read(config: RunConfig) -> DataSet:
     if config.data is None:
         raise RunError("data: give a dataset.json or a folder with images and labels")
-    return read_data_set(config.data, config.labels, zero_is_background=not config.zero_is_unlabelled)
+    return read_data_set(
+        config.data, config.labels, zero_is_background=not config.zero_is_unlabelled
+    )
 
 
 def _checked(

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -168,9 +168,9 @@ def train(
                 f"step {run.counters.step}: {MAX_SKIPPED} steps in a row were not finite; the last "
                 f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
             )
-        if run.due(config.validate_every) and setting.validator is not None:
+        if setting.validator is not None and run.validation_due():
             yield run.validate(setting.validator)
-        if run.due(config.checkpoint_every):
+        if run.counters.step % config.checkpoint_every == 0 or run.finished():
             yield run.save()
 
 
@@ -314,14 +314,15 @@ class _Run:
         self.counters = done
         return bool(done.reason)
 
-    def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps happens now: at the end too."""
-        return self.counters.step % every == 0 or self.finished()
+    def validation_due(self) -> bool:
+        """Whether to validate now: every so many steps and at the end, but not on a stop."""
+        over = self.finished() and self.counters.reason != "stopped"
+        return over or self.counters.step % self._config.validate_every == 0
 
     def validate(self, validator: Validator) -> Validated:
         """Score the averaged weights; processes share the cases."""
         started = time.perf_counter()
-        averaged = self._ema.module.eval()
+        averaged = cast("SCD", self._ema.module).eval()
         accelerator = self._accelerator
         mine = range(accelerator.process_index, len(validator), accelerator.num_processes)
         scores = [(n, validator.score(averaged, n)) for n in mine]

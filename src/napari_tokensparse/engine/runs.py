@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 from napari_tokensparse.data.cases import read_data_set, split
@@ -26,7 +28,6 @@ from napari_tokensparse.engine.events import (
 )
 from napari_tokensparse.engine.infer import choose_device
 from napari_tokensparse.engine.recipes import Recipe, make_recipe
-from napari_tokensparse.engine.runconfig import RunConfig
 from napari_tokensparse.engine.train import (
     STATE_FILE,
     Setting,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.cases import Case, DataSet
     from napari_tokensparse.data.checks import CheckedCase
     from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.engine.runconfig import RunConfig
 
 FOLDER = "training"
 RUN_FILE = "run.yaml"
@@ -112,9 +114,8 @@ def _check_output(config: RunConfig, resume: bool) -> None:
 def _read(config: RunConfig) -> DataSet:
     if config.data is None:
         raise RunError("data: give a dataset.json or a folder with images and labels")
-    return read_data_set(
-        config.data, config.labels, zero_is_background=not config.zero_is_unlabelled
-    )
+    data_set = read_data_set(config.data, config.labels)
+    return replace(data_set, unlabelled=0) if config.zero_is_unlabelled else data_set
 
 
 def _checked(
@@ -153,7 +154,7 @@ def _trained(
     folder = config.output / FOLDER
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(int(config.cache_gib * 2**30), folder / "cache")
-    sampler = CaseSampler(data_set.training, recipe.plan, budget, data_set.unlabelled)
+    sampler = CaseSampler(data_set.training, recipe.plan, budget)
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
     for event in train(model, recipe.training, setting):
@@ -191,9 +192,7 @@ def _recipe(
 def _free_memory(device: str) -> int:
     """Bytes free on a device: of the GPU, or of this machine."""
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
+        return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 

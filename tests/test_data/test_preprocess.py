@@ -4,9 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from napari_tokensparse.data.preprocess import AxisMap, Prepared, PreprocessError, preprocess
+from napari_tokensparse.data.preprocess import (
+    AxisMap,
+    Prepared,
+    PreprocessError,
+    preprocess,
+    preprocess_pair,
+)
 from napari_tokensparse.data.volume import Volume
 
 ORIENT: dict[str, Any] = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
@@ -218,3 +225,36 @@ def test_arguments_that_a_transform_does_not_take_are_refused_in_one_line() -> N
 def test_a_volume_of_which_nothing_is_left_is_refused() -> None:
     line = refusal(ORIENT, CROP, array=np.zeros((1, 4, 4, 4), np.float32))
     assert line == "scan: nothing is left after preprocessing; is it empty?"
+
+
+@pytest.mark.parametrize(("order", "signs"), AXES[::5])
+def test_a_label_follows_its_image_and_keeps_its_values(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    image = blob_volume(affine_of(order, signs), (8.0, 13.0, 7.0))
+    bright = image.array[:1] > 0.5
+    label = Volume((bright * 40_000).astype(np.uint16), image.affine, "label")
+    definitions = [ORIENT, SPACE, CROP]
+    prepared, followed = preprocess_pair(image, label, definitions)
+    assert torch.equal(prepared, preprocess(image, definitions).image)
+    assert (followed.shape, followed.dtype) == ((1, *prepared.shape[1:]), torch.int32)
+    assert followed.unique().tolist() == [0, 40_000]
+    assert ((followed > 0) == (prepared[:1] > 0.5)).float().mean() > 0.97
+
+
+def test_a_label_is_left_alone_by_what_scales_intensities() -> None:
+    image = blob_volume(oblique(), (8.0, 13.0, 7.0))
+    label = Volume(np.arange(np.prod(SHAPE)).reshape(1, *SHAPE) % 7, image.affine, "label")
+    scale = {"_target_": "NormalizeIntensityd", "keys": "image"}
+    prepared, followed = preprocess_pair(image, label, [scale])
+    assert prepared.mean().item() == pytest.approx(0.0, abs=1e-5)
+    assert np.array_equal(followed.numpy(), label.array)
+
+
+def test_a_pair_is_held_to_the_same_list_of_transforms() -> None:
+    volume = Volume(np.ones((1, 4, 4, 4)), np.eye(4), "scan")
+    with pytest.raises(PreprocessError, match="transform 'Lambdad': must be one of"):
+        preprocess_pair(volume, volume, [{"_target_": "Lambdad", "keys": "image"}])
+    with pytest.raises(PreprocessError, match="scan: nothing is left after preprocessing"):
+        empty = Volume(np.zeros((1, 4, 4, 4)), np.eye(4), "scan")
+        preprocess_pair(empty, empty, [CROP])

@@ -18,7 +18,7 @@ from monai.transforms.compose import Compose
 from nibabel.orientations import io_orientation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from monai.transforms.transform import Transform
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
 
 KEY = "image"
+LABEL_KEY = "label"
 # What a model folder may ask for; nothing else is instantiated. All keep axes axes.
 ALLOWED = (
     "CropForegroundd",
@@ -36,6 +37,8 @@ ALLOWED = (
     "ScaleIntensityRangePercentilesd",
     "Spacingd",
 )
+# What moves voxels, and so moves those of a label too.
+_GEOMETRIC = ("CropForegroundd", "Orientationd", "Spacingd")
 # The voxel frame is in RAS; stated, because MONAI warns that its default changes.
 _DEFAULTS = {"Orientationd": {"labels": (("L", "R"), ("P", "A"), ("I", "S"))}}
 
@@ -100,12 +103,9 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
     PreprocessError
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
-    frame = _voxel_frame(volume)
-    array = np.ascontiguousarray(volume.array, dtype=np.float32)
-    image = MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(frame))
-    image = _compose(definitions)({KEY: image})[KEY]
-    if 0 in image.shape:
-        raise PreprocessError(f"{volume.name}: nothing is left after preprocessing; is it empty?")
+    frame = voxel_frame(volume)
+    image = _compose(definitions)({KEY: _placed(volume.array, frame)})[KEY]
+    _check_left(image, volume.name)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
     return Prepared(
@@ -115,14 +115,52 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
     )
 
 
-def _compose(definitions: Sequence[Mapping[str, Any]]) -> Compose:
-    for definition in definitions:
-        _check(definition)
-    return Compose([_transform(definition) for definition in definitions])
+def preprocess_pair(
+    volume: Volume, label: Volume, definitions: Sequence[Mapping[str, Any]]
+) -> tuple[Tensor, Tensor]:
+    """Bring an image and its label to what a model expects, both on the grid of `preprocess`.
+
+    Parameters
+    ----------
+    volume, label
+        Both on one grid, that of ``volume``.
+    definitions
+        As for `preprocess`: the label follows what moves voxels, each taking its nearest value.
+
+    Returns
+    -------
+    tuple of Tensor
+        Image ``(C, h, w, d)`` float32 and label values ``(1, h, w, d)`` int32.
+
+    Raises
+    ------
+    PreprocessError
+        As `preprocess`.
+    """
+    frame = voxel_frame(volume)
+    pair = {KEY: _placed(volume.array, frame), LABEL_KEY: _placed(label.array, frame)}
+    pair = _compose(definitions, _with_label)(pair)
+    _check_left(pair[KEY], volume.name)
+    return pair[KEY].as_tensor().float(), pair[LABEL_KEY].as_tensor().to(torch.int32)
 
 
-def _transform(definition: Mapping[str, Any]) -> Transform:
-    """Make a transform of plain values: MONAI's parser would make, read and run what they name."""
+def voxel_frame(volume: Volume) -> NDArray[np.float64]:
+    """Affine of the volume with its axes turned to the closest world axes, (4, 4)."""
+    frame = np.zeros((4, 4))
+    frame[3, 3] = 1.0
+    for axis, (world, sign) in enumerate(io_orientation(volume.affine)):
+        frame[int(world), axis] = sign * volume.spacing[axis]
+    return frame
+
+
+def make_transform(definition: Mapping[str, Any]) -> Transform:
+    """Make a transform of plain values: MONAI's parser would make, read and run what they name.
+
+    Raises
+    ------
+    PreprocessError
+        The transform does not take these arguments.
+    """
     name = definition["_target_"]
     arguments = {key: value for key, value in definition.items() if key != "_target_"}
     try:
@@ -130,6 +168,35 @@ def _transform(definition: Mapping[str, Any]) -> Transform:
     except (TypeError, ValueError) as error:
         raise PreprocessError(f"transform {name!r}: {' '.join(str(error).split())}") from error
     return made
+
+
+def _compose(
+    definitions: Sequence[Mapping[str, Any]],
+    adapted: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> Compose:
+    for definition in definitions:
+        _check(definition)
+    return Compose([make_transform(adapted(definition)) for definition in definitions])
+
+
+def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a label follow a transform that moves voxels."""
+    if definition["_target_"] not in _GEOMETRIC:
+        return definition
+    pair: dict[str, Any] = {**definition, "keys": [KEY, LABEL_KEY]}
+    if definition["_target_"] == "Spacingd":
+        pair["mode"] = [definition.get("mode", "bilinear"), "nearest"]
+    return pair
+
+
+def _placed(array: NDArray[Any], frame: NDArray[np.float64]) -> MetaTensor:
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
+
+
+def _check_left(image: Tensor, name: str) -> None:
+    if 0 in image.shape:
+        raise PreprocessError(f"{name}: nothing is left after preprocessing; is it empty?")
 
 
 def _check(definition: Mapping[str, Any]) -> None:
@@ -150,15 +217,6 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
         return [t for part in value for t in _texts(part)]
     return []
-
-
-def _voxel_frame(volume: Volume) -> NDArray[np.float64]:
-    """Affine of the volume with its axes turned to the closest world axes, (4, 4)."""
-    frame = np.zeros((4, 4))
-    frame[3, 3] = 1.0
-    for axis, (world, sign) in enumerate(io_orientation(volume.affine)):
-        frame[int(world), axis] = sign * volume.spacing[axis]
-    return frame
 
 
 def _axis_map(to_model: NDArray[np.float64], axis: int) -> AxisMap:

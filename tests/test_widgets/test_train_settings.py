@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 
 from napari_tokensparse.engine.runconfig import RunConfig
 from napari_tokensparse.widgets.data_source import FileSource, LayerSource
+from napari_tokensparse.widgets.fields import Length
 from napari_tokensparse.widgets.train_settings import TrainSettings
 
 pytestmark = pytest.mark.gui
@@ -104,3 +105,11 @@ def test_a_resumed_run_is_that_of_the_folder_on_the_device_chosen_now(settings, 
     now = {"output": folder, "device": "auto", "processes": 1}
     assert request.resume
     assert request.config == CONFIG.model_copy(update=now)
+
+
+def test_a_resumed_run_goes_on_for_longer_where_a_length_is_given(settings, tmp_path):
+    CONFIG.write(tmp_path / "training/run.yaml")
+    settings.output.setValue(tmp_path)
+    settings.length.setValue(Length(epochs=90))
+    config = settings.resumed().config
+    assert (config.epochs, config.max_minutes) == (90, None)

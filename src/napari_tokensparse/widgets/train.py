@@ -28,6 +28,7 @@ from napari_tokensparse.engine.runconfig import one_line
 from napari_tokensparse.model.folder import is_bundle
 from napari_tokensparse.widgets.controls import models
 from napari_tokensparse.widgets.layers import preview_layers, show_layers
+from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.plot import TrainingPlot
 from napari_tokensparse.widgets.runlog import RunLog
 from napari_tokensparse.widgets.train_settings import TrainSettings
@@ -65,6 +66,7 @@ class TrainWidget(QWidget):
         self._worker: GeneratorWorker[Any, Any, Any] | None = None
         self._stop = StopEvent()
         self._log = RunLog()
+        self._closing = False
         self._build()
         self._lay_out()
         self._connect()
@@ -76,6 +78,10 @@ class TrainWidget(QWidget):
         self.train = QPushButton("Train")
         self.stop = QPushButton("Stop")
         self.resume = QPushButton("Resume")
+        self.resume.setToolTip(
+            "Go on with the run of the model folder as it began;\n"
+            "device, processes and how long to train are those chosen here"
+        )
         self.progress = QProgressBar()
         self.progress.hide()
         self.message = QLabel()
@@ -165,7 +171,7 @@ class TrainWidget(QWidget):
 
     def _receive(self, event: Any) -> None:
         if isinstance(event, Preview):
-            show_layers(self._viewer, preview_layers(event))
+            self._show_preview(event)
         elif isinstance(event, Report):
             self._say(event.text)
         else:
@@ -173,6 +179,11 @@ class TrainWidget(QWidget):
             self._show_log()
         if isinstance(event, Finished) and is_bundle(event.folder):
             models.written.emit(event.folder)
+
+    def _show_preview(self, preview: Preview) -> None:
+        if not self._closing:
+            show_layers(self._viewer, preview_layers(preview))
+            show_patient_sides(self._viewer)
 
     def _show_log(self) -> None:
         log = self._log
@@ -243,6 +254,7 @@ class TrainWidget(QWidget):
         box.exec()
         if box.clickedButton() is not stop:
             return False
+        self._closing = True
         self._stop_clicked()
         self._wait()
         return True

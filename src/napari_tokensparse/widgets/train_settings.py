@@ -127,15 +127,19 @@ class TrainSettings(QWidget):
         return Request(config, self._layers(config))
 
     def resumed(self) -> Request:
-        """Return the run of the model folder, to go on as it began, on the device chosen now.
+        """Return the run of the model folder, to go on as it began.
+
+        Only device and processes are those chosen now, and the length where one is given.
 
         Raises
         ------
         ValueError
             In one plain line, where something is missing or does not fit.
         """
-        folder = self._output()
+        folder, length = self._output(), self.length.value()
         now = {"output": folder, "device": self.device.value(), "processes": self.processes.value()}
+        if length != Length():
+            now |= {"epochs": length.epochs, "max_minutes": length.minutes}
         config = RunConfig.read(folder / RUN).model_copy(update=now)
         return Request(config, self._layers(config), resume=True)
 

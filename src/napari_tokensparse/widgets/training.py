@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.data.placement import layer_kwargs, volume_from_layer_data
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
 
-    from napari_tokensparse.data.cases import DataSet
+    from napari_tokensparse.data.cases import Case, DataSet
     from napari_tokensparse.engine.events import Event
     from napari_tokensparse.engine.runconfig import RunConfig
     from napari_tokensparse.model.info import ModelInfo
@@ -62,7 +63,8 @@ class Request:
         from napari_tokensparse.data.cases import layers_data_set, read_data_set
 
         if self.config.data is not None:
-            return read_data_set(self.config.data, self.config.labels)
+            data_set = read_data_set(self.config.data, self.config.labels)
+            return replace(data_set, unlabelled=0) if self.config.zero_is_unlabelled else data_set
         names = {value: name for pair in self.pairs for value, name in pair.names.items()}
         volumes = [(pair.image, pair.label) for pair in self.pairs]
         return layers_data_set(volumes, not self.config.zero_is_unlabelled, names)
@@ -141,11 +143,12 @@ def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
     Once ``stop`` is set, the run ends after its step with a checkpoint; before the first step, at
     once.
     """
+    previews = _Previews(request)
     with closing(_events(request, stop)) as events:
         for event in events:
             yield event
             if isinstance(event, Validated) and event.preview is not None:
-                yield _preview(request, event.case, event.preview)
+                yield previews.of(event.case, event.preview)
             elif isinstance(event, CaseRead | Chosen) and stop.is_set():
                 return
 
@@ -162,19 +165,37 @@ def _events(request: Request, stop: StopEvent) -> Generator[Event]:
         yield from running(request.config, data_set=layers, resume=request.resume, stop=stop.is_set)
 
 
-def _preview(request: Request, name: str, labels: Path) -> Preview:
-    data_set = request.data_set()
-    cases = (*data_set.training, *data_set.validation)
-    number = [case.name for case in cases].index(name)
-    image = cases[number].read_image()
-    return Preview(
-        case=name,
-        image=image,
-        labels=read_volume(labels).array[0],
-        placement=request.pairs[number].placement if request.pairs else layer_kwargs(image),
-        image_is_open=bool(request.pairs),
-        info=describe_folder(request.config.output).info,
-    )
+class _Previews:
+    """Makes previews; what stays the same is read once."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def of(self, name: str, labels: Path) -> Preview:
+        """Show a case with the labels of a file."""
+        number = self._names.index(name)
+        image, pairs = self._cases[number].read_image(), self._request.pairs
+        return Preview(
+            case=name,
+            image=image,
+            labels=read_volume(labels).array[0],
+            placement=pairs[number].placement if pairs else layer_kwargs(image),
+            image_is_open=bool(pairs),
+            info=self._info,
+        )
+
+    @cached_property
+    def _cases(self) -> tuple[Case, ...]:
+        data_set = self._request.data_set()
+        return (*data_set.training, *data_set.validation)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [case.name for case in self._cases]
+
+    @cached_property
+    def _info(self) -> ModelInfo:
+        return describe_folder(self._request.config.output).info
 
 
 def _volume(layer: Image | Labels, metadata: Mapping[str, Any]) -> Volume:

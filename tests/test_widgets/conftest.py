@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from napari.qt.threading import WorkerBase
 from qtpy.QtCore import Qt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import napari
     from pytestqt.qtbot import QtBot
@@ -38,6 +39,13 @@ class Opened:
         """Click and wait."""
         self.click()
         self.finish()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_thread_outlives_the_tests() -> Iterator[None]:
+    """Wait for what looks for devices, as napari does before it quits."""
+    yield
+    WorkerBase.await_workers()
 
 
 @pytest.fixture

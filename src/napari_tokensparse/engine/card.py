@@ -19,8 +19,8 @@ For research only, not for diagnosis.
 
 - **Classes.** {classes}
 - **Channels.** {channels}
-- **Training.** {steps} steps, recipe `{recipe}`, seed {seed}, keep ratios {low:g} to {high:g} drawn at
-  each step. `training/run.yaml` repeats the run.
+- **Training.** {steps} steps, recipe `{recipe}`, seed {seed}; keep ratios {low:g} to {high:g},
+  drawn at each step. `training/run.yaml` repeats the run.
 {reasons}
 
 ## Measured

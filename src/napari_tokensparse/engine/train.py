@@ -170,7 +170,7 @@ def train(
             )
         if setting.validator is not None and run.validation_due():
             yield run.validate(setting.validator)
-        if run.counters.step % config.checkpoint_every == 0 or run.finished():
+        if run.finished() or run.counters.step % config.checkpoint_every == 0:
             yield run.save()
 
 

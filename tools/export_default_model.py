@@ -26,7 +26,7 @@ from napari_tokensparse.data.synthesis import (
 from napari_tokensparse.data.volume import Volume
 from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.metrics import dice_per_class
-from napari_tokensparse.engine.train import averaged_weights
+from napari_tokensparse.engine.train import averaged_weights, counters
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.folder import CARD
 from napari_tokensparse.model.info import LabelClass, ModelInfo
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=TARGET)
     parser.add_argument("--cases", type=int, default=8)
     arguments = parser.parse_args()
-    weights, steps = averaged_weights(arguments.run)
+    weights, steps = averaged_weights(arguments.run), counters(arguments.run).step
     model = SCD(preset(NAME, out_channels=CLASS_COUNT), info()).eval()
     load_weights(model, weights, str(arguments.run))
     write_bundle(arguments.target, model.half().float(), METADATA, "", torch.float16)

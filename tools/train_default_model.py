@@ -21,12 +21,16 @@ import torch
 from brain_atlas import build_atlas, training_t1s
 from napari_tokensparse.data.structures import CLASS_COUNT
 from napari_tokensparse.data.synthesis import Synthesizer
-from napari_tokensparse.engine.train import StepDone, TrainConfig, train
+from napari_tokensparse.engine.events import StepDone
+from napari_tokensparse.engine.train import Setting, train
+from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
 SPACING_MM = 3.0
-CONFIG = TrainConfig(steps=2450, cooldown_steps=600)
+CONFIG = TrainConfig(
+    steps=2450, lr=2e-3, warmup_steps=50, schedule="constant", cooldown=0.25, keep_range=(0.05, 1.0)
+)
 
 
 def frequency_weights(labels: np.ndarray) -> torch.Tensor:
@@ -50,14 +54,18 @@ def main() -> None:
         labels, [t1 for _, t1, _ in training_t1s()], model.config.window, SPACING_MM
     )
     end, losses = time.monotonic() + 60 * arguments.minutes, []
-    for event in train(model, sampler, frequency_weights(labels), CONFIG, arguments.folder):
+    setting = Setting(
+        sampler,
+        arguments.folder,
+        class_weights=frequency_weights(labels),
+        stop=lambda: time.monotonic() > end,
+    )
+    for event in train(model, CONFIG, setting):
         if isinstance(event, StepDone):
             losses.append(event.loss)
             continue
         print(f"step {event.step}: loss {np.mean(losses):.3f}", flush=True)
         losses.clear()
-        if time.monotonic() > end:
-            return
 
 
 if __name__ == "__main__":

@@ -217,3 +217,11 @@ def test_an_image_on_another_grid_is_refused() -> None:
 def test_an_empty_label_map_is_refused() -> None:
     with pytest.raises(ValueError, match="no brain"):
         Synthesizer(np.zeros((8, 8, 8), np.uint8), [], WINDOW, 2.0)
+
+
+def test_a_training_step_takes_the_sample_of_its_key(synthesizer: Synthesizer) -> None:
+    sample = synthesizer.sample(3, 17)
+    ((image, target),) = synthesizer.windows(3, 17)
+    assert torch.equal(image, sample.image)
+    assert target.dtype == torch.int64
+    assert torch.equal(target, sample.labels.long())

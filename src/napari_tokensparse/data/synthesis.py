@@ -183,6 +183,11 @@ class Synthesizer:
         labels = self._mirrored[classes.int()] if warp.mirror else classes
         return Sample(image[None], labels)
 
+    def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Make what a training step takes of a key: one pair, the labels as int64."""
+        sample = self.sample(seed, index)
+        return [(sample.image, sample.labels.long())]
+
     def _grid(self, warp: Warp, rng: torch.Generator) -> torch.Tensor:
         """Make the sampling grid that centres the deformed brain in the window, jitter added."""
         jitter = uniform(rng, -1, 1, 3) * self.config.jitter_voxels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import runpy
 import shutil
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 os.environ["NAPARI_CONFIG"] = ""
 
 REFERENCE = Path(__file__).parent / "data/reference"
+TUBES = runpy.run_path(str(Path(__file__).with_name("tubes.py")))
 METADATA = {"version": "1", "task": "test", "description": "", "authors": "", "copyright": ""}
 
 
@@ -45,6 +47,24 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def write_msd(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tubes of ``tubes.py`` in the Decathlon's form: ``write_msd("name", cases=8)``."""
+    return lambda name, **options: TUBES["write_msd"](tmp_path / name, **options)
+
+
+@pytest.fixture
+def write_list(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tubes with a list of files alone, as for BTCV; the path is the list's."""
+    return lambda name, **options: TUBES["write_list"](tmp_path / name, **options)
+
+
+@pytest.fixture
+def write_folders(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tubes as two folders of images and labels."""
+    return lambda name, **options: TUBES["write_folders"](tmp_path / name, **options)
 
 
 @pytest.fixture(scope="session")

@@ -112,11 +112,18 @@ class Volume:
         )
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
     """Read a ``.nii`` or ``.nii.gz`` file.
 
     A fourth axis is read as channels. The affine is the sform where its code is set, else the
     qform, else NIfTI's fallback, with a note; a file in metres or micrometres gets one in mm.
+
+    Parameters
+    ----------
+    path
+        The file.
+    finite
+        Whether to refuse NaN and infinity.
 
     Returns
     -------
@@ -136,7 +143,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     _check_dtype(image.header, path.name)
     affine = _affine_mm(image, path.name)
     array = _data(image, path.name).reshape(shape, order="F")
-    check_finite(array, path.name)
+    if finite:
+        check_finite(array, path.name)
     known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     return Volume(
         array=array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import DiceHelper
 
 if TYPE_CHECKING:
@@ -44,6 +45,49 @@ def dice_per_class(
     dice = dice_of(_class_indices(prediction, values), _class_indices(truth, values))
     assert isinstance(dice, torch.Tensor)
     return dice[0].double().numpy()
+
+
+def hd95_per_class(
+    prediction: NDArray[np.integer],
+    truth: NDArray[np.integer],
+    values: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> NDArray[np.float64]:
+    """95th percentile of the distance between the surfaces of each class, in mm.
+
+    Parameters
+    ----------
+    prediction, truth
+        Label volumes of the same shape.
+    values
+        Label values of the classes, background left out.
+    spacing_mm
+        Voxel size along each axis.
+
+    Returns
+    -------
+    ndarray
+        Shape (len(values),); the larger of both directions; NaN where either side is empty.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
+    pairs = [(prediction == value, truth == value) for value in values]
+    return np.array([_hd95(found, true, spacing_mm) for found, true in pairs])
+
+
+def _hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
+    if not found.any() or not true.any():
+        return float("nan")
+    masks = [torch.from_numpy(np.ascontiguousarray(m))[None, None] for m in (found, true)]
+    distance = compute_hausdorff_distance(
+        masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing_mm)
+    )
+    return float(distance)
 
 
 def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> torch.Tensor:

@@ -1,0 +1,132 @@
+"""Score a model on labelled cases: Dice and HD95 of every class, on each case's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tokensparse.engine.infer import SegmentError, segment
+from napari_tokensparse.engine.metrics import dice_per_class, hd95_per_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.data.dataset import Case
+    from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+
+
+@dataclass(frozen=True, eq=False)
+class CaseScores:
+    """How well a model segments one case.
+
+    Attributes
+    ----------
+    case
+        Its name.
+    keep_ratio
+        Per stage.
+    dice
+        Per class or region, in 0..1; NaN where the truth holds none of it.
+    hd95_mm
+        95th percentile of the surface distance per class; NaN where either side is empty.
+    labels
+        What the model found, on the case's grid.
+    """
+
+    case: str
+    keep_ratio: tuple[float, ...]
+    dice: dict[str, float]
+    hd95_mm: dict[str, float]
+    labels: NDArray[np.unsignedinteger]
+
+
+def score_case(
+    case: Case,
+    model: SCD,
+    keep_ratio: float | Sequence[float] | None = None,
+    unlabelled: int | None = None,
+    *,
+    device: str | None = None,
+    hd95: bool = True,
+) -> CaseScores:
+    """Segment a case and compare with its label, on the case's own grid.
+
+    Parameters
+    ----------
+    case
+        Image and label.
+    model
+        A network with its `ModelInfo`; regions need their label values there.
+    keep_ratio
+        As for `segment`.
+    unlabelled
+        Label value of voxels that are left out of the comparison.
+    device
+        Where to run: the model's own if not given.
+    hd95
+        Whether to measure surface distances, which takes longer.
+
+    Raises
+    ------
+    SegmentError, VolumeError
+        The case does not fit the model.
+    """
+    image, label = case.read_image(), case.read_label()
+    result = segment(image, model, keep_ratio, device=device)
+    info = model.info
+    if info is None:
+        raise SegmentError("this network has no ModelInfo, so its classes are unknown")
+    pairs = _pairs(result, label.array[0], info, unlabelled)
+    names = [c.name for c in info.classes]
+    dice = [float(dice_per_class(found, truth, [1])[0]) for found, truth in pairs]
+    far = [
+        float(hd95_per_class(found, truth, [1], image.spacing)[0]) if hd95 else float("nan")
+        for found, truth in pairs
+    ]
+    return CaseScores(
+        case.name,
+        result.stats.keep_ratios,
+        dict(zip(names, dice, strict=True)),
+        dict(zip(names, far, strict=True)),
+        result.labels,
+    )
+
+
+def evaluating(
+    cases: Iterable[Case],
+    model: SCD,
+    keep_ratios: Sequence[float | Sequence[float] | None] = (None,),
+    unlabelled: int | None = None,
+    *,
+    device: str | None = None,
+    hd95: bool = True,
+) -> Iterator[CaseScores]:
+    """Score every case at every keep ratio; the parameters are those of `score_case`."""
+    for case in cases:
+        for keep_ratio in keep_ratios:
+            yield score_case(case, model, keep_ratio, unlabelled, device=device, hd95=hd95)
+
+
+def _pairs(
+    result: Segmentation, truth: NDArray[np.integer], info: ModelInfo, unlabelled: int | None
+) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Masks of each class or region: what was found, and what is true."""
+    known = np.ones(truth.shape, bool) if unlabelled is None else truth != unlabelled
+    if result.regions is None:
+        values = [c.value for c in info.classes]
+        masks = [(result.labels == value, truth == value) for value in values]
+    else:
+        if not info.regions:
+            raise SegmentError(
+                f"model {info.name}: does not say which label values make up its regions; "
+                "add info.regions to configs/metadata.json"
+            )
+        pairs = zip(result.regions, info.regions, strict=True)
+        masks = [(found, np.isin(truth, values)) for found, values in pairs]
+    return [((f & known).astype(np.uint8), (t & known).astype(np.uint8)) for f, t in masks]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -13,9 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from napari_tokensparse._options import (
+    DebugOption,
+    DeviceOption,
+    KeepOption,
+    ModelOption,
+    plain_errors,
+    ratios_of,
+)
+from napari_tokensparse._training import evaluate, train
 
+if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Controls, Segmentation
     from napari_tokensparse.model.controls import Scorer
@@ -30,20 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-ModelOption = Annotated[
-    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
-]
-KeepOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RATIO[,RATIO…]",
-        help="Share of live tokens that each stage keeps, in (0, 1]: one number, or one per stage. "
-        "[default: the model's]",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
@@ -67,14 +60,14 @@ def segment(
     debug: DebugOption = False,
 ) -> None:
     """Segment a volume: labels on its own grid and affine."""
-    with _plain_errors(debug):
+    with plain_errors(debug):
         _check_output(output)
         from napari_tokensparse.data.volume import read_volume, write_nifti
         from napari_tokensparse.model.checkpoints import load_model
 
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
-        result = _run(volume, network, _ratios(keep_ratio), device, controls)
+        result = _run(volume, network, ratios_of(keep_ratio), device, controls)
         written = [write_nifti(output, result.labels, volume)]
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
@@ -101,7 +94,7 @@ def import_checkpoint(
     debug: DebugOption = False,
 ) -> None:
     """Turn a checkpoint of the authors' code into a model folder."""
-    with _plain_errors(debug):
+    with plain_errors(debug):
         from napari_tokensparse.model.authors import import_checkpoint as imported
 
         typer.echo(f"Wrote {imported(checkpoint, config, output, overrides or [])}")
@@ -114,7 +107,7 @@ def bench(
     debug: DebugOption = False,
 ) -> None:
     """Measure what the networks cost."""
-    with _plain_errors(debug):
+    with plain_errors(debug):
         if not macs:
             raise ValueError("nothing to measure: give --macs")
         from napari_tokensparse.engine.benchmark import costs
@@ -135,11 +128,15 @@ def demo(
     debug: DebugOption = False,
 ) -> None:
     """Segment the sample brain and show labels and tokens in napari, or write them to files."""
-    with _plain_errors(debug):
+    with plain_errors(debug):
         if headless or not _has_display():
-            _demo_files(output, _ratios(keep_ratio))
+            _demo_files(output, ratios_of(keep_ratio))
         else:
-            _demo_window(_ratios(keep_ratio))
+            _demo_window(ratios_of(keep_ratio))
+
+
+app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:
@@ -194,19 +191,6 @@ def _print_costs(rows: list[dict[str, Any]]) -> None:
         figures = (f"{row['gmacs']:.2f}" for row in rows[at : at + len(parts)])
         table.add_row(first["preset"], first["variant"], f"{first['keep_ratio']:g}", *figures)
     Console().print(table)
-
-
-def _ratios(text: str | None) -> tuple[float, ...] | float | None:
-    """Read one keep ratio, or one per stage."""
-    if text is None:
-        return None
-    try:
-        ratios = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(
-            f"keep ratio {text!r}: must be one number, or one per stage with commas between"
-        ) from None
-    return ratios[0] if len(ratios) == 1 else ratios
 
 
 def _controls(scorer: str, ablate: str | None) -> Controls:
@@ -286,18 +270,6 @@ def _has_display() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-@contextmanager
-def _plain_errors(debug: bool) -> Iterator[None]:
-    """Turn what a user can mend into one line on stderr and exit code 1."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if debug:
-            raise
-        typer.echo(f"tokensparse: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def _channel(channel: NDArray[np.generic], mask: NDArray[np.bool_]) -> ChannelFa
     inside = channel[mask].astype(np.float64)
     low, high = np.percentile(inside, (0.5, 99.5))
     return ChannelFacts(
-        float(channel.min()),  # type: ignore[arg-type]
+        float(channel.min()),
         float((channel == 0).mean()),
         float(inside.mean()),
         float(inside.std()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,9 +85,11 @@ def _hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequenc
     if not found.any() or not true.any():
         return float("nan")
     masks = [torch.from_numpy(np.ascontiguousarray(m))[None, None] for m in (found, true)]
-    distance = compute_hausdorff_distance(
-        masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing_mm)
-    )
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        distance = compute_hausdorff_distance(
+            masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing_mm)
+        )
     return float(distance)
 
 

@@ -1,0 +1,50 @@
+"""Options and habits that the commands share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ModelOption = Annotated[
+    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
+]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATIO[,RATIO…]",
+        help="Share of live tokens that each stage keeps, in (0, 1]: one number, or one per stage. "
+        "[default: the model's]",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
+    """Read one keep ratio, or one per stage."""
+    if text is None:
+        return None
+    try:
+        ratios = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"keep ratio {text!r}: must be one number, or one per stage with commas between"
+        ) from None
+    return ratios[0] if len(ratios) == 1 else ratios
+
+
+@contextmanager
+def plain_errors(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"tokensparse: {error}", err=True)
+        raise typer.Exit(1) from None

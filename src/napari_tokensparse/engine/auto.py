@@ -64,13 +64,14 @@ class _Pace:
     steps: int
     warmup: int
     volumes: int
+    crops: int
     ema_decay: float
     overlap: float
     checkpoint_every: int
 
 
-_CPU = _Pace(2e-3, 3000, 20, 1, 0.99, 0.25, 50)
-_GPU = _Pace(5e-4, 20_000, 200, 2, 0.999, 0.5, 200)
+_CPU = _Pace(4e-3, 3000, 20, 1, 1, 0.97, 0.25, 50)
+_GPU = _Pace(5e-4, 20_000, 200, 2, 2, 0.999, 0.5, 200)
 
 
 def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Recipe:
@@ -85,7 +86,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Rec
     preprocessing = (orientation(), spacing(voxel.value), intensity.value)
     plan = SamplingPlan(
         window=network.value.window,
-        crops=1 if all(n <= w for n, w in zip(shape, network.value.window, strict=True)) else 2,
+        crops=_crops(shape, network.value.window, pace),
         positive_share=2 / 3,
         balanced=True,
         preprocessing=preprocessing,
@@ -212,6 +213,12 @@ def _sized(size: str, data_set: DataSet, window: Shape, request: Request) -> SCD
 
 def _keep_range(request: Request) -> tuple[float, float]:
     return request.keep_range or (0.1, 1.0)
+
+
+def _crops(shape: Shape, window: Shape, pace: _Pace) -> int:
+    """Cut one crop where a window is the whole volume: more would be the same."""
+    whole = all(n <= w for n, w in zip(shape, window, strict=True))
+    return 1 if whole else pace.crops
 
 
 def _intensity(found: Fingerprint, data_set: DataSet) -> _Choice:

@@ -45,7 +45,8 @@ class Fingerprint:
     size_mm
         Median extent of a volume.
     hounsfield
-        Whether intensities are those of CT, in Hounsfield units.
+        Whether intensities are those of CT, in Hounsfield units: every channel says so by its name
+        or by values that only air has.
     low, high
         Lowest 0.5th and highest 99.5th percentile of the labelled structures' intensities.
     sided
@@ -81,7 +82,10 @@ def fingerprint(data_set: DataSet, facts: Sequence[CaseFacts]) -> Fingerprint:
         cases=len(facts),
         spacing=_typical_spacing(spacings),
         size_mm=_triple(np.median(spacings * shapes, axis=0)),
-        hounsfield=_is_ct(data_set.channels, min(c.minimum for c in channels)),
+        hounsfield=all(
+            _is_ct(name, min(fact.channels[n].minimum for fact in facts))
+            for n, name in enumerate(data_set.channels)
+        ),
         low=min(c.low for c in channels),
         high=max(c.high for c in channels),
         sided=any(_is_sided(name) for name in data_set.labels.values()),
@@ -144,8 +148,8 @@ def _affine(image: Path | Volume) -> NDArray[np.float64]:
     return np.asarray(nib.load(image).affine)  # type: ignore[attr-defined]
 
 
-def _is_ct(channels: Iterable[str], minimum: float) -> bool:
-    return minimum <= _AIR_HU or all(_CT.search(name.lower()) for name in channels)
+def _is_ct(channel: str, minimum: float) -> bool:
+    return minimum <= _AIR_HU or _CT.search(channel.lower()) is not None
 
 
 def _is_sided(name: str) -> bool:

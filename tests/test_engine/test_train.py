@@ -390,15 +390,17 @@ def test_keep_ratios_are_drawn_evenly_on_a_log_scale_within_the_range() -> None:
 
 
 def test_the_averaged_weights_follow_the_weights_slowly(tmp_path: Path) -> None:
-    config = TrainConfig(steps=3, lr=1e-2, warmup_steps=0, checkpoint_every=3, ema_decay=0.9)
+    config = TrainConfig(steps=4, lr=1e-2, warmup_steps=0, checkpoint_every=4, ema_decay=0.25)
     model = network()
     weights = []
     for event in train(model, config, Setting(Spheres(), tmp_path)):
         if isinstance(event, StepDone):
             weights.append(model.encoder.pos_embed.detach().clone())
     expected = weights[0]
-    for later in weights[1:]:
-        expected = 0.9 * expected + 0.1 * later
+    for number, later in enumerate(weights[1:], start=1):
+        decay = min(0.25, (1 + number) / (10 + number))  # little at first
+        expected = decay * expected + (1 - decay) * later
+    assert (1 + 1) / (10 + 1) < 0.25 < (1 + 3) / (10 + 3)
     averaged = averaged_weights(tmp_path)
     assert torch.allclose(averaged["encoder.pos_embed"], expected, atol=1e-7)
     assert not torch.equal(averaged["encoder.pos_embed"], weights[-1])

@@ -12,6 +12,7 @@ import os
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.data.deformation import keyed_generator
@@ -211,8 +212,7 @@ class _Run:
                 "volumes of a step evenly; give a multiple of their number"
             )
         self._model = model.to(accelerator.device).train()
-        average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
-        self._ema = AveragedModel(model, multi_avg_fn=average)
+        self._ema = AveragedModel(model, multi_avg_fn=partial(_average, config.ema_decay))
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
         self._loss_of = make_loss(config.loss, setting.class_weights)
         self.counters = Counters()
@@ -415,6 +415,15 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def _average(
+    decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+) -> None:
+    """Move averages towards the current weights, faster while few steps are behind them."""
+    early = (1 + int(count)) / (10 + int(count))  # or a short run would average its beginning
+    for average, now in zip(averaged, current, strict=True):
+        average.lerp_(now, 1.0 - min(decay, early))
 
 
 def _mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:

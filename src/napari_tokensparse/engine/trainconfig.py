@@ -48,7 +48,8 @@ class TrainConfig(BaseModel):
     loss : str
         ``dice-ce`` (Dice + cross-entropy, exclusive classes) or ``dice`` (sigmoid, regions).
     ema_decay : float
-        Decay per step of the averaged weights that validation and the result use.
+        Decay per step of the averaged weights that validation and the result use; less in the
+        first steps, so that a short run does not average its beginning.
     clip_norm : float
         Largest norm of the gradient.
     amp : bool

@@ -23,6 +23,7 @@ CONFIG = RunConfig(
     max_minutes=2.5,
     device="cpu",
     processes=2,
+    overrides={"batch_size": 2},
     skip_bad=True,
     zero_is_unlabelled=True,
 )

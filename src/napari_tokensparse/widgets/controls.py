@@ -23,6 +23,7 @@ from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_tokensparse.model.folder import available_models
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
+from napari_tokensparse.widgets.importing import IMPORTING
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
@@ -152,7 +153,7 @@ class DeviceCombo(QComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.addItems([AUTO_DEVICE, "cpu"])
-        worker = create_worker(_devices)  # a thread, so that the window need not wait for torch
+        worker = create_worker(find_devices)  # a thread, so that the window need not wait for torch
         worker.returned.connect(self._list)
         worker.start()
 
@@ -220,7 +221,9 @@ class ModelCombo(QWidget):
             self.setValue(Path(chosen))
 
 
-def _devices() -> list[str]:
-    from napari_tokensparse.engine.infer import available_devices
+def find_devices() -> list[str]:
+    """Import torch, and name the devices that it finds."""
+    with IMPORTING:
+        from napari_tokensparse.engine.infer import available_devices
 
     return available_devices()

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
 from napari_tokensparse.model.folder import WEIGHTS, ModelError, describe_folder, is_bundle
 from napari_tokensparse.widgets.controls import DeviceCombo, KeepRatioSlider, ModelCombo
+from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import (
     RESULT_KEY,
     placement_kwargs,
@@ -266,8 +267,9 @@ def _version(folder: Path) -> Version:
 
 def _run(request: Request, networks: dict[Version, SCD]) -> Iterator[Progress | Result]:
     """Load the model and segment, in the worker's thread; touches no widget."""
-    from napari_tokensparse.engine.infer import Progress, choose_device, segmenting
-    from napari_tokensparse.model.checkpoints import load_model
+    with IMPORTING:
+        from napari_tokensparse.engine.infer import Progress, choose_device, segmenting
+        from napari_tokensparse.model.checkpoints import load_model
 
     device = choose_device(request.device)
     version = _version(request.model)

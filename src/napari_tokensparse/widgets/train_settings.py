@@ -51,6 +51,7 @@ class TrainSettings(QWidget):
         self.device = DeviceCombo()
         self.processes = QSpinBox()
         self.processes.setRange(1, 64)
+        self.processes.setToolTip("Each takes one volume of a step; use one for each GPU")
         self.output = PathEdit("Choose a folder for the model")
         self._lay_out()
         self.source.valueChanged.connect(self._source_changed)
@@ -80,7 +81,7 @@ class TrainSettings(QWidget):
         ValueError
             In one plain line, where data or model folder is missing.
         """
-        source, length = self.source.value(), self.length.value()
+        source, length, processes = self.source.value(), self.length.value(), self.processes.value()
         files = source if isinstance(source, FileSource) else FileSource()
         return RunConfig(
             data=files.data,
@@ -92,7 +93,8 @@ class TrainSettings(QWidget):
             epochs=length.epochs,
             max_minutes=length.minutes,
             device=self.device.value(),
-            processes=self.processes.value(),
+            processes=processes,
+            overrides={"batch_size": processes} if processes > 1 else {},
             skip_bad=self.skip_bad.isChecked(),
             zero_is_unlabelled=source.zero_is_unlabelled,
         )

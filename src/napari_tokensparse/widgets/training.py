@@ -14,6 +14,7 @@ from napari_tokensparse.data.placement import layer_kwargs, volume_from_layer_da
 from napari_tokensparse.data.volume import Volume, read_volume
 from napari_tokensparse.engine.events import CaseRead, Chosen, Validated
 from napari_tokensparse.model.folder import describe_folder
+from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import placement_kwargs
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Request:
 
     def data_set(self) -> DataSet:
         """Return the cases, none of them read yet."""
-        from napari_tokensparse.data.cases import layers_data_set, read_data_set
+        with IMPORTING:
+            from napari_tokensparse.data.cases import layers_data_set, read_data_set
 
         if self.config.data is not None:
             data_set = read_data_set(self.config.data, self.config.labels)
@@ -125,7 +127,8 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
 
 def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
     """Check every case, and report on all of them at the end."""
-    from napari_tokensparse.data.checks import checking, report
+    with IMPORTING:
+        from napari_tokensparse.data.checks import checking, report
 
     data_set = request.data_set()
     total, checked = len(data_set.training) + len(data_set.validation), []
@@ -155,11 +158,13 @@ def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
 
 def _events(request: Request, stop: StopEvent) -> Generator[Event]:
     if request.config.processes > 1:
-        from napari_tokensparse.engine.launch import launched
+        with IMPORTING:
+            from napari_tokensparse.engine.launch import launched
 
         yield from launched(request.config, resume=request.resume, stop=stop.is_set)
     else:
-        from napari_tokensparse.engine.runs import running
+        with IMPORTING:
+            from napari_tokensparse.engine.runs import running
 
         layers = request.data_set() if request.pairs else None
         yield from running(request.config, data_set=layers, resume=request.resume, stop=stop.is_set)

@@ -142,7 +142,7 @@ class PreparedCases:
 
 
 def prepare_case(case: Case, plan: SamplingPlan) -> PreparedCase:
-    """Read a case and bring it to the model's grid, padded to the window as inference pads it.
+    """Read a case and bring it to the model's grid, padded to the window and its jitter.
 
     Raises
     ------
@@ -150,7 +150,8 @@ def prepare_case(case: Case, plan: SamplingPlan) -> PreparedCase:
         It cannot be read, or nothing is left of it.
     """
     image, label = preprocess_pair(case.read_image(), case.read_label(), plan.preprocessing)
-    grid = window_grid(image.shape[1:], plan.window, 1, 0.0)
+    h, w, d = (n + plan.jitter for n in plan.window)
+    grid = window_grid(image.shape[1:], (h, w, d), 1, 0.0)
     image = grid.pad(image, plan.background)
     label = grid.pad(label, plan.unlabelled or 0)
     positive, negative = _centres(image, label[0], plan)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.transforms.compose import Compose
 from monai.transforms.croppad.dictionary import RandCropByPosNegLabeld
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from napari_tokensparse.data.prepared import CacheBudget, PreparedCases
 from napari_tokensparse.data.preprocess import KEY, LABEL_KEY, make_transform
@@ -55,6 +55,9 @@ class SamplingPlan(BaseModel):
     augmentation : tuple of dict
         MONAI transforms of each crop, on the keys ``image`` and ``label``, in order. What scales
         intensities crop by crop stands here too.
+    jitter : int
+        Voxels that a volume is padded to beyond the window, so that crops of one no larger than the
+        window do not all lie alike on the token grid.
     background : float
         Intensity that a volume smaller than the window is padded with.
     values : tuple of int
@@ -74,6 +77,7 @@ class SamplingPlan(BaseModel):
     image_threshold: float | None = None
     preprocessing: tuple[dict[str, Any], ...] = ()
     augmentation: tuple[dict[str, Any], ...] = ()
+    jitter: NonNegativeInt = 0
     background: float = 0.0
     values: tuple[int, ...] = ()
     regions: tuple[tuple[int, ...], ...] = ()

@@ -70,7 +70,7 @@ class _Pace:
     checkpoint_every: int
 
 
-_CPU = _Pace(4e-3, 3000, 20, 1, 1, 0.97, 0.25, 50)
+_CPU = _Pace(4e-3, 3000, 20, 1, 1, 0.99, 0.25, 50)
 _GPU = _Pace(5e-4, 20_000, 200, 2, 2, 0.999, 0.5, 200)
 
 
@@ -87,6 +87,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Rec
     plan = SamplingPlan(
         window=network.value.window,
         crops=_crops(shape, network.value.window, pace),
+        jitter=network.value.patch_size,
         positive_share=2 / 3,
         balanced=True,
         preprocessing=preprocessing,

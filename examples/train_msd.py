@@ -1,6 +1,6 @@
 """Train on a data set in the form of the Medical Segmentation Decathlon, then evaluate.
 
-Usage: ``python examples/train_msd.py [FOLDER_WITH_DATASET_JSON [MINUTES]]``; without a folder, a tiny
+Usage: ``python examples/train_msd.py [FOLDER [MINUTES]]``; without a folder, a tiny
 data set of bright boxes is made.
 """
 

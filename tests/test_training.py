@@ -1,0 +1,153 @@
+"""The commands ``train`` and ``evaluate``."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from napari_tokensparse.cli import app
+from napari_tokensparse.engine.events import Finished, StepDone, from_json
+from napari_tokensparse.engine.runconfig import RunConfig
+
+SHORT = ("--size", "nano", "--set", "steps=4", "--set", "validate_every=2")
+
+
+@pytest.fixture
+def data(write_msd: Callable[..., Path]) -> Path:
+    return write_msd("tubes", cases=3, validation=2, shape=(32, 32, 16))
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_a_model_is_trained_and_evaluated(data: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    trained = command("train", "--data", data, "-o", model, *SHORT, "--keep-range", 0.5, 1.0)
+    assert trained.exit_code == 0, trained.output
+    assert trained.stdout == f"Wrote {model} (steps)\n"
+    for said in ("Read 5 cases", "Recipe auto", "step 1: loss", "on held-out cases (tube"):
+        assert said in trained.stderr
+
+    scored = command(
+        *("evaluate", "--model", model, "--data", data, "-o", tmp_path / "scores", "--json"),
+        *("--keep-ratio", "1", "--keep-ratio", "0.5"),
+    )
+    assert scored.exit_code == 0, scored.output
+    rows = json.loads(scored.stdout)["rows"]
+    assert len(rows) == 2 * 2 * 3  # held-out cases, keep ratios, classes
+    assert {(row["keep_ratio"], row["class"]) for row in rows} == {
+        (ratio, name) for ratio in ("1", "0.5") for name in ("tube", "ball", "rod")
+    }
+    assert all(row["dice"] is None or 0 <= row["dice"] <= 1 for row in rows)
+    with (tmp_path / "scores/scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert json.loads((tmp_path / "scores/scores.json").read_text())["rows"] == rows
+
+
+def test_the_written_config_alone_repeats_the_run(data: Path, tmp_path: Path) -> None:
+    command("train", "--data", data, "-o", tmp_path / "one", *SHORT, "--seed", 5)
+    written = tmp_path / "one/training/run.yaml"
+    assert RunConfig.read(written).overrides == {"steps": 4, "validate_every": 2}
+    again = command("train", "--config", written, "-o", tmp_path / "two")
+    assert again.exit_code == 0, again.output
+    weights = [(tmp_path / n / "models/model.safetensors").read_bytes() for n in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "napari_tokensparse.cli", "train", "-o", str(tmp_path / "model")]
+    events = tmp_path / "events.jsonl"
+    start = [*line, "--data", str(data), "--size", "nano", "--events", str(events)]
+    with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if said.startswith("step 1:"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait() == 130
+    assert "Go on with --resume" in rest
+    last = from_json(events.read_text().splitlines()[-1])
+    assert isinstance(last, Finished) and last.reason == "stopped"
+
+    resumed = subprocess.run(
+        [*line, "--resume", "--events", str(events), "--set", f"steps={last.step + 2}"],
+        capture_output=True,
+        text=True,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    steps = [e.step for e in map(from_json, events.read_text().splitlines()) if type(e) is StepDone]
+    assert steps == list(range(1, last.step + 3))
+
+
+def test_a_stop_file_stops(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    stopped = command(
+        *("train", "--data", data, "-o", tmp_path / "model", *SHORT),
+        *("--stop-file", tmp_path / "stop", "--json"),
+    )
+    assert stopped.exit_code == 0, stopped.output
+    assert json.loads(stopped.stdout)["reason"] == "stopped"
+    assert json.loads(stopped.stdout)["step"] == 1
+
+
+def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "napari_tokensparse.cli", "train"),
+            *("--data", str(data), "-o", str(tmp_path / "model"), *SHORT),
+            *("--device", "cpu", "--set", "batch_size=2"),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"Wrote {tmp_path / 'model'} (steps)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--data", "nowhere", "-o", "model"), "nowhere"),
+        (("train", "--data", "DATA"), "-o: give the model folder to write"),
+        (("train", "-o", "model"), "data: give a dataset.json"),
+        (("train", "--data", "DATA", "-o", "model", "--resume"), "holds no checkpoint to resume"),
+        (("train", "--data", "DATA", "-o", "model", "--recipe", "best"), "recipe 'best'"),
+        (("train", "--data", "DATA", "-o", "model", "--size", "huge"), "huge"),
+        (("train", "--data", "DATA", "-o", "model", "--device", "abacus"), "abacus"),
+        (("train", "--data", "DATA", "-o", "model", "--set", "lr"), "must be FIELD=VALUE"),
+        (("train", "--data", "DATA", "-o", "model", "--set", "speed=9"), "speed"),
+        (("train", "--data", "DATA", "-o", "model", "--keep-range", "0.5", "2"), "keep_range"),
+        (("train", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("evaluate", "--model", "nowhere", "--data", "DATA"), "nowhere"),
+        (("evaluate", "--model", "brain-structures", "--data", "DATA"), "2 channels"),
+        (
+            ("evaluate", "--model", "brain-structures", "--data", "DATA", "--split", "test"),
+            "--split test",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    arguments: tuple[str, ...],
+    said: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = command(*(str(data) if a == "DATA" else a for a in arguments))
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("tokensparse: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.stderr

@@ -147,10 +147,11 @@ def test_unlabelled_voxels_and_padding_are_left_out_of_the_target() -> None:
 def test_another_unlabelled_value_leaves_zero_as_background() -> None:
     label = CASES[0].read_label().array.copy()
     label[..., :10] = 255
-    plan = PLAN.model_copy(update={"window": SHAPE, "unlabelled": 255})
+    plan = PLAN.model_copy(update={"window": (*SHAPE[:2], 32), "unlabelled": 255})
     _, target = CaseSampler([with_label(CASES[0], label)], plan).windows(0, 0)[0]
-    assert (target[..., :10] == UNLABELLED).all()
-    assert target[..., 10:].unique().tolist() == [0, 1, 2]
+    padded = (slice(0, 6), slice(26, 32))
+    assert all((target[..., part] == UNLABELLED).all() for part in (*padded, slice(6, 16)))
+    assert target[..., 16:26].unique().tolist() == [0, 1, 2]
 
 
 def test_overlapping_regions_are_masks_of_their_label_values() -> None:
@@ -219,8 +220,8 @@ def files(tmp_path: Path) -> list[Case]:
         paths.append(
             Case(
                 case.name,
-                write_nifti(tmp_path / f"{case.name} image.nii.gz", image.array[0], image),
-                write_nifti(tmp_path / f"{case.name} label.nii.gz", label.array[0], label),
+                write_nifti(tmp_path / f"{case.name} image.nii", image.array[0], image),
+                write_nifti(tmp_path / f"{case.name} label.nii", label.array[0], label),
             )
         )
     return paths

@@ -110,15 +110,17 @@ def test_steps_without_effect_are_counted_and_the_last_validation_stays():
 
 def test_the_end_says_where_the_model_is(write_nano, monkeypatch, tmp_path):
     folder = write_nano("mine")
-    text = finished_text(Finished(9, folder, 0.5, "stopped"))
+    text = finished_text(Finished(9, folder, 0.5, "stopped"), held_out=True)
     assert text.splitlines() == [
         "Ended after step 9: stopped.",
-        f"The model (mean Dice 0.500) is in {folder}; choose it in Segment.",
-        "After a restart of napari, find it there with Browse….",
+        f"The model is in {folder}; choose it in Segment.",
+        "Its mean Dice is 0.500 on held-out cases.",
+        "After a restart of napari, choose that folder with Browse.",
         "Resume goes on from the checkpoint.",
     ]
     monkeypatch.setenv("TOKENSPARSE_MODELS", str(tmp_path))
     log = RunLog()
+    log.receive(validated(2, tube=0.5))
     log.receive(Finished(9, folder, None, "steps"))
     assert log.finished == Finished(9, folder, None, "steps")
     assert log.status.splitlines() == [
@@ -128,5 +130,17 @@ def test_the_end_says_where_the_model_is(write_nano, monkeypatch, tmp_path):
 
 
 def test_a_run_without_a_model_names_none(tmp_path):
-    text = finished_text(Finished(1, tmp_path, None, "stopped"))
+    text = finished_text(Finished(1, tmp_path, None, "stopped"), held_out=True)
     assert "model" not in text
+
+
+def test_the_end_of_a_resumed_run_says_that_its_dice_is_that_of_training_cases(
+    write_nano, tmp_path
+):
+    file = tmp_path / "events.jsonl"
+    seen = Validated(2, {"tube": 0.5}, {}, 0.5, True, False, "case", None)
+    file.write_text(to_json(seen) + "\n")
+    log = RunLog()
+    log.recall(file)
+    log.receive(Finished(9, write_nano("mine"), 0.5, "steps"))
+    assert "Its mean Dice is 0.500 on the training cases (none is held out)." in log.status

@@ -221,6 +221,13 @@ class ModelCombo(QWidget):
             self.setValue(Path(chosen))
 
 
+def research_note() -> QLabel:
+    """Return the line that every widget of ours ends with."""
+    note = QLabel("For research only, not for diagnosis.")
+    note.setEnabled(False)
+    return note
+
+
 def find_devices() -> list[str]:
     """Import torch, and name the devices that it finds."""
     with IMPORTING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.runlog import Curves
@@ -33,6 +33,8 @@ class TrainingPlot(QWidget):
         super().__init__(parent)
         self.graphics = pg.GraphicsLayoutWidget()
         self.graphics.setBackground(None)
+        # Its own wish is 640 pixels, and the dock would grow to that.
+        self.graphics.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.graphics.ci.layout.setSpacing(4)
         self.graphics.ci.layout.setContentsMargins(0, 4, 4, 6)
         self.loss, self.dice, self.lr = (self._add_plot(name) for name in ("loss", "Dice", "lr"))

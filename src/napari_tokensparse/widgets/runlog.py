@@ -106,6 +106,7 @@ class RunLog:
         self._first: tuple[float, float] | None = None  # when the first step was done, its share
         self._now = "Reading the data …"
         self._validated = ""
+        self._held_out = True
         self.curves = Curves()
         self.share: float | None = None
         self.seconds_left: float | None = None
@@ -120,7 +121,7 @@ class RunLog:
     def recall(self, file: Path) -> None:
         """Take in the curves of a run that is resumed from its file of events, if there is one."""
         for event in _recorded(file):
-            self.curves.add(event)
+            self._draw(event)
 
     @singledispatchmethod
     def receive(self, event: Event) -> None:
@@ -139,7 +140,7 @@ class RunLog:
 
     @receive.register(StepDone)
     def _(self, event: StepDone) -> None:
-        self.curves.add(event)
+        self._draw(event)
         self.share = event.share
         self._estimate(event.share)
         left = "" if self.seconds_left is None else f", {duration_text(self.seconds_left)} left"
@@ -149,7 +150,7 @@ class RunLog:
 
     @receive.register(Validated)
     def _(self, event: Validated) -> None:
-        self.curves.add(event)
+        self._draw(event)
         best = ", the best so far" if event.best else ""
         self._validated = (
             f"Mean Dice {event.mean_dice:.3f} on {_cases(event.held_out)} "
@@ -163,7 +164,12 @@ class RunLog:
     @receive.register(Finished)
     def _(self, event: Finished) -> None:
         self.finished = event
-        self._now = finished_text(event)
+        self._now, self._validated = finished_text(event, self._held_out), ""
+
+    def _draw(self, event: Event) -> None:
+        self.curves.add(event)
+        if isinstance(event, Validated):
+            self._held_out = event.held_out
 
     def _estimate(self, share: float) -> None:
         now = self._clock()
@@ -182,14 +188,15 @@ def duration_text(seconds: float) -> str:
     return f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
 
 
-def finished_text(event: Finished) -> str:
-    """Say how a run ended, where its model is, and how to use it."""
+def finished_text(event: Finished, held_out: bool) -> str:
+    """Say how a run ended, where its model is, how good on which cases, and how to use it."""
     lines = [f"Ended after step {event.step}: {_REASONS.get(event.reason, event.reason)}."]
     if is_bundle(event.folder):
-        dice = "" if event.best_dice is None else f" (mean Dice {event.best_dice:.3f})"
-        lines.append(f"The model{dice} is in {event.folder}; choose it in Segment.")
+        lines.append(f"The model is in {event.folder}; choose it in Segment.")
+        if event.best_dice is not None:
+            lines.append(f"Its mean Dice is {event.best_dice:.3f} on {_cases(held_out)}.")
         if event.folder.parent != user_models_folder():
-            lines.append("After a restart of napari, find it there with Browse….")
+            lines.append("After a restart of napari, choose that folder with Browse.")
     if event.reason == "stopped":
         lines.append("Resume goes on from the checkpoint.")
     return "\n".join(lines)

@@ -20,7 +20,12 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
 from napari_tokensparse.model.folder import WEIGHTS, ModelError, describe_folder, is_bundle
-from napari_tokensparse.widgets.controls import DeviceCombo, KeepRatioSlider, ModelCombo
+from napari_tokensparse.widgets.controls import (
+    DeviceCombo,
+    KeepRatioSlider,
+    ModelCombo,
+    research_note,
+)
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import (
     RESULT_KEY,
@@ -42,8 +47,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
     Version: TypeAlias = tuple[Path, int]
-
-RESEARCH_ONLY = "For research only, not for diagnosis."
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +99,6 @@ class SegmentWidget(QWidget):
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)
-        research = QLabel(RESEARCH_ONLY)
-        research.setEnabled(False)
         form = QFormLayout()
         form.addRow("Image", self.image.native)
         form.addRow("Model", self.model)
@@ -108,7 +109,7 @@ class SegmentWidget(QWidget):
         for widget in (self.button, self.progress, self.message):
             layout.addWidget(widget)
         layout.addStretch()
-        layout.addWidget(research)
+        layout.addWidget(research_note())
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
         self._viewer.layers.events.inserted.connect(self._layers_changed)

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.engine.events import Finished
 from napari_tokensparse.engine.runconfig import one_line
 from napari_tokensparse.model.folder import is_bundle
-from napari_tokensparse.widgets.controls import models
+from napari_tokensparse.widgets.controls import models, research_note
 from napari_tokensparse.widgets.layers import preview_layers, show_layers
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.plot import TrainingPlot
@@ -101,7 +101,9 @@ class TrainWidget(QWidget):
         self._parts.addWidget(_scrolled(self.settings))
         self._parts.addWidget(self._run_part())
         self._parts.setStretchFactor(0, 1)
-        QVBoxLayout(self).addWidget(self._parts)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._parts)
+        layout.addWidget(research_note())
 
     def _run_part(self) -> QWidget:
         buttons = QHBoxLayout()

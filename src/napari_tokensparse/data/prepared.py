@@ -165,6 +165,8 @@ def _centres(image: Tensor, label: Tensor, plan: SamplingPlan) -> tuple[Tensor, 
     positive = _positive(values, labelled & (values != 0), plan)
     shown = _shown(image, plan).numpy().ravel()
     negative = _at_most(np.flatnonzero(labelled & (values == 0) & shown), _MOST_CENTRES)
+    if plan.unlabelled is not None:
+        positive, negative = (_scattered(c, image.shape[1:], plan) for c in (positive, negative))
     present = [c for c in (positive, negative) if len(c)] or [np.array([values.size // 2])]
     return torch.from_numpy(present[0]), torch.from_numpy(present[-1]).clone()
 
@@ -178,6 +180,20 @@ def _positive(
     each = _MOST_CENTRES // len(classes)
     rng = np.random.default_rng(0)
     return np.concatenate([rng.choice(np.flatnonzero(values == c), each) for c in classes])
+
+
+def _scattered(
+    indices: NDArray[np.int64], shape: Sequence[int], plan: SamplingPlan
+) -> NDArray[np.int64]:
+    """Move centres by up to half a window: a painted slice must not always lie in the middle."""
+    if not len(indices):
+        return indices
+    rng = np.random.default_rng(0)
+    chosen = np.stack(np.unravel_index(rng.choice(indices, _MOST_CENTRES), shape))
+    half = np.array(plan.window)[:, None] // 2
+    moved = chosen + rng.integers(-half + 1, half, chosen.shape)
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(moved), tuple(shape), mode="clip")
+    return flat
 
 
 def _shown(image: Tensor, plan: SamplingPlan) -> Tensor:

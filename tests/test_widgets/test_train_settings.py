@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_tokensparse.engine import recipes, runs, train
 from napari_tokensparse.engine.runconfig import RunConfig
 from napari_tokensparse.widgets.data_source import FileSource, LayerSource
 from napari_tokensparse.widgets.fields import Length
-from napari_tokensparse.widgets.train_settings import TrainSettings
+from napari_tokensparse.widgets.train import EVENTS
+from napari_tokensparse.widgets.train_settings import RECIPES, RUN, SIZES, STATE, TrainSettings
 
 pytestmark = pytest.mark.gui
 
@@ -114,3 +116,11 @@ def test_a_resumed_run_goes_on_for_longer_where_a_length_is_given(settings, tmp_
     settings.length.setValue(Length(epochs=90))
     config = settings.resumed().config
     assert (config.epochs, config.max_minutes) == (90, None)
+
+
+def test_names_that_are_written_down_to_spare_the_import_of_torch_are_the_engines() -> None:
+    assert tuple(recipes.SIZES) == SIZES[1:]
+    assert set(recipes.RECIPES) == set(RECIPES)
+    assert f"{runs.FOLDER}/{train.STATE_FILE}" == STATE
+    assert f"{runs.FOLDER}/{runs.RUN_FILE}" == RUN
+    assert f"{runs.FOLDER}/{runs.EVENTS_FILE}" == EVENTS

@@ -74,7 +74,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait() == 130
-    assert "Go on with --resume" in rest
+    assert "Stopping after this step; once more ends at once" in rest
+    assert f"Go on: tokensparse train --resume -o {tmp_path / 'model'}" in rest
     last = from_json(events.read_text().splitlines()[-1])
     assert isinstance(last, Finished) and last.reason == "stopped"
 

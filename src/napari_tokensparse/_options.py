@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,9 @@ KeepOption = Annotated[
         help="Share of live tokens that each stage keeps, in (0, 1]: one number, or one per stage. "
         "[default: the model's]",
     ),
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -46,5 +50,13 @@ def plain_errors(debug: bool) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        typer.echo(f"tokensparse: {error}", err=True)
+        typer.echo(f"tokensparse: {_said(error)}", err=True)
         raise typer.Exit(1) from None
+
+
+def _said(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    from napari_tokensparse.engine.runconfig import one_line
+
+    return one_line(error) if isinstance(error, ValidationError) else str(error)

@@ -1,39 +1,25 @@
-"""The commands ``train`` and ``evaluate``."""
+"""The command ``train``."""
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import os
+import shlex
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
-from napari_tokensparse._options import (
-    DebugOption,
-    DeviceOption,
-    ModelOption,
-    plain_errors,
-    ratios_of,
-)
+from napari_tokensparse._options import DebugOption, LabelsOption, plain_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Iterator
+    from typing import TextIO
 
-    from napari_tokensparse.data.cases import Case, DataSet
-    from napari_tokensparse.engine.evaluate import CaseScores
     from napari_tokensparse.engine.events import Event, Finished
     from napari_tokensparse.engine.runconfig import RunConfig
-
-LabelsOption = Annotated[
-    Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")]
 
 
 def train(
@@ -86,14 +72,19 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a model on labelled volumes; Ctrl-C stops after the step and keeps a checkpoint."""
-    given = {name: value for name, value in locals().items() if name in _FIELDS and value}
+    options = locals()
+    given = {name: options[name] for name in _FIELDS if options[name] is not None}
     with plain_errors(debug):
         run = _run_config(config, given, resume)
-        with _stopping(stop_file) as stop, ExitStack() as stack:
-            log = stack.enter_context(events.open("a", buffering=1)) if events else None
-            finished = _follow(run, resume, stop, log, as_json)
-    if finished.reason == "stopped":
-        _say(f"Stopped after step {finished.step}. Go on with --resume -o {run.output}")
+        with _stopping(stop_file) as stop, _log(events) as log:
+            finished = _follow(run, resume, stop, log)
+        if finished is not None and _is_main():
+            from napari_tokensparse.engine.events import to_json
+
+            said = f"Wrote {finished.folder} ({finished.reason})"
+            typer.echo(to_json(finished) if as_json else said)
+    if finished is None or finished.reason == "stopped":
+        _say_stopped(run, finished)
         raise typer.Exit(stop.code)
 
 
@@ -104,54 +95,15 @@ _FIELDS = (
 )
 
 
-def evaluate(
-    data: Annotated[Path, typer.Option(help="A dataset.json, or a folder with images and labels.")],
-    model: ModelOption,
-    labels: LabelsOption = None,
-    keep_ratio: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RATIO", help="Give it once for each keep ratio. [default: the model's]"
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="auto (validation cases if listed, else all), training, all …")
-    ] = "auto",
-    device: DeviceOption = "auto",
-    hd95: Annotated[bool, typer.Option(help="Measure surface distances too.")] = True,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="For CSV and JSON.")
-    ] = None,
-    zero_is_unlabelled: Annotated[
-        bool, typer.Option("--zero-is-unlabelled", help="Leave voxels of label 0 out.")
-    ] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Dice and HD95 (mm) of a model per case and class, on each case's own grid."""
-    with plain_errors(debug):
-        from napari_tokensparse.data.cases import read_data_set
-        from napari_tokensparse.engine.evaluate import evaluating
-        from napari_tokensparse.engine.infer import choose_device
-        from napari_tokensparse.model.checkpoints import load_model
-
-        network, chosen = load_model(model), choose_device(device)
-        cases = _cases(read_data_set(data, labels), split)
-        ratios = [ratios_of(text) for text in keep_ratio or []] or [None]
-        unlabelled = 0 if zero_is_unlabelled else None
-        scores = evaluating(cases, network, ratios, unlabelled, device=chosen, hd95=hd95)
-        rows = [row for score in scores for row in _rows(score)]
-        if output is not None:
-            _write_rows(output, rows)
-        typer.echo(json.dumps({"rows": rows}, indent=1)) if as_json else _print_rows(rows)
-
-
 def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunConfig:
     """Put the options over those of a file: the one given, or on a resume the run's own."""
     from napari_tokensparse.engine.runconfig import RunConfig, one_line
 
-    if path is None and resume and "output" in given and "data" not in given:
-        path = given["output"] / "training" / "run.yaml"
+    written = given.get("output", Path()) / "training" / "run.yaml"
+    if path is None and resume and written.exists():
+        path = written
+    for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
+        given[name] = given[name].absolute()
     base = RunConfig.read(path).model_dump() if path else {}
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
@@ -165,7 +117,10 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
 def _overrides(pairs: list[str]) -> dict[str, Any]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--set {' '.join(pairs)}: must be FIELD=VALUE")
-    return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
+    try:
+        return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {' '.join(pairs)}: a value is not YAML") from error
 
 
 class _Stop:
@@ -180,7 +135,11 @@ class _Stop:
     def signalled(self, number: int, _frame: object) -> None:
         """Remember the signal; a second one ends the process at once."""
         self._set, self.code = True, 128 + number
+        if "RANK" in os.environ:  # torchrun passes on what a terminal has sent already
+            return
         signal.signal(number, signal.SIG_DFL)
+        # Not through a buffer: the signal may have come in the middle of a write to it.
+        os.write(2, b"\nStopping after this step; once more ends at once, without a checkpoint\n")
 
 
 @contextmanager
@@ -194,110 +153,55 @@ def _stopping(file: Path | None) -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _follow(
-    run: RunConfig, resume: bool, stop: Callable[[], bool], log: Any, as_json: bool
-) -> Finished:
-    """Run it, tell what happens on stderr, and return the end."""
-    from napari_tokensparse.engine.events import Finished, to_json
+@contextmanager
+def _log(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the file of events, which gets every line as soon as it is written."""
+    if path is None or not _is_main():
+        yield None
+        return
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        yield file
 
-    event: Event | None = None
-    for event in _events(run, resume, stop):
-        if _is_main():
+
+def _follow(run: RunConfig, resume: bool, stop: _Stop, log: TextIO | None) -> Finished | None:
+    """Run it, show what happens, and return the end; None if stopped before the first step."""
+    from napari_tokensparse._progress import RunDisplay
+    from napari_tokensparse.engine.events import CaseRead, Chosen, Finished, to_json
+
+    with ExitStack() as stack:
+        display = stack.enter_context(RunDisplay(list_bad=run.skip_bad)) if _is_main() else None
+        for event in stack.enter_context(closing(_events(run, resume, stop))):
             if log is not None:
                 log.write(f"{to_json(event)}\n")
-            _tell(event)
-    assert isinstance(event, Finished)
-    if _is_main():
-        typer.echo(to_json(event) if as_json else f"Wrote {event.folder} ({event.reason})")
-    return event
+            if display is not None:
+                display.show(event)
+            if isinstance(event, Finished):
+                return event
+            if isinstance(event, CaseRead | Chosen) and stop.code:
+                return None
+    raise AssertionError("the run ended without a result")
 
 
-def _events(run: RunConfig, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+def _events(run: RunConfig, resume: bool, stop: _Stop) -> Generator[Event]:
     if run.processes > 1:
         from napari_tokensparse.engine.launch import launched
 
-        return launched(run, resume=resume, stop=stop)
+        yield from launched(run, resume=resume, stop=stop)
+        return
     from napari_tokensparse.engine.runs import running
 
-    return running(run, resume=resume, stop=stop)
+    yield from running(run, resume=resume, stop=stop)
 
 
-def _tell(event: Event) -> None:
-    """Say an event in a line, the steps now and then."""
-    from napari_tokensparse.engine.events import CaseRead, Chosen, StepDone, Validated
-
-    if isinstance(event, CaseRead) and event.done == event.total:
-        _say(f"Read {event.total} cases")
-    elif isinstance(event, Chosen):
-        _say(f"Recipe {event.recipe}: " + "\n  ".join(event.reasons))
-    elif isinstance(event, StepDone) and (event.step % 20 == 0 or event.step == 1):
-        _say(f"step {event.step}: loss {event.loss:.3f}, {100 * event.share:.0f} % done")
-    elif isinstance(event, Validated):
-        classes = ", ".join(f"{name} {dice:.3f}" for name, dice in event.dice.items())
-        where = "held-out cases" if event.held_out else "a training case"
-        _say(f"step {event.step}: mean Dice {event.mean_dice:.3f} on {where} ({classes})")
-
-
-def _say(line: str) -> None:
-    if _is_main():
-        typer.echo(line, err=True)
+def _say_stopped(run: RunConfig, finished: Finished | None) -> None:
+    if not _is_main():
+        return
+    if finished is None:
+        typer.echo("Stopped before a step was done", err=True)
+        return
+    again = shlex.join(["tokensparse", "train", "--resume", "-o", str(run.output)])
+    typer.echo(f"Stopped after step {finished.step}. Go on: {again}", err=True)
 
 
 def _is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _cases(data_set: DataSet, split: str) -> Sequence[Case]:
-    every = (*data_set.training, *data_set.validation)
-    splits = {
-        "auto": data_set.validation or every,
-        "validation": data_set.validation,
-        "training": data_set.training,
-        "all": every,
-    }
-    if split not in splits:
-        raise ValueError(f"--split {split}: choose one of {', '.join(splits)}")
-    if not splits[split]:
-        raise ValueError(f"{data_set.name}: lists no {split} cases; choose another --split")
-    return splits[split]
-
-
-def _rows(scores: CaseScores) -> list[dict[str, Any]]:
-    return [
-        {
-            "case": scores.case,
-            "keep_ratio": ",".join(f"{r:g}" for r in dict.fromkeys(scores.keep_ratio)),
-            "class": name,
-            "dice": _known(dice),
-            "hd95_mm": _known(scores.hd95_mm[name]),
-        }
-        for name, dice in scores.dice.items()
-    ]
-
-
-def _known(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
-
-
-def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    (folder / "scores.json").write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("case", "keep ratio", "class", "Dice", "HD95 (mm)")
-    for row in rows:
-        figures = [f"{v:.3f}" if v is not None else "–" for v in (row["dice"], row["hd95_mm"])]
-        table.add_row(row["case"], row["keep_ratio"], row["class"], *figures)
-    for ratio in dict.fromkeys(row["keep_ratio"] for row in rows):
-        found = [r["dice"] for r in rows if r["keep_ratio"] == ratio and r["dice"] is not None]
-        mean = f"{sum(found) / len(found):.3f}" if found else "–"
-        table.add_row("mean", ratio, "all", mean, "", style="bold")
-    Console().print(table)

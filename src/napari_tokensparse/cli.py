@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from napari_tokensparse._evaluation import evaluate
 from napari_tokensparse._options import (
     DebugOption,
     DeviceOption,
@@ -20,7 +21,7 @@ from napari_tokensparse._options import (
     plain_errors,
     ratios_of,
 )
-from napari_tokensparse._training import evaluate, train
+from napari_tokensparse._training import train
 
 if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume

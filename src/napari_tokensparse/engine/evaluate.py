@@ -75,9 +75,13 @@ def score_case(
     Raises
     ------
     SegmentError, VolumeError
-        The case does not fit the model.
+        The case does not fit the model, or the label its image.
     """
     image, label = case.read_image(), case.read_label()
+    if label.shape != image.shape:
+        raise SegmentError(
+            f"{label.name}: shape {label.shape}: must be its image's {image.shape}; resample it"
+        )
     result = segment(image, model, keep_ratio, device=device)
     info = model.info
     if info is None:

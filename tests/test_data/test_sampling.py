@@ -298,3 +298,19 @@ def test_workers_draw_the_same_windows(tmp_path: Path) -> None:
     expected = CaseSampler(CASES, plan)
     for index, windows in enumerate(loader):
         assert equal(windows, expected.windows(0, index))
+
+
+def test_a_painted_slice_lies_anywhere_in_a_window() -> None:
+    label = np.zeros((1, *SHAPE), np.uint8)
+    label[:, 20] = 1
+    label[:, 20, :18] = 2
+    plan = PLAN.model_copy(update={"unlabelled": 0, "values": (0, 1, 2)})
+    sampler = CaseSampler([with_label(CASES[0], label)], plan)
+    places = [
+        int(torch.where((target >= 0).any(dim=2).any(dim=1))[0][0])
+        for index in range(60)
+        for _, target in sampler.windows(0, index)
+        if (target >= 0).any()
+    ]
+    assert len(places) > 100
+    assert set(places) >= set(range(1, 16))

@@ -6,16 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from napari_tokensparse.cli import app
+from napari_tokensparse.data.volume import read_volume, write_nifti
 from napari_tokensparse.engine.events import Finished, StepDone, from_json
+from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.runconfig import RunConfig
+from napari_tokensparse.model.checkpoints import load_model
 
+BAD_CONFIGS = {
+    "list.yaml": "[1, 2]",
+    "torn.yaml": "output: [1",
+    "typo.yaml": "output: model\nepoch: 3\n",
+}
 SHORT = ("--size", "nano", "--set", "steps=4", "--set", "validate_every=2")
 
 
@@ -89,6 +99,103 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path
     assert steps == list(range(1, last.step + 3))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_terminated_run_of_any_number_of_processes_keeps_a_checkpoint(
+    data: Path, tmp_path: Path, processes: int
+) -> None:
+    line = [sys.executable, "-m", "napari_tokensparse.cli", "train", "--data", str(data)]
+    sets = ["--size", "nano", "--device", "cpu", "--processes", str(processes)]
+    sets += ["--set", "batch_size=2", "-o", str(tmp_path / "model")]
+    with subprocess.Popen(
+        [*line, *sets], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if said.startswith("step 1:"):
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait() == 143, rest
+    assert "Stopped after step" in rest
+    assert (tmp_path / "model/training/state.pt").exists()
+    assert (tmp_path / "model/models/model.safetensors").exists()
+
+
+def test_a_signal_before_the_first_step_ends_the_check_of_the_data(
+    write_msd: Callable[..., Path], tmp_path: Path
+) -> None:
+    many = write_msd("many", cases=150, shape=(24, 24, 12))
+    line = [sys.executable, "-m", "napari_tokensparse.cli", "train", "--data", str(many)]
+    line += ["--size", "nano", "-o", "model", "--events", "events.jsonl"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        while not (tmp_path / "events.jsonl").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        rest = process.stderr.read()
+        assert process.wait() == 130, rest
+    assert "Stopped before a step was done" in rest
+    assert not (tmp_path / "model").exists()
+
+
+def test_options_go_before_the_config_even_where_they_are_zero(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    sets = {"steps": 4, "validate_every": 2}
+    RunConfig(
+        data=data, output=tmp_path / "one", size="nano", seed=5, workers=1, overrides=sets
+    ).write(config)
+    run = command(
+        *("train", "--config", config, "-o", tmp_path / "two", "--seed", 0, "--workers", 0),
+        *("--set", "steps=2"),
+    )
+    assert run.exit_code == 0, run.output
+    written = RunConfig.read(tmp_path / "two/training/run.yaml")
+    assert (written.seed, written.workers, written.size) == (0, 0, "nano")
+    assert written.overrides == {"steps": 2, "validate_every": 2}
+
+
+def test_data_given_from_one_folder_are_found_from_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    assert command("train", "--data", data.name, "-o", tmp_path / "one", *SHORT).exit_code == 0
+    monkeypatch.chdir("/")
+    written = tmp_path / "one/training/run.yaml"
+    again = command("train", "--config", written, "-o", tmp_path / "two")
+    assert again.exit_code == 0, again.output
+
+
+def test_bad_cases_and_unlabelled_voxels_are_left_out_of_an_evaluation(
+    data: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    scan = sorted((data / "imagesTr").iterdir())[0]
+    label = sorted((data / "labelsTr").iterdir())[0]
+    model = write_nano(channels=2)
+    value = load_model(model).info.classes[0].value  # type: ignore[union-attr]
+    found = segment(scan, load_model(model)).labels
+    painted = np.where(found == value, value, 1).astype(np.uint8)
+    painted[:16] = 0
+    write_nifti(label, painted, read_volume(scan))
+    listed = json.loads((data / "dataset.json").read_text())
+    listed["labels"] = {"0": "background", "1": "other", str(value): "seven"}
+    (data / "dataset.json").write_text(json.dumps(listed))
+
+    line = ("evaluate", "--model", model, "--data", data, "--split", "all", "--json")
+    refused = command(*line)
+    assert refused.exit_code == 1
+    assert "4 of 5 cases cannot be used" in refused.stderr
+    dice = {}
+    for options in ((), ("--zero-is-unlabelled",)):
+        run = command(*line, "--skip-bad", *options, "--no-hd95")
+        assert run.exit_code == 0, run.output
+        assert "1 of 1: tubes_000, keep ratio 0.5: mean Dice" in run.stderr
+        (row,) = json.loads(run.stdout)["rows"]
+        dice[bool(options)] = row["dice"]
+        assert row["hd95_mm"] is None
+    assert dice[True] == 1.0
+    assert dice[False] < 1.0
+
+
 def test_a_stop_file_stops(data: Path, tmp_path: Path) -> None:
     (tmp_path / "stop").touch()
     stopped = command(
@@ -129,7 +236,16 @@ def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> No
         (("train", "--data", "DATA", "-o", "model", "--set", "lr"), "must be FIELD=VALUE"),
         (("train", "--data", "DATA", "-o", "model", "--set", "speed=9"), "speed"),
         (("train", "--data", "DATA", "-o", "model", "--keep-range", "0.5", "2"), "keep_range"),
+        (
+            ("train", "--data", "DATA", "-o", "model", "--set", "lr=[1"),
+            "lr=[1: a value is not YAML",
+        ),
+        (("train", "--data", "DATA", "-o", "model", "--set", "lr=fast"), "lr 'fast': Input should"),
         (("train", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("train", "--config", "list.yaml"), "list.yaml: must hold the fields of a run"),
+        (("train", "--config", "torn.yaml"), "torn.yaml: cannot be read (while parsing"),
+        (("train", "--config", "typo.yaml"), "typo.yaml: epoch 3: Extra inputs are not"),
+        (("train", "--data", "DATA", "-o", "model", "--events", "no/e.jsonl"), "no/e.jsonl"),
         (("evaluate", "--model", "nowhere", "--data", "DATA"), "nowhere"),
         (("evaluate", "--model", "brain-structures", "--data", "DATA"), "2 channels"),
         (
@@ -146,9 +262,11 @@ def test_what_cannot_be_done_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, content in BAD_CONFIGS.items():
+        (tmp_path / name).write_text(content)
     result = command(*(str(data) if a == "DATA" else a for a in arguments))
     assert result.exit_code == 1, result.output
     assert said in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("tokensparse: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[-1].startswith("tokensparse: ")
+    assert lines[:-1] in ([], ["Read 5 cases"])

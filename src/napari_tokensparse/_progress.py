@@ -45,7 +45,8 @@ class RunDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:  # elsewhere it would leave an empty line
+            self._bar.stop()
 
     def show(self, event: Event) -> None:
         """Show an event, if it is one that a person wants to see."""
@@ -65,7 +66,7 @@ class RunDisplay:
             self._say(f"Left out {event.name}: {problem}")
         if event.done == event.total:
             bad = f", {self._bad} of them bad" if self._bad else ""
-            self._say(f"Read {event.total} cases{bad}")
+            self._say(f"Read {event.total} case{'s' * (event.total != 1)}{bad}")
 
     def _step(self, event: StepDone) -> None:
         skipped = f", {event.skipped} skipped as not finite" if event.skipped else ""
@@ -103,6 +104,6 @@ def clock(seconds: float) -> str:
     ('59 s', '1 min', '1 h 2 min')
     """
     minutes = round(seconds / 60)
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

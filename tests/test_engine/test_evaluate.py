@@ -8,7 +8,6 @@ from napari_tokensparse.data.dataset import Case
 from napari_tokensparse.data.volume import Volume
 from napari_tokensparse.engine.evaluate import evaluating, score_case
 from napari_tokensparse.engine.infer import SegmentError, segment
-from napari_tokensparse.engine.metrics import hd95_per_class
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.scd import SCD
 
@@ -65,13 +64,35 @@ def test_a_model_that_does_not_fit_is_refused(model: SCD) -> None:
         score_case(Case("a", image, label), model)
 
 
-def test_hd95_is_in_mm_along_each_axis() -> None:
-    truth = np.zeros((20, 20, 20), np.uint8)
-    truth[5:10, 5:10, 5:10] = 3
-    moved = [np.roll(truth, 4, axis=axis) for axis in range(3)]
-    spacing = (1.0, 2.0, 3.0)
-    found = [hd95_per_class(m, truth, [3], spacing)[0] for m in moved]
-    assert found == pytest.approx([4.0, 8.0, 12.0])
-    assert np.isnan(hd95_per_class(truth, truth, [2], spacing)[0])
-    with pytest.raises(ValueError, match="truth has shape"):
-        hd95_per_class(truth, truth[1:], [3], spacing)
+def test_a_label_on_another_grid_is_refused(model: SCD) -> None:
+    label = Volume(np.ones((1, 32, 32, 1), np.uint8), np.eye(4), "flat")
+    with pytest.raises(SegmentError) as refused:
+        score_case(Case("a", scan(), label), model)
+    assert str(refused.value) == (
+        "flat: shape (32, 32, 1): must be its image's (32, 32, 32); resample it"
+    )
+
+
+def test_overlapping_regions_are_scored_against_the_label_values_that_make_them_up(
+    make_model: Callable[..., SCD],
+) -> None:
+    regions = ((1, 2, 3), (2, 3), (3,))
+    model = make_model(values=(2, 1, 4), exclusive=False, regions=regions)
+    image = scan()
+    masks = segment(image, model).regions
+    assert masks is not None
+    assert (masks.sum(axis=0) > 1).mean() > 0.05
+    label = np.random.default_rng(1).integers(0, 4, image.shape).astype(np.uint8)
+    scores = score_case(Case("a", image, Volume(label[None], image.affine, "a")), model)
+    assert list(scores.dice) == list(scores.hd95_mm) == ["part 2", "part 1", "part 4"]
+    for mask, values, dice in zip(masks, regions, scores.dice.values(), strict=True):
+        true = np.isin(label, values)
+        assert dice == pytest.approx(2 * (mask & true).sum() / (mask.sum() + true.sum()))
+        assert 0.1 < dice < 0.9
+
+
+def test_regions_of_unknown_label_values_cannot_be_scored(make_model: Callable[..., SCD]) -> None:
+    image = scan()
+    label = Volume(np.ones((1, 32, 32, 32), np.uint8), image.affine, "a")
+    with pytest.raises(SegmentError, match=r"model nano: does not say which label values make up"):
+        score_case(Case("a", image, label), make_model(values=(2, 1), exclusive=False))

@@ -213,7 +213,7 @@ def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> No
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", "2", "-m", "napari_tokensparse.cli", "train"),
             *("--data", str(data), "-o", str(tmp_path / "model"), *SHORT),
-            *("--device", "cpu", "--set", "batch_size=2"),
+            *("--device", "cpu", "--set", "batch_size=2", "--processes", "2"),
         ],
         capture_output=True,
         text=True,
@@ -221,6 +221,7 @@ def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> No
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"Wrote {tmp_path / 'model'} (steps)\n"
+    assert RunConfig.read(tmp_path / "model/training/run.yaml").processes == 2
 
 
 @pytest.mark.parametrize(

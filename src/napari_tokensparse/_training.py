@@ -183,7 +183,7 @@ def _follow(run: RunConfig, resume: bool, stop: _Stop, log: TextIO | None) -> Fi
 
 
 def _events(run: RunConfig, resume: bool, stop: _Stop) -> Generator[Event]:
-    if run.processes > 1:
+    if run.processes > 1 and "RANK" not in os.environ:
         from napari_tokensparse.engine.launch import launched
 
         yield from launched(run, resume=resume, stop=stop)

@@ -156,9 +156,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path.name}: is not a JSON list of cases ({reason}); give {_FORMS}"
-        ) from (error)
+        raise DataError(f"{path.name}: is not JSON ({reason}); give {_FORMS}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path.name}: must be an object with a list of cases under training")
     return content

@@ -219,7 +219,6 @@ def test_auto_keeps_thick_slices_and_takes_the_whole_of_small_volumes(
     assert made.plan.values == (0, 1, 2, 3)
     assert made.info.preprocessing == made.plan.preprocessing
     assert made.info.preprocessing[2]["_target_"] == "NormalizeIntensityd"
-    assert "subtrahend" not in made.info.preprocessing[2]
     assert (made.training.steps, made.training.max_minutes) == (None, 5.0)
     assert made.training.keep_range == (0.1, 1.0)
     assert [c.name for c in made.info.classes] == ["tube", "ball", "rod"]
@@ -265,15 +264,22 @@ def test_auto_clips_ct_round_its_structures(minimum: float, channel: str) -> Non
     assert "Hounsfield units" in made.reasons[1]
 
 
-def test_auto_scales_every_scan_alike_where_there_is_but_one() -> None:
+def test_auto_scales_each_scan_by_itself_where_units_have_no_meaning() -> None:
     made = ct(0, ("T1",))
-    prepared = preprocess(volume((8, 8, 8), (1, 1, 1)), made.info.preprocessing).image
-    doubled = volume((8, 8, 8), (1, 1, 1))
-    doubled = replace(doubled, array=2 * doubled.array)
-    scaled = preprocess(doubled, made.info.preprocessing).image
-    assert (scaled - prepared).mean().item() > 0.5
-    assert names(made.plan.augmentation) == ["RandFlipd"] * 3
-    assert "One training case" in made.reasons[1]
+    scan = volume((8, 8, 8), (1, 1, 1))
+    doubled = replace(scan, array=2 * scan.array)
+    prepared, scaled = (preprocess(v, made.info.preprocessing).image for v in (scan, doubled))
+    assert prepared.mean().item() == pytest.approx(0, abs=1e-5)
+    assert prepared.std().item() == pytest.approx(1, abs=0.01)
+    assert torch.allclose(scaled, prepared, atol=1e-4)
+    assert (made.info.background, made.plan.background) == (0.0, 0.0)
+    assert "mean 0 and spread 1" in made.reasons[1]
+
+
+def test_auto_takes_smaller_steps_for_wider_networks() -> None:
+    sizes = ("nano", "small", "base", "paper")
+    found = [spaced((1, 1, 1), size=size).training.lr for size in sizes]
+    assert found == pytest.approx([5e-3, 5e-3, 1.25e-3, 6.25e-4])
 
 
 def spaced(*spacings: tuple[float, float, float], **options: Any) -> Recipe:

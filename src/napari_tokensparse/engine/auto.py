@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.data.sampling import SamplingPlan
 from napari_tokensparse.data.windows import window_grid
-from napari_tokensparse.engine.fingerprint import fingerprint, non_zero_statistics, thinnest_mm
+from napari_tokensparse.engine.fingerprint import fingerprint, thinnest_mm
 from napari_tokensparse.engine.recipe import (
     GIB,
     Recipe,
@@ -60,7 +60,8 @@ class _Choice:
 class _Pace:
     """How training differs between a CPU and a GPU."""
 
-    lr: float
+    lr_by_width: float
+    most_lr: float
     steps: int
     warmup: int
     volumes: int
@@ -70,8 +71,8 @@ class _Pace:
     checkpoint_every: int
 
 
-_CPU = _Pace(4e-3, 3000, 20, 1, 1, 0.99, 0.25, 50)
-_GPU = _Pace(5e-4, 20_000, 200, 2, 2, 0.999, 0.5, 200)
+_CPU = _Pace(0.48, 5e-3, 3000, 20, 1, 1, 0.99, 0.25, 50)
+_GPU = _Pace(0.192, 2e-3, 20_000, 200, 2, 2, 0.999, 0.5, 200)
 
 
 def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Recipe:
@@ -81,7 +82,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Rec
     voxel = _spacing(found, data_set, request, pace)
     shape = found.shape(voxel.value)
     network = _network(data_set, shape, voxel.value, request)
-    intensity = _intensity(found, data_set)
+    intensity = _intensity(found)
     mirrored = _mirrored(found)
     preprocessing = (orientation(), spacing(voxel.value), intensity.value)
     plan = SamplingPlan(
@@ -222,7 +223,7 @@ def _crops(shape: Shape, window: Shape, pace: _Pace) -> int:
     return 1 if whole else pace.crops
 
 
-def _intensity(found: Fingerprint, data_set: DataSet) -> _Choice:
+def _intensity(found: Fingerprint) -> _Choice:
     """Keep absolute values where they mean something."""
     if found.hounsfield:
         low, high = _hu_range(found)
@@ -231,14 +232,6 @@ def _intensity(found: Fingerprint, data_set: DataSet) -> _Choice:
             f"Intensities are Hounsfield units (CT), the same in every scan: {low:g} to {high:g} "
             f"HU, which the structures ({found.low:.0f} to {found.high:.0f} HU) leave room around, "
             "become -1 to 1, the rest is clipped.",
-        )
-    if found.cases == 1:
-        means, spreads = non_zero_statistics(data_set.training[0])
-        return _Choice(
-            z_score(subtrahend=means, divisor=spreads),
-            "One training case cannot show how intensities differ between scans, so every scan is "
-            f"scaled as it is (mean {_figures(means)}, spread {_figures(spreads)} of its non-zero "
-            "voxels): a scan from elsewhere needs a model trained on more cases.",
         )
     return _Choice(
         z_score(),
@@ -258,7 +251,7 @@ def _background(found: Fingerprint) -> float:
 
 
 def _gains(found: Fingerprint) -> tuple[dict[str, Any], ...]:
-    """Vary intensities where scans differ in scale; zeros stay zero."""
+    """Vary intensities a little where scans differ in scale; zeros stay zero."""
     return () if found.hounsfield or found.cases == 1 else (random_gain(0.1, 0.3),)
 
 
@@ -288,7 +281,7 @@ def _training(
     training = TrainConfig(
         steps=steps,
         max_minutes=request.max_minutes,
-        lr=pace.lr,
+        lr=min(pace.most_lr, round(pace.lr_by_width / network.embed_dim, 6)),
         warmup_steps=pace.warmup if steps is None else min(pace.warmup, -(-steps // 10)),
         batch_size=volumes,
         micro_batch=most_windows(network, volumes * plan.crops, request.memory_bytes),
@@ -328,7 +321,3 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: Request) -> str:
 
 def _mm(spacing: Triple) -> str:
     return f"{'x'.join(f'{s:.3g}' for s in spacing)} mm"
-
-
-def _figures(values: Sequence[float]) -> str:
-    return ", ".join(f"{v:.4g}" for v in values)

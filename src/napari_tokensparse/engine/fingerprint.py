@@ -107,14 +107,6 @@ def thinnest_mm(data_set: DataSet) -> float:
     return min(float(np.median(found)) for found in thickness.values() if found)
 
 
-def non_zero_statistics(case: Case) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel's non-zero voxels."""
-    image = case.read_image().array
-    shown = [c[c != 0] if c.any() else c.ravel() for c in image]
-    means = [float(c.mean(dtype=np.float64)) for c in shown]
-    return means, [float(c.std(dtype=np.float64)) or 1.0 for c in shown]
-
-
 def _thickness(mask: NDArray[np.bool_], spacing: Triple) -> float:
     voxel = float(np.prod(spacing))
     surface = sum(

@@ -176,10 +176,10 @@ def intensity_range(low: float, high: float) -> dict[str, Any]:
     return {"_target_": "ScaleIntensityRanged", "keys": "image", **scaled}
 
 
-def z_score(**fixed: Any) -> dict[str, Any]:
+def z_score() -> dict[str, Any]:
     """Scale the non-zero voxels of each channel to mean 0 and spread 1; zeros stay."""
     how = {"nonzero": True, "channel_wise": True}
-    return {"_target_": "NormalizeIntensityd", "keys": "image", **how, **fixed}
+    return {"_target_": "NormalizeIntensityd", "keys": "image", **how}
 
 
 def crop_foreground() -> dict[str, Any]:

@@ -84,10 +84,29 @@ def test_a_bad_case_is_told_in_a_line(name: str) -> None:
 
 
 def test_every_problem_of_a_case_is_told() -> None:
-    bad, nan = label()[:5].copy(), image()
-    nan[0, 0, 0], bad[0, 0, 0] = np.inf, 7
+    bad, nan = label()[:5].copy(), np.stack([image(), np.zeros(SHAPE, np.float32)])
+    nan[0, 0, 0, 0], bad[0, 0, 0] = np.inf, 7
     found = checked(case(image=volume(nan), label=volume(bad)))
-    assert len(found.problems) == 2
+    assert found.facts is None
+    assert [problem.partition(": ")[2] for problem in found.problems] == [
+        "contains infinity (1 voxels); replace them, for example by 0",
+        "has 2 channels: must have 1 (t1); put all into one 4-D file",
+        "channel 2 has one value everywhere; leave the case out",
+        "label 7 is not in the class list; add or correct it",
+        "shape (5, 5, 4): must be its image's (6, 5, 4); resample it",
+    ]
+
+
+@pytest.mark.parametrize(("moved_mm", "good"), [(0.009, True), (0.011, False)])
+def test_a_label_may_lie_a_hundredth_of_a_millimetre_from_its_image(moved_mm, good) -> None:  # type: ignore[no-untyped-def]
+    moved = GRID.copy()
+    moved[0, 3] = moved_mm
+    assert (checked(case(label=volume(label(), moved))).problems == ()) is good
+
+
+def test_a_label_full_of_unknown_values_is_told_in_a_short_line() -> None:
+    (problem,) = checked(case(label=volume(np.arange(120).reshape(SHAPE)))).problems
+    assert "label 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ... is not" in problem
 
 
 def test_a_file_that_cannot_be_read_is_a_problem_not_an_error(tmp_path) -> None:  # type: ignore[no-untyped-def]

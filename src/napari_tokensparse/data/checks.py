@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tokensparse.data.dataset import DataError
-from napari_tokensparse.data.volume import VolumeError
+from napari_tokensparse.data.volume import VolumeError, check_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 AFFINE_TOLERANCE_MM = 0.01
 """How far a corner of the label may lie from that of its image."""
+
+_NAMED = 10  # unknown label values that a line names
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ def without_bad(data_set: DataSet, checked: Sequence[CheckedCase]) -> DataSet:
 
 def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
     problems: list[str] = []
-    image, label = (_read(read, problems) for read in (case.read_image, case.read_label))
+    # Not refused for NaN here, so that whatever else is wrong with the image is told too.
+    image = _read(partial(case.read_image, finite=False), problems)
+    label = _read(case.read_label, problems)
     if image is not None:
         problems += _image_problems(image, data_set)
     if label is not None:
@@ -128,21 +133,31 @@ def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
     return [], _facts(image, label, data_set)
 
 
-def _read(read: object, problems: list[str]) -> Volume | None:
+def _read(read: Callable[[], Volume], problems: list[str]) -> Volume | None:
     try:
-        volume: Volume = read()  # type: ignore[operator]
-    except VolumeError as error:
+        return read()
+    except (VolumeError, OSError) as error:
         problems.append(str(error))
         return None
-    return volume
 
 
 def _image_problems(image: Volume, data_set: DataSet) -> list[str]:
+    problems: list[str] = []
+    try:
+        check_finite(image.array, image.name)
+    except VolumeError as error:
+        problems.append(str(error))
     found, needed = len(image.array), len(data_set.channels)
     if found != needed:
-        return [f"{image.name}: has {found} channels; the data set has {needed}"]
+        problems.append(
+            f"{image.name}: has {found} channels: must have {needed} "
+            f"({', '.join(data_set.channels)}); put all into one 4-D file"
+        )
     flat = [n for n, channel in enumerate(image.array, 1) if channel.min() == channel.max()]
-    return [f"{image.name}: channel {n} has one value everywhere; is it empty?" for n in flat]
+    problems += [
+        f"{image.name}: channel {n} has one value everywhere; leave the case out" for n in flat
+    ]
+    return problems
 
 
 def _label_problems(label: Volume, data_set: DataSet) -> list[str]:
@@ -150,7 +165,7 @@ def _label_problems(label: Volume, data_set: DataSet) -> list[str]:
     unknown = sorted(values - data_set.values)
     problems = []
     if unknown:
-        names = ", ".join(map(str, unknown))
+        names = ", ".join(map(str, unknown[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
         problems.append(f"{label.name}: label {names} is not in the class list; add or correct it")
     if not values & data_set.labels.keys():
         problems.append(f"{label.name}: no voxel is labelled; label some, or leave the case out")
@@ -165,7 +180,10 @@ def _grid_problems(image: Volume, label: Volume) -> list[str]:
     corners = np.array([[*c, 1] for c in np.ndindex(2, 2, 2)]) * [*(np.array(image.shape) - 1), 1]
     away = np.abs((image.affine - label.affine) @ corners.T)[:3].max()
     if away > AFFINE_TOLERANCE_MM:
-        return [f"{label.name}: lies up to {away:.2f} mm from its image; resample it to its grid"]
+        return [
+            f"{label.name}: lies up to {away:.2f} mm from its image: must be within "
+            f"{AFFINE_TOLERANCE_MM:g} mm; resample it to its grid"
+        ]
     return []
 
 

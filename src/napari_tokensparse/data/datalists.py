@@ -240,7 +240,8 @@ def _data_set(
     cases = (*training, *validation)
     known = classes or _Classes(class_names(label_values(_readable_labels(cases))))
     if not known.names:
-        raise DataError(f"{name}: no label file holds a class; is every one empty or unreadable?")
+        what = "no label file holds a class" if classes is None else "names no class"
+        raise DataError(f"{name}: {what} beside background; label or name at least one")
     return DataSet(
         name=name,
         channels=channels or _first_channels(cases),

@@ -60,7 +60,10 @@ def test_an_image_with_nan_is_refused_unless_asked_for():
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (np.full(SHAPE, 0.5), "scan: 24 voxels are not whole numbers: resample labels to the near"),
+        (
+            np.resize([0.4, 0.6], SHAPE),
+            "scan: 24 voxels are not whole numbers: resample labels to the near",
+        ),
         (np.ones((2, *SHAPE), int), "scan: has 2 channels: a label must have one"),
         (np.full(SHAPE, np.inf), "scan: contains infinity"),
     ],

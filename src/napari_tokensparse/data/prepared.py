@@ -197,9 +197,9 @@ def _scattered(
 
 
 def _shown(image: Tensor, plan: SamplingPlan) -> Tensor:
-    """Where the image shows something, ``(h, w, d)``."""
+    """Where the image shows enough to be the centre of a background crop, ``(h, w, d)``."""
     if plan.image_threshold is None:
-        return (image != plan.background).any(dim=0)
+        return torch.ones_like(image[0], dtype=torch.bool)
     return (image > plan.image_threshold).any(dim=0)
 
 

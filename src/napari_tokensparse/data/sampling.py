@@ -47,8 +47,8 @@ class SamplingPlan(BaseModel):
         Whether each class of a volume is equally often at the centre of a positive crop, rather
         than as often as it has voxels.
     image_threshold : float or None
-        A background centre lies where a channel is above this; None: where one is not
-        ``background``.
+        A background centre lies where a channel is above this; None: anywhere, so that windows of
+        little but air, which inference meets at the edges, are learnt too.
     preprocessing : tuple of dict
         MONAI transforms on the key ``image``, done once per volume; the label follows what moves
         voxels. Those of ``ModelInfo.preprocessing`` or the first of them.

@@ -26,7 +26,7 @@ from napari_tokensparse.data.synthesis import (
 from napari_tokensparse.data.volume import Volume
 from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.metrics import dice_per_class
-from napari_tokensparse.engine.train import averaged_weights, counters
+from napari_tokensparse.engine.state import averaged_weights, counters
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.folder import CARD
 from napari_tokensparse.model.info import LabelClass, ModelInfo

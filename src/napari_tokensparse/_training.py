@@ -34,7 +34,7 @@ def train(
     size: Annotated[str | None, typer.Option(help="Size of the network. [default: auto]")] = None,
     keep_range: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Keep ratios to train for. [default: 0.1 1]"),
+        typer.Option(metavar="LOW HIGH", help="Keep ratios to train for. [default: the recipe's]"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="When to stop at the latest.")] = None,

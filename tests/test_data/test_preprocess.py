@@ -258,3 +258,15 @@ def test_a_pair_is_held_to_the_same_list_of_transforms() -> None:
     with pytest.raises(PreprocessError, match="scan: nothing is left after preprocessing"):
         empty = Volume(np.zeros((1, 4, 4, 4)), np.eye(4), "scan")
         preprocess_pair(empty, empty, [CROP])
+
+
+def test_the_volume_itself_is_left_as_it_is() -> None:
+    """A float32 volume on the model's grid already needs no copy: it may be an open layer."""
+    values = np.random.default_rng(0).uniform(1, 9, (1, *SHAPE)).astype(np.float32)
+    volume = Volume(values.copy(), np.eye(4), "scan")
+    scaling = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True}
+    same = {**SPACE, "pixdim": [1.0, 1.0, 1.0]}
+    for definitions in ([scaling], [ORIENT, same, scaling]):
+        assert preprocess(volume, definitions).image.mean().abs() < 1e-4
+        preprocess_pair(volume, Volume(np.ones_like(values), np.eye(4), "label"), definitions)
+        assert np.array_equal(volume.array, values)

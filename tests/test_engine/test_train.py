@@ -17,17 +17,14 @@ import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.engine.events import CheckpointSaved, Event, StepDone, Validated
-from napari_tokensparse.engine.train import (
+from napari_tokensparse.engine.state import (
     BEST_FILE,
     STATE_FILE,
-    Setting,
-    TrainError,
     averaged_weights,
     best_weights,
     counters,
-    keep_ratio_of,
-    train,
 )
+from napari_tokensparse.engine.train import Setting, TrainError, keep_ratio_of, train
 from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.scd import SCD
 
@@ -387,6 +384,8 @@ def test_keep_ratios_are_drawn_evenly_on_a_log_scale_within_the_range() -> None:
     assert sum(r < middle for r in drawn) / 2000 == pytest.approx(0.5, abs=0.04)
     fixed = changed(keep_range=(0.5, 0.5))
     assert keep_ratio_of(fixed, keyed_generator(0, 0)) == pytest.approx(0.5)
+    published = changed(keep_range=(1 - 0.9, 1 - 0.9))
+    assert int(1000 * keep_ratio_of(published, keyed_generator(0, 0))) == 99
 
 
 def test_the_averaged_weights_follow_the_weights_slowly(tmp_path: Path) -> None:

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_tokensparse.engine import recipes, runs, train
+from napari_tokensparse.engine import recipes, runs, state
 from napari_tokensparse.engine.runconfig import RunConfig
 from napari_tokensparse.widgets.data_source import FileSource, LayerSource
 from napari_tokensparse.widgets.fields import Length
 from napari_tokensparse.widgets.train import EVENTS
-from napari_tokensparse.widgets.train_settings import RECIPES, RUN, SIZES, STATE, TrainSettings
+from napari_tokensparse.widgets.train_settings import (
+    KEEP_RANGES,
+    RECIPES,
+    RUN,
+    SIZES,
+    STATE,
+    TrainSettings,
+)
 
 pytestmark = pytest.mark.gui
 
@@ -25,7 +32,6 @@ CONFIG = RunConfig(
     max_minutes=2.5,
     device="cpu",
     processes=2,
-    overrides={"batch_size": 2},
     skip_bad=True,
     zero_is_unlabelled=True,
 )
@@ -54,6 +60,16 @@ def test_a_run_that_is_set_is_the_run_one_gets(settings):
 def test_untouched_fields_are_the_defaults_of_a_run(settings, tmp_path):
     settings.source.setValue(FileSource(Path("/sets/tubes")))
     assert settings.value() == RunConfig(data=Path("/sets/tubes"), output=tmp_path / "tubes")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_brings_its_own_keep_ratios_until_a_person_sets_others(settings, recipe):
+    settings.source.setValue(FileSource(Path("/sets/tubes")))
+    settings.recipe.setCurrentText(recipe)
+    assert settings.keep_range.value() == KEEP_RANGES[recipe]
+    assert settings.value().keep_range is None
+    settings.keep_range.setValue((0.3, 0.9))
+    assert settings.value().keep_range == (0.3, 0.9)
 
 
 def test_the_model_folder_follows_the_data_until_a_person_gives_one(settings, qtbot, tmp_path):
@@ -121,6 +137,6 @@ def test_a_resumed_run_goes_on_for_longer_where_a_length_is_given(settings, tmp_
 def test_names_that_are_written_down_to_spare_the_import_of_torch_are_the_engines() -> None:
     assert tuple(recipes.SIZES) == SIZES[1:]
     assert set(recipes.RECIPES) == set(RECIPES)
-    assert f"{runs.FOLDER}/{train.STATE_FILE}" == STATE
+    assert f"{runs.FOLDER}/{state.STATE_FILE}" == STATE
     assert f"{runs.FOLDER}/{runs.RUN_FILE}" == RUN
     assert f"{runs.FOLDER}/{runs.EVENTS_FILE}" == EVENTS

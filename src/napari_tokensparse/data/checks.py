@@ -127,7 +127,7 @@ def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
     if label is not None:
         problems += _label_problems(label, data_set)
     if image is not None and label is not None:
-        problems += _grid_problems(image, label)
+        problems += grid_problems(image, label)
     if problems or image is None or label is None:
         return problems, None
     return [], _facts(image, label, data_set)
@@ -172,7 +172,8 @@ def _label_problems(label: Volume, data_set: DataSet) -> list[str]:
     return problems
 
 
-def _grid_problems(image: Volume, label: Volume) -> list[str]:
+def grid_problems(image: Volume, label: Volume) -> list[str]:
+    """Say in one line each where a label does not lie on its image's grid."""
     if image.shape != label.shape:
         return [
             f"{label.name}: shape {label.shape}: must be its image's {image.shape}; resample it"

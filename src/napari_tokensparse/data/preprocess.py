@@ -190,7 +190,7 @@ def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _placed(array: NDArray[Any], frame: NDArray[np.float64]) -> MetaTensor:
-    values = np.ascontiguousarray(array, dtype=np.float32)
+    values = np.array(array, np.float32, order="C")  # a copy: some transforms work in place
     return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
 
 

@@ -187,7 +187,7 @@ def _network(data_set: DataSet, shape: Shape, voxel: Triple, request: Request) -
         f"Size {size} ({asked}), patch {_PATCH}, windows of "
         f"{'x'.join(map(str, network.window))} voxels ({extent} mm) of volumes of "
         f"{'x'.join(map(str, shape))}: a training step needs about "
-        f"{step_bytes(network, 1) / GIB:.1f} GiB of the {request.memory_bytes / GIB:.1f} free.",
+        f"{step_bytes(network, 1) / GIB:.2g} GiB of the {request.memory_bytes / GIB:.1f} free.",
     )
 
 
@@ -313,7 +313,7 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: Request) -> str:
     length = " or ".join(text for text in until if text)
     default = "" if request.epochs or request.max_minutes else " (give epochs or minutes to change)"
     return (
-        f"{length}{default}, {training.batch_size * plan.crops} windows a step, step size "
+        f"{length}{default}, {_windows_text(training.batch_size * plan.crops)} a step, step size "
         f"{training.lr:g} falling to 0; two thirds of the windows are centred on a class, each as "
         f"often; validation every {training.validate_every} steps, about a tenth of the time."
     )
@@ -321,3 +321,7 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: Request) -> str:
 
 def _mm(spacing: Triple) -> str:
     return f"{'x'.join(f'{s:.3g}' for s in spacing)} mm"
+
+
+def _windows_text(windows: int) -> str:
+    return "1 window" if windows == 1 else f"{windows} windows"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tokensparse.engine.infer import SegmentError, segment
+from napari_tokensparse.data.checks import grid_problems
+from napari_tokensparse.engine.infer import SegmentError, check_fit, segment
 from napari_tokensparse.engine.metrics import dice_per_class, hd95_per_class
 
 if TYPE_CHECKING:
@@ -78,28 +80,18 @@ def score_case(
         The case does not fit the model, or the label its image.
     """
     image, label = case.read_image(), case.read_label()
-    if label.shape != image.shape:
-        raise SegmentError(
-            f"{label.name}: shape {label.shape}: must be its image's {image.shape}; resample it"
-        )
+    problems = grid_problems(image, label)
+    if problems:
+        raise SegmentError("; ".join(problems))
+    info = check_fit(image, model)
     result = segment(image, model, keep_ratio, device=device)
-    info = model.info
-    if info is None:
-        raise SegmentError("this network has no ModelInfo, so its classes are unknown")
-    pairs = _pairs(result, label.array[0], info, unlabelled)
-    names = [c.name for c in info.classes]
-    dice = [float(dice_per_class(found, truth, [1])[0]) for found, truth in pairs]
-    far = [
-        float(hd95_per_class(found, truth, [1], image.spacing)[0]) if hd95 else float("nan")
-        for found, truth in pairs
-    ]
-    return CaseScores(
-        case.name,
-        result.stats.keep_ratios,
-        dict(zip(names, dice, strict=True)),
-        dict(zip(names, far, strict=True)),
-        result.labels,
-    )
+    masks = _masks(result, label.array[0], info, unlabelled)
+    dice = {name: float(dice_per_class(*pair, [1])[0]) for name, pair in masks.items()}
+    far = {
+        name: float(hd95_per_class(*pair, [1], image.spacing)[0]) if hd95 else math.nan
+        for name, pair in masks.items()
+    }
+    return CaseScores(case.name, result.stats.keep_ratios, dice, far, result.labels)
 
 
 def evaluating(
@@ -117,10 +109,10 @@ def evaluating(
             yield score_case(case, model, keep_ratio, unlabelled, device=device, hd95=hd95)
 
 
-def _pairs(
+def _masks(
     result: Segmentation, truth: NDArray[np.integer], info: ModelInfo, unlabelled: int | None
-) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Masks of each class or region: what was found, and what is true."""
+) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Masks of each class or region by name: what was found, and what is true."""
     known = np.ones(truth.shape, bool) if unlabelled is None else truth != unlabelled
     if result.regions is None:
         values = [c.value for c in info.classes]
@@ -133,4 +125,7 @@ def _pairs(
             )
         pairs = zip(result.regions, info.regions, strict=True)
         masks = [(found, np.isin(truth, values)) for found, values in pairs]
-    return [((f & known).astype(np.uint8), (t & known).astype(np.uint8)) for f, t in masks]
+    return {
+        c.name: ((found & known).astype(np.uint8), (true & known).astype(np.uint8))
+        for c, (found, true) in zip(info.classes, masks, strict=True)
+    }

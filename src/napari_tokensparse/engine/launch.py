@@ -46,7 +46,7 @@ def launched(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config.model_copy(update={"processes": 1}).write(folder / "run.yaml")
+        config.write(folder / "run.yaml")
         (folder / "events.jsonl").touch()
         with (
             _process(config.processes, folder, resume) as process,
@@ -75,6 +75,7 @@ def _process(processes: int, folder: Path, resume: bool) -> Iterator[subprocess.
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent, which asks to stop
         )
         try:
             yield process

@@ -12,12 +12,13 @@ import torch
 from monai.losses.dice import DiceLoss
 from torch.nn import functional as F
 
+from napari_tokensparse.data.sampling import UNLABELLED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-UNLABELLED = -1
 # Squared denominator and smoothing are the paper's.
 _DICE: dict[str, Any] = {"squared_pred": True, "smooth_nr": 0.0, "smooth_dr": 1e-6}
 

@@ -38,8 +38,7 @@ def dice_per_class(
     ValueError
         The shapes differ.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
+    _check_shapes(prediction, truth)
     dice_of = DiceHelper(
         include_background=False, num_classes=len(values) + 1, reduction="none", get_not_nans=False
     )
@@ -75,10 +74,14 @@ def hd95_per_class(
     ValueError
         The shapes differ.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
+    _check_shapes(prediction, truth)
     pairs = [(prediction == value, truth == value) for value in values]
     return np.array([_hd95(found, true, spacing_mm) for found, true in pairs])
+
+
+def _check_shapes(prediction: NDArray[np.integer], truth: NDArray[np.integer]) -> None:
+    if prediction.shape != truth.shape:
+        raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
 
 
 def _hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:

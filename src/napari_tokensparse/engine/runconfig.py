@@ -14,8 +14,9 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    field_validator,
 )
+
+from napari_tokensparse.engine.trainconfig import KeepRange
 
 
 class RunConfig(BaseModel):
@@ -32,8 +33,8 @@ class RunConfig(BaseModel):
         ``auto``, ``btcv`` or ``brats``.
     size : str
         Size of the network, a name of the recipes; ``auto`` leaves it to the recipe.
-    keep_range : tuple of float
-        Keep ratios that the model is trained for, within (0, 1].
+    keep_range : tuple of float or None
+        Keep ratios that the model is trained for, within (0, 1]; the recipe's own if not given.
     epochs, max_minutes : int, float or None
         When to stop; the recipe's epochs if neither is given.
     device : str
@@ -65,7 +66,7 @@ class RunConfig(BaseModel):
     output: Path
     recipe: Literal["auto", "btcv", "brats"] = "auto"
     size: str = "auto"
-    keep_range: tuple[float, float] = (0.1, 1.0)
+    keep_range: KeepRange | None = None
     epochs: PositiveInt | None = None
     max_minutes: PositiveFloat | None = None
     device: str = "auto"
@@ -78,14 +79,6 @@ class RunConfig(BaseModel):
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False
     overrides: dict[str, Any] = {}
-
-    @field_validator("keep_range")
-    @classmethod
-    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
-        low, high = keep_range
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
-        return keep_range
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:

@@ -28,13 +28,8 @@ from napari_tokensparse.engine.events import (
 )
 from napari_tokensparse.engine.infer import choose_device
 from napari_tokensparse.engine.recipes import Recipe, make_recipe
-from napari_tokensparse.engine.train import (
-    STATE_FILE,
-    Setting,
-    best_weights,
-    counters,
-    train,
-)
+from napari_tokensparse.engine.state import STATE_FILE, best_weights, counters
+from napari_tokensparse.engine.train import Setting, train
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.scd import SCD
 
@@ -183,10 +178,21 @@ def _recipe(
         max_minutes=config.max_minutes,
         et_as_authors=config.et_as_authors,
     )
-    changes = {"seed": config.seed, "workers": config.workers, **config.overrides}
+    changes = {
+        "seed": config.seed,
+        "workers": config.workers,
+        "batch_size": _shared(made.training.batch_size),
+        **config.overrides,
+    }
     training = type(made.training)(**{**made.training.model_dump(), **changes})
     info = made.info.model_copy(update={"name": config.output.resolve().name})
     return made.model_copy(update={"training": training, "info": info})
+
+
+def _shared(volumes: int) -> int:
+    """Volumes of a step, rounded up so that the processes share them evenly."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return -(-volumes // processes) * processes
 
 
 def _free_memory(device: str) -> int:

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validated
-from napari_tokensparse.engine.files import replacing
 from napari_tokensparse.engine.losses import make_loss
 from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from napari_tokensparse.engine.state import BEST_FILE, STATE_FILE, Counters, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.trainconfig import TrainConfig
     from napari_tokensparse.model.scd import SCD
 
-STATE_FILE = "state.pt"
-BEST_FILE = "best.pt"
 MAX_SKIPPED = 10
 # Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
 _KEEP, _NOISE = 1, 2
@@ -106,31 +104,6 @@ class Setting:
     stop: Callable[[], bool] = field(default=lambda: False)
 
 
-@dataclass(frozen=True)
-class Counters:
-    """How far a run is.
-
-    Attributes
-    ----------
-    step, seconds
-        Steps done and seconds spent, validation included.
-    skipped, in_a_row
-        Steps that were not finite, in all and since the last one that was.
-    best_dice, since_best
-        Best mean Dice so far, and validations since.
-    reason
-        Why the run ended; empty while it goes on.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    in_a_row: int = 0
-    best_dice: float | None = None
-    since_best: int = 0
-    reason: str = ""
-
-
 def train(
     model: SCD, config: TrainConfig, setting: Setting
 ) -> Iterator[StepDone | Validated | CheckpointSaved]:
@@ -175,29 +148,11 @@ def train(
             yield run.save()
 
 
-def counters(folder: Path) -> Counters:
-    """How far the run in ``folder`` is; nothing done where there is no checkpoint."""
-    path = folder / STATE_FILE
-    return Counters(**_read(path)["counters"]) if path.exists() else Counters()
-
-
-def averaged_weights(folder: Path) -> dict[str, Tensor]:
-    """Averaged weights of the last checkpoint in ``folder``."""
-    prefix = "module."
-    saved = _read(folder / STATE_FILE)["ema"]
-    return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-
-
-def best_weights(folder: Path) -> dict[str, Tensor]:
-    """Averaged weights of the best validation, or the last ones where there was none."""
-    path = folder / BEST_FILE
-    return dict(_read(path)) if path.exists() else averaged_weights(folder)
-
-
 def keep_ratio_of(config: TrainConfig, generator: torch.Generator) -> float:
     """Draw a keep ratio log-uniformly from the config's range."""
-    low, high = (math.log(r) for r in config.keep_range)
-    return math.exp(low + (high - low) * torch.rand((), generator=generator).item())
+    low, high = config.keep_range
+    # Not through a logarithm: k = int(live * ratio) needs a range of one point as it is.
+    return float(low * (high / low) ** torch.rand((), generator=generator).item())
 
 
 class _Run:
@@ -333,7 +288,7 @@ class _Run:
         best = before.best_dice is None or mean > before.best_dice
         preview = validator.preview(ordered[0]) if accelerator.is_main_process else None
         if best and accelerator.is_main_process:
-            replacing(self._setting.folder / BEST_FILE, averaged.state_dict())
+            write(self._setting.folder / BEST_FILE, averaged.state_dict())
         _, seconds, _ = self._agree(0.0, time.perf_counter() - started, False)
         self.counters = replace(
             before,
@@ -361,7 +316,7 @@ class _Run:
         """Write to a temporary name and rename, so that a kill leaves the previous checkpoint."""
         if self._accelerator.is_main_process:
             saved = {name: part.state_dict() for name, part in self._parts().items()}
-            replacing(self.path, {**saved, "counters": asdict(self.counters)})
+            write(self.path, {**saved, "counters": asdict(self.counters)})
         self._accelerator.wait_for_everyone()
         return CheckpointSaved(self.counters.step, self.path)
 
@@ -369,7 +324,7 @@ class _Run:
         """Go on from the checkpoint, if there is one; one that was stopped goes on."""
         if not self.path.exists():
             return
-        saved = _read(self.path)
+        saved = read(self.path)
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
@@ -431,8 +386,3 @@ def _mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for score in scores for name in score)
     found = {n: [s[n] for s in scores if math.isfinite(s.get(n, math.nan))] for n in names}
     return {name: float(np.mean(values)) for name, values in found.items() if values}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return saved

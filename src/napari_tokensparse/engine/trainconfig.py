@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
+
+from napari_tokensparse.model.ratios import keep_range
+
+KeepRange = Annotated[tuple[float, float], AfterValidator(keep_range)]
+"""Lowest and highest keep ratio, ascending within (0, 1]."""
 
 
 class TrainConfig(BaseModel):
@@ -77,7 +82,7 @@ class TrainConfig(BaseModel):
     cooldown: Annotated[float, Field(ge=0, le=1)] = 0.25
     batch_size: PositiveInt = 1
     micro_batch: PositiveInt = 1
-    keep_range: tuple[float, float] = (0.05, 1.0)
+    keep_range: KeepRange = (0.05, 1.0)
     loss: Literal["dice-ce", "dice"] = "dice-ce"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     clip_norm: PositiveFloat = 1.0
@@ -87,14 +92,6 @@ class TrainConfig(BaseModel):
     checkpoint_every: PositiveInt = 50
     validate_every: PositiveInt = 250
     patience: PositiveInt | None = None
-
-    @field_validator("keep_range")
-    @classmethod
-    def _within(cls, keep_range: tuple[float, float]) -> tuple[float, float]:
-        low, high = keep_range
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"keep_range {keep_range}: must ascend within (0, 1]")
-        return keep_range
 
     @model_validator(mode="after")
     def _ends(self) -> TrainConfig:

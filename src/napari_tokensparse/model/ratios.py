@@ -38,6 +38,20 @@ def keep_ratios(keep_ratio: float | Sequence[float], stages: int) -> tuple[float
     return ratios
 
 
+def keep_range(ends: tuple[float, float]) -> tuple[float, float]:
+    """Check the lowest and the highest keep ratio that a network is trained for.
+
+    Raises
+    ------
+    ValueError
+        They do not ascend within (0, 1].
+    """
+    low, high = ends
+    if not 0.0 < low <= high <= 1.0:
+        raise ValueError(f"keep_range {ends}: must ascend within (0, 1]")
+    return ends
+
+
 def live_counts(tokens: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """Count the tokens alive before stage 1, after stage 1, … after the last stage.
 

@@ -53,16 +53,8 @@ class KeepRatioSlider(QWidget):
         super().__init__(parent)
         self._stages, self._tokens = 3, 0
         self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(SMALLEST_KEEP_RATIO, 1.0)
-        self.slider.setSingleStep(0.05)  # type: ignore[arg-type]  # typed as an integer slider
-        self.slider.setPageStep(0.1)  # type: ignore[arg-type]
-        self.slider.setDecimals(2)
         self.meaning = QLabel()
-        self.meaning.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.slider)
-        layout.addWidget(self.meaning)
+        _set_up(self, self.slider, self.meaning)
         self.slider.valueChanged.connect(self._changed)
         self.setValue(0.5)
 
@@ -107,16 +99,8 @@ class KeepRangeSlider(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
-        self.slider.setSingleStep(0.05)  # type: ignore[arg-type]  # typed as an integer slider
-        self.slider.setPageStep(0.1)  # type: ignore[arg-type]
-        self.slider.setDecimals(2)
         self.meaning = QLabel()
-        self.meaning.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.slider)
-        layout.addWidget(self.meaning)
+        _set_up(self, self.slider, self.meaning)
         self.slider.valueChanged.connect(self._changed)
         self.setValue((0.1, 1.0))
 
@@ -139,6 +123,22 @@ class KeepRangeSlider(QWidget):
         self.meaning.setText(
             "\n".join(f"{end}: {describe_keep_ratio((ratio,) * 3)}" for end, ratio in ends)
         )
+
+
+def _set_up(
+    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, meaning: QLabel
+) -> None:
+    """Let a slider go over the keep ratios, with the line on what they mean below it."""
+    # superqt types its sliders of floats as integer ones.
+    slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
+    slider.setSingleStep(0.05)  # type: ignore[arg-type]
+    slider.setPageStep(0.1)  # type: ignore[arg-type]
+    slider.setDecimals(2)
+    meaning.setWordWrap(True)
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(slider)
+    layout.addWidget(meaning)
 
 
 class DeviceCombo(QComboBox):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox, QWidget
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     import napari
 
-RECIPES = get_args(RunConfig.model_fields["recipe"].annotation)
+KEEP_RANGES = {"auto": (0.1, 1.0), "btcv": (0.1, 0.1), "brats": (0.25, 0.25)}
+"""The recipes and their own keep ratios, as the slider shows them."""
+RECIPES = tuple(KEEP_RANGES)
 SIZES = ("auto", "nano", "small", "base", "paper")
 STATE, RUN = "training/state.pt", "training/run.yaml"
 
@@ -56,6 +58,7 @@ class TrainSettings(QWidget):
         self._lay_out()
         self.source.valueChanged.connect(self._source_changed)
         self.output.edited.connect(self._output_edited)
+        self.recipe.currentTextChanged.connect(self._recipe_changed)
         self.output.valueChanged.connect(self.outputChanged)
         self._source_changed()
 
@@ -89,12 +92,11 @@ class TrainSettings(QWidget):
             output=self._output(),
             recipe=self.recipe.currentText(),  # type: ignore[arg-type]  # the combo has no other
             size=self.network_size.currentText(),
-            keep_range=self.keep_range.value(),
+            keep_range=self._keep_range(),
             epochs=length.epochs,
             max_minutes=length.minutes,
             device=self.device.value(),
             processes=processes,
-            overrides={"batch_size": processes} if processes > 1 else {},
             skip_bad=self.skip_bad.isChecked(),
             zero_is_unlabelled=source.zero_is_unlabelled,
         )
@@ -105,8 +107,10 @@ class TrainSettings(QWidget):
             zero = config.zero_is_unlabelled
             self.source.setValue(FileSource(config.data, config.labels, zero))
         self.recipe.setCurrentText(config.recipe)
+        self._recipe_changed(config.recipe)
         self.network_size.setCurrentText(config.size)
-        self.keep_range.setValue(config.keep_range)
+        if config.keep_range is not None:
+            self.keep_range.setValue(config.keep_range)
         self.length.setValue(Length(config.epochs, config.max_minutes))
         self.device.setValue(config.device)
         self.processes.setValue(config.processes)
@@ -161,6 +165,14 @@ class TrainSettings(QWidget):
                 f"processes {config.processes}: open layers are trained on by 1; save them as files"
             )
         return tuple(layer_pair(image, labels) for image, labels in source.pairs)
+
+    def _keep_range(self) -> tuple[float, float] | None:
+        """Return what the slider shows; None while it shows the recipe's own range."""
+        shown = self.keep_range.value()
+        return None if shown == KEEP_RANGES[self.recipe.currentText()] else shown
+
+    def _recipe_changed(self, recipe: str) -> None:
+        self.keep_range.setValue(KEEP_RANGES[recipe])
 
     def _output(self) -> Path:
         folder = self.output.value()

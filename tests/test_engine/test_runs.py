@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.data.cases import layers_data_set
+from napari_tokensparse.data.sampling import CacheBudget, CaseSampler
 from napari_tokensparse.data.volume import Volume, read_volume
 from napari_tokensparse.engine.events import (
     CaseRead,
@@ -104,6 +105,21 @@ def test_every_bad_case_is_reported_at_once_and_can_be_left_out(config: RunConfi
     skipping = config.model_copy(update={"skip_bad": True})
     assert isinstance(list(running(skipping))[-1], Finished)
     assert "1 training cases, 2 held out" in (config.output / "docs/README.md").read_text()
+
+
+def test_workers_share_the_memory_for_prepared_volumes(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = []
+
+    def sampler(cases: Any, plan: Any, budget: CacheBudget) -> CaseSampler:
+        budgets.append(budget.memory_bytes)
+        return CaseSampler(cases, plan, budget)
+
+    monkeypatch.setattr("napari_tokensparse.engine.runs.CaseSampler", sampler)
+    shared = config.model_copy(update={"workers": 2, "cache_gib": 3.0})
+    next(event for event in running(shared) if isinstance(event, StepDone))
+    assert budgets == [3 * 2**29]
 
 
 def painted(shape: tuple[int, int, int] = (32, 32, 32)) -> tuple[Volume, Volume]:

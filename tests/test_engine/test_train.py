@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -290,6 +291,21 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_run_and_keep_the_state(
     assert state["counters"]["step"] == 13
     assert state["counters"]["skipped"] == 10
     assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+class Greedy(Spheres):
+    """Asks for a pebibyte at the fourth volume."""
+
+    def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        if index == 3:
+            np.empty(2**50, np.uint8)
+        return super().windows(seed, index)
+
+
+def test_memory_that_runs_out_is_said_in_a_line_and_loses_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"step 3: memory ran out on cpu; .* micro_batch than 1"):
+        list(train(network(), CONFIG, Setting(Greedy(), tmp_path)))
+    assert saved(tmp_path)["counters"]["step"] == 3
 
 
 class Scores(NamedTuple):

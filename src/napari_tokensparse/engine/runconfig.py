@@ -52,7 +52,7 @@ class RunConfig(BaseModel):
     workers : int
         Processes that prepare windows.
     cache_gib : float
-        Memory for prepared volumes; beyond it they lie on disk.
+        Memory for prepared volumes, of all processes together; beyond it they lie on disk.
     et_as_authors : bool
         Recipe ``brats``: read label 2 as the enhancing tumour, as the authors' code does.
     overrides : dict

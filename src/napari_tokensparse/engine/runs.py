@@ -148,7 +148,7 @@ def _trained(
         model = SCD(recipe.network, recipe.info)
     folder = config.output / FOLDER
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
-    budget = CacheBudget(int(config.cache_gib * 2**30), folder / "cache")
+    budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / "cache")
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
@@ -187,6 +187,12 @@ def _recipe(
     training = type(made.training)(**{**made.training.model_dump(), **changes})
     info = made.info.model_copy(update={"name": config.output.resolve().name})
     return made.model_copy(update={"training": training, "info": info})
+
+
+def _cache_bytes(config: RunConfig, workers: int) -> int:
+    """Memory for the prepared volumes of one process: workers and training processes share it."""
+    sharing = max(workers, 1) * int(os.environ.get("WORLD_SIZE", "1"))
+    return int(config.cache_gib * 2**30) // sharing
 
 
 def _shared(volumes: int) -> int:

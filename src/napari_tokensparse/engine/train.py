@@ -127,15 +127,23 @@ def train(
     Raises
     ------
     TrainError
-        Ten steps in a row were not finite (the last good state is kept), the checkpoint belongs to
-        another network, or the volumes of a step cannot be shared evenly by the processes.
+        Ten steps in a row were not finite (the last good state is kept), memory ran out, the
+        checkpoint belongs to another network, or the volumes of a step cannot be shared evenly by
+        the processes.
     """
     setting.folder.mkdir(parents=True, exist_ok=True)
     run = _Run(model, config, setting)
     run.load()
     batches = run.batches()
     while not run.finished():
-        yield run.step(next(batches))
+        try:
+            done = run.step(next(batches))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise TrainError(
+                f"step {run.counters.step}: memory ran out on {setting.device}; give a smaller "
+                f"micro_batch than {config.micro_batch}, a smaller network or window"
+            ) from error
+        yield done
         if run.counters.in_a_row == MAX_SKIPPED:
             yield run.save()
             raise TrainError(

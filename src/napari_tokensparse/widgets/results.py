@@ -1,0 +1,74 @@
+"""What the widgets of one viewer share: the latest result, and the keep ratio that a plot chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QObject,
+    Signal,
+)
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image
+
+    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.model.scd import SCD
+
+
+@dataclass(frozen=True, eq=False)
+class ShownResult:
+    """A result that lies in the viewer.
+
+    Attributes
+    ----------
+    image
+        The layer that was segmented; it may have been removed since.
+    volume
+        Its voxels, as the engine took them.
+    network
+        The model, on the device it ran on; its ``info`` is set.
+    segmentation
+        Labels, token maps and figures.
+    """
+
+    image: Image
+    volume: Volume
+    network: SCD
+    segmentation: Segmentation
+
+
+class Results(QObject):
+    """The latest result of a viewer.
+
+    Signals
+    -------
+    changed
+        There is a new result.
+    keepRatioChosen
+        A person chose a keep ratio elsewhere than at the slider, for example on the curve.
+    """
+
+    changed = Signal()
+    keepRatioChosen = Signal(float)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latest: ShownResult | None = None
+
+    def show(self, result: ShownResult) -> None:
+        """Take a new result."""
+        self.latest = result
+        self.changed.emit()
+
+
+_RESULTS: WeakKeyDictionary[napari.Viewer, Results] = WeakKeyDictionary()
+
+
+def results_of(viewer: napari.Viewer) -> Results:
+    """Return what the widgets of this viewer share."""
+    return _RESULTS.setdefault(viewer, Results())

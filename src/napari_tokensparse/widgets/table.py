@@ -1,0 +1,203 @@
+"""A table of figures that can be sorted, copied and saved."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QItemSelectionModel,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QAction, QKeyEvent, QKeySequence
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QMessageBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_tokensparse.engine.tables import plain, write_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_tokensparse.engine.tables import Cell
+
+_UNKNOWN = "–"
+_WHOLE_FROM = 100.0  # a number this large is shown without decimals
+
+
+class Table(QTableWidget):
+    """Rows of text and numbers, read only.
+
+    A click on a header sorts. Ctrl-C copies the selected cells for a spreadsheet; the context menu
+    also saves the whole table as CSV. Files and the clipboard get the numbers unrounded, in the
+    order that is shown.
+
+    Parameters
+    ----------
+    name
+        What the table holds: the suggested file name, without its suffix.
+    parent
+        Qt parent.
+    """
+
+    rowChosen = Signal(int)
+    """A person clicked on a row, or pressed Enter there: its place among those given."""
+
+    def __init__(self, name: str = "table", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._name = name
+        self._headers: tuple[str, ...] = ()
+        self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.setAlternatingRowColors(True)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
+        self._add_action("Copy", self.copy)
+        self._add_action("Save as CSV…", self.ask_to_save)
+        rows, columns = self.verticalHeader(), self.horizontalHeader()
+        assert rows is not None and columns is not None
+        rows.hide()
+        columns.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # as given, until asked
+        columns.setStretchLastSection(True)
+        self.setSortingEnabled(True)
+        self.itemClicked.connect(self._choose)
+        self.itemActivated.connect(self._choose)
+
+    def show_rows(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Show these rows instead of those before; a chosen order of sorting stays.
+
+        Parameters
+        ----------
+        headers
+            One per column, with the unit where there is one.
+        rows
+            One cell per column. None and NaN are shown as a dash.
+        """
+        self._headers = tuple(headers)
+        self.setSortingEnabled(False)
+        self.clear()
+        self.setColumnCount(len(headers))
+        self.setHorizontalHeaderLabels(list(headers))
+        self.setRowCount(len(rows))
+        for at, row in enumerate(rows):
+            for column, cell in enumerate(row):
+                self.setItem(at, column, _Item(cell, at))
+        self.setSortingEnabled(True)
+        self.resizeColumnsToContents()
+
+    def rows(self) -> list[list[Cell]]:
+        """Return the cells in the order that is shown."""
+        return [
+            [self._cell(row, column) for column in range(self.columnCount())]
+            for row in range(self.rowCount())
+        ]
+
+    def select_row(self, place: int) -> None:
+        """Select the row that was given at this place, and nothing else."""
+        for row in range(self.rowCount()):
+            item = self.item(row, 0)
+            if isinstance(item, _Item) and item.place == place:
+                how = QItemSelectionModel.SelectionFlag
+                self.setCurrentCell(row, 0, how.ClearAndSelect | how.Rows)
+
+    def copy(self) -> None:
+        """Copy the selected cells as text with tabs between."""
+        shown = sorted((index.row(), index.column()) for index in self.selectedIndexes())
+        lines: dict[int, list[str]] = {}
+        for row, column in shown:
+            cell = plain(self._cell(row, column))
+            lines.setdefault(row, []).append("" if cell is None else str(cell))
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText("\n".join("\t".join(cells) for cells in lines.values()))
+
+    def save_csv(self, path: Path) -> None:
+        """Write the table in the order that is shown.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        write_csv(path, self._headers, self.rows())
+
+    def save_button(self) -> QPushButton:
+        """Return a new button that asks where to save the table."""
+        button = QPushButton("Save as CSV…")
+        button.setToolTip(f"Save the table of {self._name} as a CSV file, in the order shown")
+        button.clicked.connect(lambda _: self.ask_to_save())
+        return button
+
+    def ask_to_save(self) -> None:
+        """Ask where to, and save the table there."""
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save as CSV", f"{self._name}.csv", "Table (*.csv)"
+        )
+        if not path:
+            return
+        try:
+            self.save_csv(Path(path))
+        except OSError as error:
+            QMessageBox.warning(self, "Save as CSV", f"{path}: cannot be written ({error})")
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Copy the selection on Ctrl-C; Qt itself would copy one cell as it is shown."""
+        if event is not None and event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+        else:
+            super().keyPressEvent(event)
+
+    def _add_action(self, text: str, does: Callable[[], None]) -> None:
+        action = QAction(text, self)
+        action.triggered.connect(lambda _: does())
+        self.addAction(action)
+
+    def _cell(self, row: int, column: int) -> Cell:
+        item = self.item(row, column)
+        return item.cell if isinstance(item, _Item) else None
+
+    def _choose(self, item: QTableWidgetItem) -> None:
+        assert isinstance(item, _Item)
+        self.rowChosen.emit(item.place)
+
+
+class _Item(QTableWidgetItem):
+    """One cell, which knows its value and the place of its row among those given."""
+
+    def __init__(self, cell: Cell, place: int) -> None:
+        super().__init__(shown(cell))
+        self.cell, self.place = cell, place
+        if isinstance(cell, (int, float)):
+            self.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+
+    def __lt__(self, other: QTableWidgetItem) -> bool:
+        assert isinstance(other, _Item)
+        return _rank(self.cell) < _rank(other.cell)
+
+
+def shown(cell: Cell) -> str:
+    """Write a cell as a person reads it.
+
+    Examples
+    --------
+    >>> shown(0.98765), shown(12345.6), shown(12345), shown(None), shown("lung")
+    ('0.988', '12346', '12345', '–', 'lung')
+    """
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return _UNKNOWN
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if abs(cell) >= _WHOLE_FROM else f"{cell:.3g}"
+    return str(cell)
+
+
+def _rank(cell: Cell) -> tuple[int, float, str]:
+    """Order of cells: what is not known, then numbers by value, then text."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return 0, 0.0, ""
+    return (2, 0.0, cell.casefold()) if isinstance(cell, str) else (1, float(cell), "")

@@ -6,7 +6,12 @@ import torch
 
 from napari_tokensparse.data.preprocess import AxisMap
 from napari_tokensparse.data.windows import window_grid
-from napari_tokensparse.engine.tokenmaps import TokenMapBuilder, TokenMaps, window_maps
+from napari_tokensparse.engine.tokenmaps import (
+    TokenMapBuilder,
+    TokenMaps,
+    window_maps,
+    window_ranks,
+)
 from napari_tokensparse.model.encoder import TokenTrace
 
 Axes = tuple[AxisMap, AxisMap, AxisMap]
@@ -36,6 +41,27 @@ def test_a_trace_is_laid_out_on_the_token_grid() -> None:
     assert importance[1].dtype == np.float32
 
 
+def test_live_tokens_are_ranked_as_the_stage_ranks_them() -> None:
+    trace = TokenTrace(
+        scores=(
+            torch.tensor([[-0.5, -0.1, -0.9, -0.1, -0.7]]).repeat(2, 1),
+            torch.tensor([[-0.2, -0.1, -0.3]] * 2),
+        ),
+        pruned=(torch.tensor([[2, 4]] * 2), torch.tensor([[0, 3]] * 2)),
+        kept=torch.tensor([[1]] * 2),
+    )
+    first, second = window_ranks(trace, 1, (1, 1, 5))
+    assert first.ravel().tolist() == [0.5, 1.0, 0.0, 0.75, 0.25]  # of equals the first comes first
+    assert second.ravel() == pytest.approx([0.5, 1.0, np.nan, 0.0, np.nan], nan_ok=True)
+    assert first.dtype == np.float32
+
+
+def test_the_only_live_token_has_rank_one() -> None:
+    nothing = torch.zeros(1, 0, dtype=torch.int64)
+    trace = TokenTrace((torch.zeros(1, 1),), (nothing,), torch.zeros(1, 1, dtype=torch.int64))
+    assert window_ranks(trace, 0, (1, 1, 1))[0].tolist() == [[[1.0]]]
+
+
 def test_without_pruning_every_token_is_kept_to_the_end() -> None:
     empty = torch.zeros(1, 0, dtype=torch.int64)
     trace = TokenTrace((torch.zeros(1, 8),) * 2, (empty, empty), torch.arange(8)[None])
@@ -46,7 +72,7 @@ def test_without_pruning_every_token_is_kept_to_the_end() -> None:
 
 def maps_of(shape: tuple[int, int, int], axes: Axes, pruned_at: np.ndarray) -> TokenMaps:
     importance = np.where(pruned_at > 1, pruned_at / 10, np.nan).astype(np.float32)
-    return TokenMaps((importance,), pruned_at, shape, axes, 8)
+    return TokenMaps((importance,), (importance,), pruned_at, shape, axes, 8)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -75,9 +101,24 @@ def test_every_voxel_shows_the_token_that_covers_it(
             assert shown[voxel] == pruned_at[tuple(token)]
             expected = maps.importance[0][tuple(token)]
             assert heat[voxel] == expected or np.isnan(expected)
+            assert maps.token_of(voxel) == tuple(token)
+            lower, upper = maps.edges((token[0], token[1], token[2]))
+            assert (lower - 1e-9 <= np.array(voxel)).all()
+            assert (np.array(voxel) <= upper + 1e-9).all()
         else:
             assert shown[voxel] == 0
             assert np.isnan(heat[voxel])
+            assert maps.token_of(voxel) is None
+
+
+def test_a_token_ends_where_its_model_voxels_end() -> None:
+    # Axis j runs backwards along the model's first axis at half the voxel size; k is padded by 3.
+    axes = (AxisMap(1, 1.0, 0.0), AxisMap(0, -0.5, 15.5), AxisMap(2, 2.0, 3.0))
+    maps = maps_of((8, 32, 4), axes, np.ones((2, 1, 2), np.uint8))
+    lower, upper = maps.edges((1, 0, 0))  # model voxels 7.5 to 15.5, -0.5 to 7.5, -0.5 to 7.5
+    assert lower.tolist() == [-0.5, 0.0, -1.75]
+    assert upper.tolist() == [7.5, 16.0, 2.25]
+    assert (upper - lower).tolist() == [8.0, 16.0, 4.0]  # 8 model voxels each
 
 
 def test_counts_add_up() -> None:
@@ -99,4 +140,6 @@ def test_a_token_takes_its_values_from_its_owner_and_nothing_is_averaged() -> No
     maps = builder.finish((56, 32, 32), straight)
     assert maps.pruned_at[:, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 2]
     assert maps.importance[0][:, 3, 3] == pytest.approx(np.exp([-1.0] * 4 + [-2.0] * 3))
+    assert maps.rank[0][:4].ravel() == pytest.approx(np.linspace(1, 0, 64))  # the owner's tokens
+    assert maps.rank[0][4:, 0, 0] == pytest.approx([1 - 16 * n / 63 for n in (1, 2, 3)])
     assert maps.stages == 1

@@ -91,7 +91,7 @@ def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
         (["oblique.nii.gz", "-o", "x.nii", "--device", "tpu"], "device 'tpu': this machine has"),
         (
             ["oblique.nii.gz", "-o", "x.nii", "--scorer", "entropy"],
-            "scorer 'entropy': choose one of model, random, intensity, foreground",
+            "scorer 'entropy': choose one of learned, random, intensity, foreground",
         ),
         (
             ["oblique.nii.gz", "-o", "x.nii", "--ablate", "decoder"],

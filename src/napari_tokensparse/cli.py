@@ -53,8 +53,8 @@ def segment(
     ] = None,
     scorer: Annotated[
         str,
-        typer.Option(help="Control: prune by model, random, intensity or foreground."),
-    ] = "model",
+        typer.Option(help="Control: prune by learned, random, intensity or foreground."),
+    ] = "learned",
     ablate: Annotated[
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,

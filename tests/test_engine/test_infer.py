@@ -12,6 +12,7 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from napari_tokensparse.data.deformation import keyed_generator
+from napari_tokensparse.data.region import Box
 from napari_tokensparse.data.volume import Volume, VolumeError, read_volume, write_nifti
 from napari_tokensparse.data.windows import window_grid
 from napari_tokensparse.engine.infer import (
@@ -166,6 +167,16 @@ def test_windows_of_background_are_not_run_and_the_others_are_labelled_as_ever(
     assert some.stats.tokens["processed"] == 2 * 64
     assert np.all(some.tokens.pruned_at[4:12] == 0)
     assert np.isnan(some.tokens.importance[0][4:12]).all()
+
+
+def test_windows_of_background_may_come_first(make_model: MakeModel) -> None:
+    array = np.zeros((160, 32, 32), np.float32)
+    array[100:120] = noise(20, 32, 32)
+    model = make_model(overlap=0.0)
+    result = segment(volume_of(array), model)
+    assert (result.stats.windows, result.stats.skipped) == (1, 4)
+    assert np.array_equal(result.labels[96:128], segment(volume_of(array[96:128]), model).labels)
+    assert not result.labels[:96].any()
 
 
 def test_a_volume_of_background_alone_is_all_background(make_model: MakeModel) -> None:
@@ -478,5 +489,79 @@ def test_an_unknown_scorer_is_refused_before_anything_is_run() -> None:
     with pytest.raises(SegmentError) as refused:
         Controls(scorer="entropy")  # type: ignore[arg-type]
     assert str(refused.value) == (
-        "scorer 'entropy': choose one of model, random, intensity, foreground"
+        "scorer 'entropy': choose one of learned, random, intensity, foreground"
     )
+
+
+REGIONS = {
+    "a corner": Box((0, 0, 0), (9, 30, 4)),
+    "the middle": Box((17, 11, 20), (23, 19, 33)),
+    "a voxel": Box((29, 0, 12), (30, 1, 13)),
+    "a slice": Box((33, 0, 0), (34, 30, 36)),
+}
+
+
+@pytest.mark.parametrize("box", REGIONS.values(), ids=REGIONS)
+@pytest.mark.parametrize("scorer", ["learned", "random"])
+def test_inside_a_region_all_is_as_in_a_run_of_the_whole(
+    make_model: MakeModel, box: Box, scorer: Scorer
+) -> None:
+    model = make_model(preprocessing=(ORIENT, SPACE, NORMALISE), overlap=0.25)
+    affine = np.array([[0, 1.9, 0, 5], [-2.1, 0, 0, -3], [0, 0, 2.0, 2], [0, 0, 0, 1.0]])
+    volume = volume_of(noise(60, 30, 36), affine)
+    controls = Controls(scorer=scorer)
+    whole = segment(volume, model, 0.5, controls=controls)
+    part = segment(volume, model, 0.5, controls=controls, region=box)
+    assert whole.region is None
+    assert part.region == box
+    assert part.labels.shape == whole.labels.shape
+    assert np.array_equal(part.labels[box.slices], whole.labels[box.slices])
+    outside = part.labels.copy()
+    outside[box.slices] = 0
+    assert not outside.any()
+    assert part.stats.windows < whole.stats.windows
+    maps = [*zip(part.tokens.importance, whole.tokens.importance, strict=True)]
+    for ours, theirs in [*maps, (part.tokens.pruned_at, whole.tokens.pruned_at)]:
+        shown, expected = part.tokens.on_input_grid(ours), whole.tokens.on_input_grid(theirs)
+        assert np.array_equal(shown[box.slices], expected[box.slices], equal_nan=True)
+        same = np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
+        assert not same  # elsewhere nothing is told
+    inside = np.unique(part.tokens.on_input_grid(part.tokens.pruned_at)[box.slices])
+    assert inside.min() > 0
+    assert part.stats.tokens["processed"] == (part.tokens.pruned_at > 0).sum()
+
+
+def test_a_region_of_the_whole_volume_is_the_whole_run(make_model: MakeModel) -> None:
+    model, volume = make_model(preprocessing=(SPACE,)), volume_of(noise(20, 24, 33))
+    whole = segment(volume, model)
+    part = segment(volume, model, region=Box((0, 0, 0), (20, 24, 33)))
+    assert np.array_equal(part.labels, whole.labels)
+    shown, expected = (t.on_input_grid(t.pruned_at) for t in (part.tokens, whole.tokens))
+    assert np.array_equal(shown, expected)
+    assert part.stats.windows == whole.stats.windows
+
+
+def test_overlapping_classes_are_masked_outside_a_region_too(make_model: MakeModel) -> None:
+    model, box = make_model(values=(2, 1, 4), exclusive=False), Box((4, 4, 4), (20, 9, 30))
+    volume = volume_of(noise(32, 32, 32))
+    whole, part = segment(volume, model), segment(volume, model, region=box)
+    assert whole.regions is not None and part.regions is not None
+    assert np.array_equal(part.regions[:, *box.slices], whole.regions[:, *box.slices])
+    assert part.regions.sum() == part.regions[:, *box.slices].sum() > 0
+
+
+def test_windows_of_background_in_a_region_are_counted_as_skipped(make_model: MakeModel) -> None:
+    array = np.zeros((160, 32, 32), np.float32)
+    array[96:160] = noise(64, 32, 32)
+    box = Box((40, 0, 0), (100, 32, 32))
+    result = segment(volume_of(array), make_model(overlap=0.0), region=box)
+    assert (result.stats.windows, result.stats.skipped) == (1, 2)
+    assert result.labels[96:100].any()
+    # Of the box, only voxels 96 to 99 lie in the window that was run: one token along i.
+    assert result.stats.tokens["processed"] == 4 * 4
+
+
+def test_a_region_beyond_the_volume_is_refused(make_model: MakeModel) -> None:
+    box = Box((0, 0, 0), (9, 9, 10))
+    line = refusal(make_model(), np.ones((1, 9, 9, 9)), region=box)
+    assert line == "region 0:9,0:9,0:10: scan has 9 voxels along k"

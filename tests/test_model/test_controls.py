@@ -25,7 +25,7 @@ ORDER = torch.tensor([7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 4, 6])
 
 
 def test_the_models_own_scorer_is_left_alone() -> None:
-    assert scores("model", patches(ORDER)) is None
+    assert scores("learned", patches(ORDER)) is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.preprocess import AxisMap, Prepared, preprocess
+from napari_tokensparse.data.region import windows_over
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
 from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
 from napari_tokensparse.engine.stitch import InputGrid, Stitcher
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_tokensparse.data.region import Box
     from napari_tokensparse.model.info import ModelInfo
 
 
@@ -41,7 +43,8 @@ class Controls:
     Attributes
     ----------
     scorer
-        What tokens are pruned by: ``model``, ``random``, ``intensity`` or ``foreground``.
+        What tokens are pruned by: ``learned``, the model's own scores; ``random``, ``intensity``
+        or ``foreground``.
     ablate_encoder
         Whether the encoder's blocks are left out: do the tokens matter at all?
     seed
@@ -53,7 +56,7 @@ class Controls:
         There is no such scorer.
     """
 
-    scorer: Scorer = "model"
+    scorer: Scorer = "learned"
     ablate_encoder: bool = False
     seed: int = 0
 
@@ -70,7 +73,7 @@ class Stats:
     Attributes
     ----------
     windows, skipped
-        Windows run, and windows of pure background that were not.
+        Windows run, and windows of pure background that were not; of a region, those over it.
     keep_ratios
         Per stage.
     tokens_per_stage
@@ -104,12 +107,16 @@ class Segmentation:
     regions
         ``(K, i, j, k)`` mask of every region where they may overlap, in the order of the model's
         classes; None where classes exclude one another.
+    region
+        The box that was segmented, or None for the whole volume. Outside it labels are 0 and tokens
+        not processed.
     """
 
     labels: NDArray[np.unsignedinteger]
     tokens: TokenMaps
     stats: Stats
     regions: NDArray[np.bool_] | None = None
+    region: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ def segment(
     device: str | torch.device | None = None,
     overlap: float | None = None,
     controls: Controls | None = None,
+    region: Box | None = None,
 ) -> Segmentation:
     """Segment a volume.
 
@@ -147,6 +155,9 @@ def segment(
         Share of a window that the next one covers, in [0, 1); the model's if not given.
     controls
         Prune by something else than the model's scores, or leave its blocks out.
+    region
+        Run only the windows that reach into this box of the input's voxels; labels and tokens
+        there are those of a run of the whole volume.
 
     Raises
     ------
@@ -161,7 +172,13 @@ def segment(
     volume = source if isinstance(source, Volume) else read_volume(source)
     network = model if isinstance(model, SCD) else load_model(model)
     for event in segmenting(
-        volume, network, keep_ratio, device=device, overlap=overlap, controls=controls
+        volume,
+        network,
+        keep_ratio,
+        device=device,
+        overlap=overlap,
+        controls=controls,
+        region=region,
     ):
         if isinstance(event, Segmentation):
             return event
@@ -176,6 +193,7 @@ def segmenting(
     device: str | torch.device | None = None,
     overlap: float | None = None,
     controls: Controls | None = None,
+    region: Box | None = None,
 ) -> Iterator[Progress | Segmentation]:
     """Segment a volume step by step; the parameters are those of `segment`.
 
@@ -192,8 +210,10 @@ def segmenting(
         model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
     )
     share = _checked_overlap(info.overlap if overlap is None else overlap)
+    if region is not None:
+        region.check(volume.shape, volume.name)
     placed = model if device is None else model.to(choose_device(str(device)))
-    run = _Run(volume, placed, info, _Options(ratios, share, controls or Controls()))
+    run = _Run(volume, placed, info, _Options(ratios, share, controls or Controls(), region))
     run.seconds["preprocess"] = time.perf_counter() - started
     for done, _ in enumerate(run.windows()):
         yield run.progress(done)
@@ -250,11 +270,12 @@ def available_devices() -> list[str]:
 
 @dataclass(frozen=True)
 class _Options:
-    """Keep ratio per stage, overlap of windows, controls."""
+    """Keep ratio per stage, overlap of windows, controls, the part of the volume."""
 
     ratios: tuple[float, ...]
     overlap: float
     controls: Controls
+    region: Box | None
 
 
 class _Run:
@@ -275,7 +296,7 @@ class _Run:
         )
         self._image = self._grid.pad(prepared.image, info.background)
         self._axes = _padded_axes(prepared, self._grid)
-        self._starts = _foreground_starts(self._image, self._grid, info.background)
+        self._starts, self._skipped = self._chosen_windows()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
         self._out = InputGrid(
@@ -285,19 +306,18 @@ class _Run:
             _decision(info),
             _label_dtype(info),
             0 if info.exclusive else config.out_channels,
+            options.region,
         )
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     def windows(self) -> Iterator[None]:
         """Run all windows: yields once before the first and after each."""
         yield
-        for n, start in enumerate(self._starts):
-            self._window(n, start)
-            following = self._starts[n + 1 : n + 2]
-            self._release(following[0][0] if following else self._grid.padded[0])
+        for number, start in self._starts:
+            self._release(start[0])
+            self._window(number, start)
             yield
-        if not self._starts:
-            self._release(self._grid.padded[0])
+        self._release(self._grid.padded[0])
 
     def progress(self, done: int) -> Progress:
         """Say how far the run is."""
@@ -308,9 +328,12 @@ class _Run:
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
         tokens = self._tokens.finish(self._volume.shape, self._axes)
+        region = self._options.region
+        if region is not None:
+            tokens = tokens.within(region)
         stats = Stats(
             windows=len(self._starts),
-            skipped=len(self._grid.starts) - len(self._starts),
+            skipped=self._skipped,
             keep_ratios=self._options.ratios,
             tokens_per_stage=live_counts(
                 int(np.prod(self._model.config.grid)), self._options.ratios
@@ -318,7 +341,17 @@ class _Run:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
         )
-        return Segmentation(self._out.labels, tokens, stats, self._out.regions)
+        return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
+
+    def _chosen_windows(self) -> tuple[list[tuple[int, Shape]], int]:
+        """Return the windows to run, numbered as in a run of all, and how many are background."""
+        run = _foreground_starts(self._image, self._grid, self._info.background)
+        region, every = self._options.region, self._grid.starts
+        if region is None:
+            return list(enumerate(run)), len(every) - len(run)
+        reach = windows_over(region, self._axes, self._grid, run)
+        chosen = [pair for pair, reaches in zip(enumerate(run), reach, strict=True) if reaches]
+        return chosen, sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
 
     def _window(self, number: int, start: Shape) -> None:
         began = time.perf_counter()

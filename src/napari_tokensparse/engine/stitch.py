@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
 
+from napari_tokensparse.data.region import Box
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -87,6 +89,8 @@ class InputGrid:
     regions
         Number of overlapping regions K, whose masks are kept beside the labels; 0 for exclusive
         classes.
+    box
+        The part of the input that is labelled: all of it if not given. The rest stays 0.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class InputGrid:
         decide: Callable[[Tensor], Tensor],
         dtype: np.dtype[np.unsignedinteger],
         regions: int = 0,
+        box: Box | None = None,
     ) -> None:
         self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, dtype)
         masks: NDArray[np.bool_] = np.zeros((regions, *shape), bool)
@@ -106,9 +111,10 @@ class InputGrid:
         self._labels = self.labels.transpose(order)
         self._masks = masks.transpose(0, *(axis + 1 for axis in order))
         coordinates = [axes[axis].coordinates(shape[axis]) for axis in order]
+        spans = (box or Box((0, 0, 0), shape)).slices
         self._rows, *self._across = (
-            _Interpolation(c, first, end)
-            for c, (first, end) in zip(coordinates, extents, strict=True)
+            _Interpolation(c, first, end, spans[axis])
+            for c, (first, end), axis in zip(coordinates, extents, order, strict=True)
         )
         self._decide = decide
         self._pending = list(
@@ -141,13 +147,15 @@ class InputGrid:
 
 
 class _Interpolation:
-    """Linear interpolation along one axis at fixed coordinates, clamped to ``first .. end - 1``."""
+    """Linear interpolation along one axis at fixed coordinates, clamped to ``first .. end - 1``.
 
-    def __init__(self, coordinates: NDArray[np.float64], first: int, end: int) -> None:
+    ``inside`` are the indices of those that lie there and within ``span``.
+    """
+
+    def __init__(self, coordinates: NDArray[np.float64], first: int, end: int, span: slice) -> None:
         margin = _OUTSIDE + 1e-6
-        self.inside = np.flatnonzero(
-            (coordinates >= first - margin) & (coordinates <= end - 1 + margin)
-        )
+        inside = (coordinates >= first - margin) & (coordinates <= end - 1 + margin)
+        self.inside = span.start + np.flatnonzero(inside[span])
         clamped = coordinates.clip(first, end - 1)
         self.lower = np.floor(clamped).astype(np.int64)
         self.upper = np.minimum(self.lower + 1, end - 1)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scorer = Literal["model", "random", "intensity", "foreground"]
-SCORERS: tuple[Scorer, ...] = ("model", "random", "intensity", "foreground")
+Scorer = Literal["learned", "random", "intensity", "foreground"]
+SCORERS: tuple[Scorer, ...] = ("learned", "random", "intensity", "foreground")
 
 
 def control_scores(
@@ -27,8 +27,8 @@ def control_scores(
     ----------
     scorer
         ``random``; ``intensity``, the patch's mean, standardised within its window;
-        ``foreground``, the patch's share of voxels that are not background; or ``model``, which
-        leaves scoring to the predictors.
+        ``foreground``, the patch's share of voxels that are not background; or ``learned``, which
+        leaves scoring to the model's predictors.
     image
         ``(B, C, h, w, d)``, preprocessed.
     patch_size
@@ -41,9 +41,9 @@ def control_scores(
     Returns
     -------
     Tensor or None
-        ``(B, L)`` in grid order; None for ``model``.
+        ``(B, L)`` in grid order; None for ``learned``.
     """
-    if scorer == "model":
+    if scorer == "learned":
         return None
     if scorer == "intensity":
         return F.logsigmoid(_standardised(_patch_means(image, patch_size)))

@@ -1,9 +1,13 @@
 """Train the bundled model ``brain-structures`` and write its model folder.
 
-The run is seeded and goes on from its checkpoint when called again::
+The run is seeded and goes on from its checkpoint when called again. It trains at a constant step
+size; a call with ``--cool-down N`` ends it with N steps in which the step size falls to 0::
 
     pip install --group train-default-model
     python tools/train_default_model.py RUN_FOLDER --minutes 60
+    python tools/train_default_model.py RUN_FOLDER --cool-down 500
+
+``--start-from`` begins a run with the weights of an earlier one instead of random ones.
 
 On Linux, ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000`` in the environment keeps freed
 memory with the process; without it a fifth of the time goes into page faults.
@@ -17,11 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from brain_atlas import build_atlas, training_t1s
 from napari_tokensparse.data.structures import CLASS_COUNT
 from napari_tokensparse.data.synthesis import Synthesizer
 from napari_tokensparse.engine.events import StepDone
+from napari_tokensparse.engine.state import counters
 from napari_tokensparse.engine.train import Setting, train
 from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
@@ -29,7 +35,14 @@ from napari_tokensparse.model.scd import SCD
 
 SPACING_MM = 3.0
 CONFIG = TrainConfig(
-    steps=2450, lr=2e-3, warmup_steps=50, schedule="constant", cooldown=0.25, keep_range=(0.05, 1.0)
+    steps=1_000_000,
+    lr=1.5e-3,
+    warmup_steps=50,
+    schedule="constant",
+    cooldown=0.0,
+    keep_range=(0.05, 1.0),
+    sandwich=0.15,
+    score_weight=0.2,
 )
 
 
@@ -40,16 +53,29 @@ def frequency_weights(labels: np.ndarray) -> torch.Tensor:
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
+def ending(config: TrainConfig, folder: Path, steps: int) -> TrainConfig:
+    """Let a run end after some more steps, in which the step size falls to 0."""
+    if not steps:
+        return config
+    total = counters(folder).step + steps
+    return config.model_copy(update={"steps": total, "cooldown": steps / total})
+
+
 def main() -> None:
     """Train for some minutes, printing the mean loss now and then."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the checkpoint lies")
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--cool-down", type=int, default=0, metavar="N", help="end with N steps")
+    parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     arguments = parser.parse_args()
-    torch.manual_seed(CONFIG.seed)
+    config = ending(CONFIG, arguments.folder, arguments.cool_down)
+    torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
     labels, _ = build_atlas()
     model = SCD(preset("brain-structures"))
+    if arguments.start_from:
+        model.load_state_dict(load_file(arguments.start_from))
     sampler = Synthesizer(
         labels, [t1 for _, t1, _ in training_t1s()], model.config.window, SPACING_MM
     )
@@ -60,7 +86,7 @@ def main() -> None:
         class_weights=frequency_weights(labels),
         stop=lambda: time.monotonic() > end,
     )
-    for event in train(model, CONFIG, setting):
+    for event in train(model, config, setting):
         if isinstance(event, StepDone):
             losses.append(event.loss)
             continue

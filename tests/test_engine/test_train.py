@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_tokensparse.data.deformation import keyed_generator
+from napari_tokensparse.engine.elastic import token_targets
 from napari_tokensparse.engine.events import CheckpointSaved, Event, StepDone, Validated
 from napari_tokensparse.engine.state import (
     BEST_FILE,
@@ -25,7 +25,7 @@ from napari_tokensparse.engine.state import (
     best_weights,
     counters,
 )
-from napari_tokensparse.engine.train import Setting, TrainError, keep_ratio_of, train
+from napari_tokensparse.engine.train import Setting, TrainError, train
 from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.scd import SCD
 
@@ -105,6 +105,38 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     model, events = run(tmp_path)
     assert events == []
     assert same(model.state_dict(), saved(tmp_path)["model"])
+
+
+def test_an_elastic_run_with_every_option_resumes_bit_for_bit(tmp_path: Path) -> None:
+    config = changed(sandwich=0.5, distillation=0.7, score_weight=0.3)
+    model = network(relaxation="threshold")
+    _, all_events = run(tmp_path / "whole", config, model)
+    parts = network(relaxation="threshold")
+    _, before = run(tmp_path / "parts", config.model_copy(update={"steps": 3}), parts)
+    _, after = run(tmp_path / "parts", config, SCD(model.config))
+    assert losses([*before, *after]) == losses(all_events)
+    assert same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+
+
+def test_a_sandwich_is_the_mean_of_its_three_passes(tmp_path: Path) -> None:
+    config = changed(steps=1, keep_range=(0.1, 1.0), sandwich=1.0, distillation=0.0)
+    _, (step, _) = run(tmp_path / "sandwich", config)
+    assert isinstance(step, StepDone) and 0.1 < step.keep_ratio < 1.0
+    plain, each = {"drop_path": 0.0, "perturbation": "none"}, []
+    for ratio in (1.0, step.keep_ratio, 0.1):
+        alone = changed(steps=1, keep_range=(ratio, ratio))
+        each += losses(run(tmp_path / f"{ratio}", alone, network(**plain))[1])
+    without_noise = losses(run(tmp_path / "plain", config, network(**plain))[1])
+    assert without_noise == pytest.approx([sum(each) / 3], abs=1e-6)
+
+
+def test_supervised_scores_find_the_ball(tmp_path: Path) -> None:
+    config = TrainConfig(steps=30, lr=5e-3, warmup_steps=4, checkpoint_every=30, score_weight=1.0)
+    model, _ = run(tmp_path, config, network(perturbation="none"))
+    image, target = Spheres().windows(99, 0)[0]
+    content, _ = token_targets(target[None], 8)
+    importance = model.eval()(image[None]).trace.scores[0].exp()
+    assert importance[content > 0.3].min() > importance[content == 0].max()
 
 
 def test_workers_see_the_same_windows(tmp_path: Path) -> None:
@@ -389,19 +421,6 @@ def test_minutes_end_a_run_and_bring_the_step_size_to_zero(tmp_path: Path) -> No
     assert steps[-1].share == 1.0
     assert steps[-1].lr < 0.3 * steps[0].lr
     assert counters(tmp_path).reason == "minutes"
-
-
-def test_keep_ratios_are_drawn_evenly_on_a_log_scale_within_the_range() -> None:
-    config = changed(keep_range=(0.05, 0.8))
-    drawn = [keep_ratio_of(config, keyed_generator(0, step)) for step in range(2000)]
-    assert 0.05 <= min(drawn) < 0.055
-    assert 0.75 < max(drawn) <= 0.8
-    middle = math.sqrt(0.05 * 0.8)
-    assert sum(r < middle for r in drawn) / 2000 == pytest.approx(0.5, abs=0.04)
-    fixed = changed(keep_range=(0.5, 0.5))
-    assert keep_ratio_of(fixed, keyed_generator(0, 0)) == pytest.approx(0.5)
-    published = changed(keep_range=(1 - 0.9, 1 - 0.9))
-    assert int(1000 * keep_ratio_of(published, keyed_generator(0, 0))) == 99
 
 
 def test_the_averaged_weights_follow_the_weights_slowly(tmp_path: Path) -> None:

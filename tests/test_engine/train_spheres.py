@@ -39,7 +39,7 @@ class Spheres:
 def network(**changes: Any) -> SCD:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return SCD(preset("nano", drop_path=0.2, **changes))
+        return SCD(preset("nano", **{"drop_path": 0.2, **changes}))
 
 
 def main() -> None:

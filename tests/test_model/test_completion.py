@@ -39,6 +39,7 @@ def bare(completion: Any) -> Any:
     [
         ("mta", MultiLayerTokenAssembly),
         ("mta-no-linear", MultiLayerTokenAssembly),
+        ("mta-mlp", MultiLayerTokenAssembly),
         ("mask-token", MaskTokenCompletion),
     ],
 )
@@ -55,6 +56,21 @@ def test_the_dense_baseline_completes_nothing() -> None:
     final = torch.randn(2, 65, 24)
     nothing = TokenTrace((), (), torch.arange(64).expand(2, -1))
     assert torch.equal(dense(SparseTokens((), final), nothing), final[:, 1:])
+
+
+@pytest.mark.parametrize(("name", "alone"), [("mta", False), ("mta-mlp", True)])
+def test_only_blocks_without_attention_leave_each_token_to_itself(name: str, alone: bool) -> None:
+    completion = make_completion(preset("nano", completion=name)).eval()
+    dense = torch.randn(1, 65, 24)
+    other = dense.clone()
+    other[:, 1 + 7] += 1.0
+    both = []
+    for tokens in (dense, other):
+        torch.manual_seed(0)  # the same split
+        both.append(completion(*split(tokens, COUNTS[0])))
+    changed = (both[0] != both[1]).any(dim=-1)[0]
+    assert changed[7]
+    assert changed.sum().item() == (1 if alone else 64)
 
 
 @pytest.mark.parametrize("counts", COUNTS)

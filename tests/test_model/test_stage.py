@@ -121,12 +121,18 @@ def test_where_every_token_is_masked_the_first_are_kept_and_none_has_a_gradient(
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "attention"])
+@pytest.mark.parametrize("relaxation", ["softmax", "threshold"])
 @pytest.mark.parametrize("completion", ["mta", "mask-token"])
 @pytest.mark.parametrize(("keep_ratio", "left"), [(1e-3, 0), (1.0, 64), ((1.0, 1e-3, 1.0), 0)])
 def test_all_or_no_tokens_may_be_kept_through_the_whole_network(
-    keep_ratio: float | tuple[float, ...], left: int, completion: str, predictor: str
+    keep_ratio: float | tuple[float, ...],
+    left: int,
+    completion: str,
+    relaxation: str,
+    predictor: str,
 ) -> None:
-    model = SCD(preset("nano", completion=completion, predictor=predictor)).train()
+    changes = {"completion": completion, "relaxation": relaxation, "predictor": predictor}
+    model = SCD(preset("nano", **changes)).train()
     out = model(torch.randn(2, 1, 32, 32, 32), keep_ratio)
     assert out.trace.kept.shape == (2, left)
     assert torch.isfinite(out.logits).all()

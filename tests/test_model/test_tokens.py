@@ -1,13 +1,18 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from torch import Tensor
 
 from napari_tokensparse.model.tokens import (
     gumbel_like,
     put_back,
     sincos_table,
+    soft_threshold_mask,
     soft_top_k_mask,
     split_top_k,
     take,
@@ -51,15 +56,16 @@ def test_put_back_undoes_any_permutation(first: list[int], second: list[int]) ->
     assert torch.equal(put_back(take(tokens, ids), ids), tokens)
 
 
+@pytest.mark.parametrize("masked", [soft_top_k_mask, soft_threshold_mask])
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.floats(0.01, 100))
 def test_the_straight_through_mask_is_exactly_zeros_and_ones(
-    seed: int, length: int, tau: float
+    masked: Callable[[Tensor, Tensor, float], Tensor], seed: int, length: int, tau: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = 3 * torch.randn(2, length, generator=generator)
     kept, pruned = split_top_k(scores, length // 2)
-    mask = soft_top_k_mask(scores, kept, tau)
+    mask = masked(scores, kept, tau)
     assert torch.all(mask.gather(1, kept) == 1.0)
     assert torch.all(mask.gather(1, pruned) == 0.0)
 
@@ -75,13 +81,58 @@ def test_the_mask_has_the_gradient_of_the_softmax() -> None:
     assert scores.grad[0].numpy() == pytest.approx(soft * (w - soft @ w) / 2.0, rel=1e-5)
 
 
+def test_the_threshold_has_the_gradient_of_sigmoids_that_sum_to_k() -> None:
+    # Of three tokens two are kept; the cut lies so that the sigmoids sum to 2 and moves along.
+    tau, weights = 2.0, np.array([1.0, 10.0, 100.0])
+    scores = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
+    mask = soft_threshold_mask(scores, torch.tensor([[0, 2]]), tau)
+    (mask * torch.tensor(weights, dtype=torch.float32)).sum().backward()
+
+    def relaxed(values: np.ndarray) -> np.ndarray:
+        def mass(cut: float) -> float:
+            return float((1 / (1 + np.exp(cut - values / tau))).sum()) - 2
+
+        return np.asarray(1 / (1 + np.exp(brentq(mass, -50, 50, xtol=1e-14) - values / tau)))
+
+    at, step = np.array([0.5, -1.0, 2.0]), 1e-5
+    expected = [
+        (relaxed(at + step * unit) - relaxed(at - step * unit)) @ weights / (2 * step)
+        for unit in np.eye(3)
+    ]
+    assert scores.grad is not None
+    assert scores.grad[0].numpy() == pytest.approx(expected, rel=1e-3)
+    assert scores.grad.sum().item() == pytest.approx(0.0, abs=1e-4)  # a shift changes nothing
+
+
+@pytest.mark.parametrize("kept", [[], [0, 1, 2]])
+def test_the_threshold_has_no_gradient_where_there_is_no_choice(kept: list[int]) -> None:
+    scores = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
+    mask = soft_threshold_mask(scores, torch.tensor([kept], dtype=torch.int64), 1.0)
+    assert mask.tolist() == [[float(n in kept) for n in range(3)]]
+    assert not mask.requires_grad
+
+
+def test_the_gradient_of_the_threshold_does_not_vanish_among_many_tokens() -> None:
+    scores = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    kept, _ = split_top_k(scores.detach(), 1024)
+    size = {}
+    for masked in (soft_top_k_mask, soft_threshold_mask):
+        (gradient,) = torch.autograd.grad(masked(scores, kept, 1.0)[0, 0], scores)
+        size[masked] = float(gradient.abs().max())
+    assert size[soft_top_k_mask] < 1e-2
+    assert size[soft_threshold_mask] > 0.05
+
+
+@pytest.mark.parametrize("masked", [soft_top_k_mask, soft_threshold_mask])
 @pytest.mark.parametrize(
     "values", [[0.0] * 6, [1e4] * 6, [-1e4] * 6, [1e4, -1e4, 1e4, -1e4, 0.0, 0.0]]
 )
-def test_the_mask_and_its_gradient_stay_finite_for_extreme_scores(values: list[float]) -> None:
+def test_the_mask_and_its_gradient_stay_finite_for_extreme_scores(
+    values: list[float], masked: Callable[[Tensor, Tensor, float], Tensor]
+) -> None:
     scores = torch.tensor([values], requires_grad=True)
     kept, _ = split_top_k(scores.detach(), 3)
-    mask = soft_top_k_mask(scores, kept, tau=0.01)
+    mask = masked(scores, kept, 0.01)
     (mask * torch.arange(6.0)).sum().backward()
     assert scores.grad is not None
     assert torch.isfinite(mask).all()

@@ -25,7 +25,8 @@ def configs(draw: st.DrawFn, completions: tuple[str, ...] = ()) -> SCDConfig:
     """Draw a small network: any grid, any stages, any keep ratios, any variant."""
     depth = draw(st.integers(1, 4))
     prune_after = sorted(draw(st.sets(st.integers(0, depth - 1))))
-    completion = draw(st.sampled_from(completions or ("mta", "mta-no-linear", "mask-token")))
+    every = ("mta", "mta-no-linear", "mta-mlp", "mask-token")
+    completion = draw(st.sampled_from(completions or every))
     return SCDConfig(
         in_channels=draw(st.integers(1, 2)),
         out_channels=draw(st.integers(1, 3)),
@@ -39,6 +40,7 @@ def configs(draw: st.DrawFn, completions: tuple[str, ...] = ()) -> SCDConfig:
         predictor=draw(st.sampled_from(("mlp", "attention"))),
         share_predictor=draw(st.booleans()),
         perturbation=draw(st.sampled_from(("gumbel", "none"))),
+        relaxation=draw(st.sampled_from(("softmax", "threshold"))),
         tau=draw(st.sampled_from((0.1, 1.0, 3.0))),
         completion=completion,
         completion_dim=12 if completion == "mta-no-linear" else draw(st.sampled_from((6, 12, 18))),
@@ -142,7 +144,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"predictor": predictor, "share_predictor": shared, "completion": completion}
     for predictor in ("mlp", "attention")
     for shared in (False, True)
-    for completion in ("mta", "mta-no-linear", "mask-token")
+    for completion in ("mta", "mta-no-linear", "mta-mlp", "mask-token")
 ]
 
 

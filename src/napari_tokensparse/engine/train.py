@@ -25,6 +25,12 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.data.deformation import keyed_generator
+from napari_tokensparse.engine.elastic import (
+    keep_ratios_of_step,
+    make_distillation,
+    score_loss,
+    token_targets,
+)
 from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validated
 from napari_tokensparse.engine.losses import make_loss
 from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
@@ -156,13 +162,6 @@ def train(
             yield run.save()
 
 
-def keep_ratio_of(config: TrainConfig, generator: torch.Generator) -> float:
-    """Draw a keep ratio log-uniformly from the config's range."""
-    low, high = config.keep_range
-    # Not through a logarithm: k = int(live * ratio) needs a range of one point as it is.
-    return float(low * (high / low) ** torch.rand((), generator=generator).item())
-
-
 class _Run:
     """Everything that a step changes, and what it needs."""
 
@@ -178,6 +177,7 @@ class _Run:
         self._ema = AveragedModel(model, multi_avg_fn=partial(_average, config.ema_decay))
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
         self._loss_of = make_loss(config.loss, setting.class_weights)
+        self._distilled = make_distillation(config.loss, setting.class_weights)
         self.counters = Counters()
         self.path = setting.folder / STATE_FILE
 
@@ -203,8 +203,8 @@ class _Run:
         config, step = self._config, before.step
         lr = learning_rate(config, step, self.share())
         set_learning_rate(self._optimizer, lr)
-        keep_ratio = keep_ratio_of(config, keyed_generator(config.seed, step, _KEEP))
-        loss = self._gradients(volumes, keep_ratio)
+        ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
+        loss = self._gradients(volumes, ratios)
         norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
         spent = time.perf_counter() - started
         loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
@@ -222,11 +222,12 @@ class _Run:
             in_a_row=0 if finite else before.in_a_row + 1,
             reason="stopped" if stop else "",
         )
-        return StepDone(
-            step + 1, loss, lr, keep_ratio, seconds, self.counters.skipped, self.share()
-        )
+        drawn = ratios[len(ratios) // 2]
+        return StepDone(step + 1, loss, lr, drawn, seconds, self.counters.skipped, self.share())
 
-    def _gradients(self, volumes: list[tuple[int, Sequence[Window]]], keep_ratio: float) -> float:
+    def _gradients(
+        self, volumes: list[tuple[int, Sequence[Window]]], ratios: tuple[float, ...]
+    ) -> float:
         """Add up the gradients of a step's windows, some at a time; return their mean loss."""
         config, device = self._config, self._accelerator.device
         windows = [
@@ -237,15 +238,33 @@ class _Run:
         total = torch.zeros((), device=device)
         for at in range(0, len(windows), config.micro_batch):
             images, targets, noise = zip(*windows[at : at + config.micro_batch], strict=True)
-            last = at + config.micro_batch >= len(windows)
-            with nullcontext() if last else self._accelerator.no_sync(self._wrapped):
-                with self._accelerator.autocast():
-                    out = self._wrapped(torch.stack(images).to(device), keep_ratio, noise)
-                loss = self._loss_of(out.logits.float(), torch.stack(targets).to(device))
-                loss = loss * (len(images) / len(windows))
-                self._accelerator.backward(loss)
-            total += loss.detach()
+            batch = (torch.stack(images).to(device), torch.stack(targets).to(device), noise)
+            share, last = len(images) / len(windows), at + config.micro_batch >= len(windows)
+            teacher: Tensor | None = None
+            for n, ratio in enumerate(ratios, start=1):
+                synced = last and n == len(ratios)
+                with nullcontext() if synced else self._accelerator.no_sync(self._wrapped):
+                    loss, logits = self._loss(batch, ratio, teacher)
+                    self._accelerator.backward(loss * (share / len(ratios)))
+                total += loss.detach() * (share / len(ratios))
+                teacher = logits.detach() if teacher is None else teacher
         return float(total)
+
+    def _loss(
+        self, batch: tuple[Tensor, Tensor, Sequence[torch.Generator]], ratio: float, teacher: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Run windows at a keep ratio: their mean loss, and the logits."""
+        config, (images, targets, noise) = self._config, batch
+        with self._accelerator.autocast():
+            out = self._wrapped(images, ratio, noise)
+        logits = out.logits.float()
+        loss = self._loss_of(logits, targets)
+        if teacher is not None:
+            loss = torch.lerp(loss, self._distilled(logits, teacher), config.distillation)
+        if config.score_weight:
+            content, labelled = token_targets(targets, self._model.config.patch_size)
+            loss = loss + config.score_weight * score_loss(out.trace, content, labelled)
+        return loss, logits
 
     def _agree(self, loss: float, seconds: float, stop: bool) -> tuple[float, float, bool]:
         """Mean loss, the first process's clock, and whether any process was told to stop."""

@@ -50,6 +50,15 @@ class TrainConfig(BaseModel):
         Windows that one process runs through the network at a time; gradients accumulate.
     keep_range : tuple of float
         The keep ratio of each step is drawn log-uniformly from this range, within (0, 1].
+    sandwich : float
+        Share of the steps, in [0, 1], that run their windows at both ends of the range too: three
+        passes instead of one.
+    distillation : float
+        Weight, in [0, 1], of the upper end's own answer beside the labels in the loss of the other
+        two passes.
+    score_weight : float
+        Weight of telling the score predictors which patches hold foreground or a boundary; 0 leaves
+        them to the gradient through the masks, as in the paper.
     loss : str
         ``dice-ce`` (Dice + cross-entropy, exclusive classes) or ``dice`` (sigmoid, regions).
     ema_decay : float
@@ -83,6 +92,9 @@ class TrainConfig(BaseModel):
     batch_size: PositiveInt = 1
     micro_batch: PositiveInt = 1
     keep_range: KeepRange = (0.05, 1.0)
+    sandwich: Annotated[float, Field(ge=0, le=1)] = 0.0
+    distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    score_weight: Annotated[float, Field(ge=0)] = 0.0
     loss: Literal["dice-ce", "dice"] = "dice-ce"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     clip_norm: PositiveFloat = 1.0

@@ -83,6 +83,26 @@ class Block(nn.Module):
         return branch * mask / keep
 
 
+class MlpBlock(nn.Module):
+    """Pre-norm block without attention: each token by itself.
+
+    Parameters
+    ----------
+    dim
+        Width E.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)  # named as in `Block`
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``(B, L, E)`` to the same."""
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
 def init_weights(module: nn.Module) -> None:
     """Initialise as ViT does: truncated normal (sd 0.02) Linears, zero biases, unit norms."""
     if isinstance(module, nn.Linear):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, init_weights
+from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, MlpBlock, init_weights
 from napari_tokensparse.model.tokens import put_back, sincos_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Completion(nn.Module, ABC):
-    """What all completions share: a position table and transformer blocks on all tokens.
+    """What all completions share: a position table and blocks on all tokens.
 
     Parameters
     ----------
@@ -33,8 +33,10 @@ class Completion(nn.Module, ABC):
         super().__init__()
         inner = config.completion_dim
         self.register_buffer("position_table", sincos_table(config.grid, inner), persistent=False)
+        alone = config.completion == "mta-mlp"
         self.blocks = nn.ModuleList(
-            Block(inner, config.completion_heads) for _ in range(config.completion_depth)
+            MlpBlock(inner) if alone else Block(inner, config.completion_heads)
+            for _ in range(config.completion_depth)
         )
         self.out_norm = nn.LayerNorm(inner, eps=LAYER_NORM_EPS)
         self.out_linear: nn.Module = nn.Linear(inner, config.embed_dim)
@@ -58,7 +60,8 @@ class MultiLayerTokenAssembly(Completion):
     Parameters
     ----------
     config
-        Sizes. With ``completion`` "mta-no-linear" tokens are assembled as they are.
+        Sizes. With ``completion`` "mta-no-linear" tokens are assembled as they are; with "mta-mlp"
+        the blocks that follow have no attention.
     """
 
     def __init__(self, config: SCDConfig) -> None:

@@ -17,9 +17,14 @@ upsampling (SETR-PUP, Zheng et al., CVPR 2021); the user's own."""
 PredictorName = Literal["mlp", "attention"]
 """``MlpPredictor`` and ``AttPredictor`` in the authors' code."""
 
-CompletionName = Literal["mta", "mta-no-linear", "mask-token", "none"]
-"""``FusionNet``, ``FusionNetV2``, ``CompletionNet``; ``none`` is the dense baseline ``UNETR3D``,
-which prunes nothing and feeds the decoder's skips from earlier blocks."""
+RelaxationName = Literal["softmax", "threshold"]
+"""What stands in for the top-K mask in the backward pass: the paper's softmax, or a sigmoid
+threshold of mass k."""
+
+CompletionName = Literal["mta", "mta-no-linear", "mta-mlp", "mask-token", "none"]
+"""``FusionNet``, ``FusionNetV2``; ``mta-mlp`` is MTA whose blocks have no attention, so that a
+pruned token learns nothing more of the others; ``CompletionNet``; ``none`` is the dense baseline
+``UNETR3D``, which prunes nothing and feeds the decoder's skips from earlier blocks."""
 
 DECODER_PATCH: dict[str, int] = {"unetr": 16, "unetr-x8": 8, "unetr-x8-v2": 8}
 """Patch size that each decoder of UNETR's family is made for."""
@@ -44,8 +49,9 @@ class SCDConfig(BaseModel):
         Default keep ratio per stage, in (0, 1].
     predictor, share_predictor
         How tokens are scored, and whether all stages share the first stage's predictor.
-    perturbation, tau
-        Noise on the scores while training, and the temperature of the soft top-K.
+    perturbation, relaxation, tau
+        Noise on the scores while training; how the top-K is made soft in the backward pass, and
+        its temperature.
     completion
         How the map is made dense again.
     completion_dim, completion_depth, completion_heads
@@ -74,6 +80,7 @@ class SCDConfig(BaseModel):
     predictor: PredictorName = "mlp"
     share_predictor: bool = False
     perturbation: Literal["gumbel", "none"] = "gumbel"
+    relaxation: RelaxationName = "softmax"
     tau: Annotated[float, Field(gt=0.0)] = 1.0
     completion: CompletionName = "mta"
     completion_dim: PositiveInt = 768

@@ -10,12 +10,20 @@ from torch import nn
 
 from napari_tokensparse.model.blocks import LAYER_NORM_EPS
 from napari_tokensparse.model.predictor import make_predictor
-from napari_tokensparse.model.tokens import gumbel_like, soft_top_k_mask, split_top_k, take
+from napari_tokensparse.model.tokens import (
+    gumbel_like,
+    soft_threshold_mask,
+    soft_top_k_mask,
+    split_top_k,
+    take,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.config import RelaxationName, SCDConfig
     from napari_tokensparse.model.noise import Noise
 
 
@@ -47,13 +55,19 @@ class StageOutput:
     scores: Tensor
 
 
+_RELAXATIONS: dict[RelaxationName, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "softmax": soft_top_k_mask,
+    "threshold": soft_threshold_mask,
+}
+
+
 class Stage(nn.Module):
     """Keep the best live tokens, hand on the rest.
 
     Parameters
     ----------
     config
-        Sizes, noise and temperature.
+        Sizes, noise, relaxation and temperature.
     scores
         Whether this stage has a score predictor of its own.
     """
@@ -62,6 +76,7 @@ class Stage(nn.Module):
         super().__init__()
         self.perturbation = config.perturbation
         self.tau = config.tau
+        self.relaxed = _RELAXATIONS[config.relaxation]
         self.predictor = make_predictor(config.predictor, config.embed_dim) if scores else None
         self.pruned_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
 
@@ -79,7 +94,7 @@ class Stage(nn.Module):
         if self.perturbation == "gumbel":
             noisy = scores + gumbel_like(scores, noise)
         kept, pruned = split_top_k(noisy.detach(), k)
-        mask = soft_top_k_mask(noisy, kept, self.tau)
+        mask = self.relaxed(noisy, kept, self.tau)
         before = torch.ones_like(mask) if live.weight is None else live.weight
         weight = (before * mask).gather(1, kept)
         gone_weight = (before * (1.0 - mask)).gather(1, pruned)

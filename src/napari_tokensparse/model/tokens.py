@@ -80,6 +80,49 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     return hard + (soft - soft.detach())  # the bracket is exactly zero
 
 
+def soft_threshold_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
+    """Straight-through top-K mask whose backward is a sigmoid threshold of mass k.
+
+    The relaxed mask is ``sigmoid((score - theta) / tau)`` with theta such that it sums to the
+    number of kept tokens, so every token near the cut gets a gradient, whatever the number of
+    tokens; a softmax over them sums to 1 and its gradients vanish as their number grows. It is the
+    entropy-regularised projection onto the k-subsets (Amos et al., "The limited multi-label
+    projection layer", 2019).
+
+    Parameters
+    ----------
+    scores, kept, tau
+        As in `soft_top_k_mask`; tau is the width of the threshold.
+
+    Returns
+    -------
+    Tensor
+        ``(B, L)``, one at kept positions and zero elsewhere. There is no gradient where all or none
+        are kept.
+    """
+    k, length = kept.shape[1], scores.shape[1]
+    hard = torch.zeros_like(scores).scatter(1, kept, 1.0)
+    if k in (0, length):
+        return hard
+    scaled = (scores / tau).clamp(min=-1e4)  # of a masked token, which is -inf
+    cut = _cut(scaled.detach(), k)
+    mass = torch.sigmoid(scaled - cut)
+    slope = (mass * (1.0 - mass)).sum(dim=1, keepdim=True).detach()
+    cut = cut + (mass.sum(dim=1, keepdim=True) - k) / slope.clamp(min=1e-12)  # so it moves along
+    soft = torch.sigmoid(scaled - cut)
+    return hard + (soft - soft.detach())
+
+
+def _cut(scaled: Tensor, k: int) -> Tensor:
+    """Find by bisection the cut ``(B, 1)`` at which the sigmoids of a row sum to ``k``."""
+    low, high = (scaled.amin(1, keepdim=True) - 30.0, scaled.amax(1, keepdim=True) + 30.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        more = torch.sigmoid(scaled - middle).sum(dim=1, keepdim=True) > k
+        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+    return (low + high) / 2
+
+
 def gumbel_like(scores: Tensor, noise: Noise = None) -> Tensor:
     """Draw standard Gumbel noise shaped like ``scores`` ``(B, L)``."""
     return -exponential(scores, noise).log()

@@ -1,0 +1,122 @@
+"""Elastic training: one checkpoint for every keep ratio.
+
+A step draws its keep ratio anew; at a share of the steps both ends of the range are run as well
+(the sandwich rule: Yu and Huang, "Universally slimmable networks", ICCV 2019), and the pass that
+prunes least teaches the others. The scores may be told which patches hold something.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from napari_tokensparse.data.sampling import UNLABELLED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from napari_tokensparse.engine.trainconfig import TrainConfig
+    from napari_tokensparse.model.encoder import TokenTrace
+
+_FAR = 1e9
+
+
+def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tuple[float, ...]:
+    """Draw the keep ratios at which a step runs its windows.
+
+    Returns
+    -------
+    tuple of float
+        One ratio, log-uniform over the config's range; or, at the share ``sandwich`` of the steps,
+        the upper end of the range, one drawn like that, and the lower end.
+    """
+    low, high = config.keep_range
+    place, chance = torch.rand(2, generator=generator).tolist()
+    # Not through a logarithm: k = int(live * ratio) needs a range of one point as it is.
+    drawn = float(low * (high / low) ** place)
+    return (high, drawn, low) if chance < config.sandwich else (drawn,)
+
+
+def make_distillation(
+    name: str, class_weights: Tensor | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the loss of a pass against the one that prunes least.
+
+    Parameters
+    ----------
+    name
+        ``dice-ce`` (exclusive classes) or ``dice`` (overlapping regions), as in `make_loss`.
+    class_weights
+        ``(K,)`` weights of exclusive classes.
+
+    Returns
+    -------
+    callable
+        From the logits and the teacher's logits, both ``(B, K, h, w, d)``, to the mean
+        cross-entropy with the teacher's probabilities; the teacher gets no gradient.
+    """
+
+    def exclusive(logits: Tensor, teacher: Tensor) -> Tensor:
+        weights = None if class_weights is None else class_weights.to(logits.device)
+        return F.cross_entropy(logits, teacher.detach().softmax(dim=1), weights)
+
+    def regions(logits: Tensor, teacher: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, teacher.detach().sigmoid())
+
+    return regions if name == "dice" else exclusive
+
+
+def token_targets(target: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """Say how much each patch holds: half for its foreground, half for its boundaries.
+
+    Parameters
+    ----------
+    target
+        ``(B, h, w, d)`` classes, 0 background and -1 unlabelled, or ``(B, K, h, w, d)`` regions of
+        0 and 1.
+    patch_size
+        Token edge in voxels.
+
+    Returns
+    -------
+    content
+        ``(B, L)`` in [0, 1], grid order: mean over the patch's labelled voxels of (is foreground +
+        touches another class) / 2.
+    labelled
+        ``(B, L)`` share of voxels that are labelled.
+    """
+    classes = (target if target.ndim == 5 else target[:, None]).float()
+    known = classes != UNLABELLED
+    largest = F.max_pool3d(classes.where(known, -_FAR), 3, stride=1, padding=1)
+    smallest = -F.max_pool3d((-classes).where(known, -_FAR), 3, stride=1, padding=1)
+    boundary = (largest != smallest).any(dim=1, keepdim=True)
+    foreground = (classes > 0).any(dim=1, keepdim=True)
+    labelled = known.all(dim=1, keepdim=True).float()
+    held = (foreground.float() + boundary.float()) / 2 * labelled
+    share = F.avg_pool3d(labelled, patch_size).flatten(1)
+    content = F.avg_pool3d(held, patch_size).flatten(1) / share.clamp(min=1e-9)
+    return content, share
+
+
+def score_loss(trace: TokenTrace, content: Tensor, labelled: Tensor) -> Tensor:
+    """Cross-entropy of the importances with what the patches hold, the mean over the stages.
+
+    Parameters
+    ----------
+    trace
+        Of the pass.
+    content, labelled
+        From `token_targets`; tokens without a labelled voxel are left out.
+    """
+    losses = []
+    for stage, scores in enumerate(trace.scores):
+        live = torch.cat([*trace.pruned[stage:], trace.kept], dim=1).sort(dim=1).values
+        wanted, weight = content.gather(1, live), labelled.gather(1, live)
+        kept = scores.clamp(max=-1e-6)  # log(1 - importance) of a certain token is not finite
+        entropy = -(wanted * kept + (1 - wanted) * torch.log(-torch.expm1(kept)))
+        losses.append((entropy * weight).sum() / weight.sum().clamp(min=1e-9))
+    return torch.stack(losses).mean() if losses else content.new_zeros(())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.info import Colour
 
 NOT_PROCESSED = 0
+_ALL_ROWS = slice(None)
 # Okabe and Ito's colours, told apart with any colour vision; stages beyond begin anew.
 STAGE_COLOURS: tuple[Colour, ...] = (
     (230, 159, 0),
@@ -65,12 +66,15 @@ class TokenMaps:
         """Number of pruning stages S."""
         return len(self.importance)
 
-    def on_input_grid(self, token_map: NDArray[Any]) -> NDArray[Any]:
+    def on_input_grid(self, token_map: NDArray[Any], rows: slice = slice(None)) -> NDArray[Any]:
         """Show a token map on the input's grid ``(i, j, k)``: every voxel has its token's value.
 
-        Voxels outside the token grid are 0 in an integer map, NaN in a float one.
+        Voxels outside the token grid are 0 in an integer map, NaN in a float one. ``rows`` limits
+        what is shown to a part of the first axis.
         """
-        indices, inside = zip(*(self.indices(axis) for axis in range(3)), strict=True)
+        found = [self.indices(axis) for axis in range(3)]
+        found[0] = (found[0][0][rows], found[0][1][rows])
+        indices, inside = zip(*found, strict=True)
         order = [axis.axis for axis in self._axes]
         shown = token_map.transpose(order)[np.ix_(*indices)]
         first, second, third = inside

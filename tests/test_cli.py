@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.engine.infer import segment as run_segment
 from napari_tokensparse.model.checkpoints import load_model
 
 if TYPE_CHECKING:
@@ -141,6 +142,22 @@ def test_controls_prune_as_they_say(write_nano: Callable[..., Path], tmp_path: P
     # Random importance is spread over (0, 1); an untrained predictor's is not.
     assert np.ptp(maps["random"][1]) > 0.9
     assert np.ptp(maps["own"][1]) < 0.5
+
+
+def test_segment_of_a_region_labels_the_box_alone(
+    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tokensparse(
+        "segment", scan, "-o", "part.nii.gz", "--model", write_nano(), "--device", "cpu",
+        "--region", "0:10,12:,5:15", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    whole = run_segment(scan, tmp_path / "nano").labels
+    inside = np.zeros(whole.shape, bool)
+    inside[0:10, 12:, 5:15] = True
+    assert whole[inside].any()
+    part = np.asarray(nib.load(tmp_path / "part.nii.gz").dataobj)
+    np.testing.assert_array_equal(part, whole * inside)
 
 
 def import_arguments(folder: Path, config: str = "config.json") -> list[str | Path]:

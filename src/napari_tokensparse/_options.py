@@ -11,6 +11,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_tokensparse.data.region import Box
+    from napari_tokensparse.data.volume import Volume
+
 ModelOption = Annotated[
     str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
 ]
@@ -26,6 +29,14 @@ LabelsOption = Annotated[
     Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I0:I1,J0:J1,K0:K1",
+        help="Only this box of voxels, counted from 0, the ends I1, J1, K1 not included. "
+        "An end that is not given is the volume's.",
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -40,6 +51,13 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
             f"keep ratio {text!r}: must be one number, or one per stage with commas between"
         ) from None
     return ratios[0] if len(ratios) == 1 else ratios
+
+
+def region_of(text: str | None, volume: Volume) -> Box | None:
+    """Read a box of the volume."""
+    from napari_tokensparse.data.region import parse_box
+
+    return None if text is None else parse_box(text, volume.shape, volume.name)
 
 
 @contextmanager

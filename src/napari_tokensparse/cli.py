@@ -18,12 +18,15 @@ from napari_tokensparse._options import (
     DeviceOption,
     KeepOption,
     ModelOption,
+    RegionOption,
     plain_errors,
     ratios_of,
+    region_of,
 )
 from napari_tokensparse._training import train
 
 if TYPE_CHECKING:
+    from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Controls, Segmentation
     from napari_tokensparse.model.controls import Scorer
@@ -58,6 +61,7 @@ def segment(
     ablate: Annotated[
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,
+    region: RegionOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Segment a volume: labels on its own grid and affine."""
@@ -68,7 +72,8 @@ def segment(
 
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
-        result = _run(volume, network, ratios_of(keep_ratio), device, controls)
+        box = region_of(region, volume)
+        result = _run(volume, network, ratios_of(keep_ratio), device, controls, box)
         written = [write_nifti(output, result.labels, volume)]
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
@@ -208,6 +213,7 @@ def _run(
     keep_ratio: tuple[float, ...] | float | None,
     device: str,
     controls: Controls | None = None,
+    region: Box | None = None,
 ) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
@@ -216,7 +222,9 @@ def _run(
     from napari_tokensparse.engine.infer import Segmentation, choose_device, segmenting
 
     device = choose_device(device)
-    events = segmenting(volume, network, keep_ratio, device=device, controls=controls)
+    events = segmenting(
+        volume, network, keep_ratio, device=device, controls=controls, region=region
+    )
     first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:

@@ -1,10 +1,12 @@
 import math
 
 import pytest
-from qtpy.QtGui import QTextDocument
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QImage, QTextDocument
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_tokensparse.engine.events import StepDone, Validated
-from napari_tokensparse.widgets.plot import TrainingPlot
+from napari_tokensparse.widgets.plot import TrainingPlot, png_button, save_png
 from napari_tokensparse.widgets.runlog import Curves
 
 pytestmark = pytest.mark.gui
@@ -64,3 +66,27 @@ def test_text_takes_the_colour_of_the_theme(plot):
     plot.set_foreground("#123456")
     assert plot.loss.getAxis("left").textPen().color().name() == "#123456"
     assert plot.lr.getAxis("bottom").textPen().color().name() == "#123456"
+
+
+@pytest.mark.parametrize(("text", "background"), [("#f0f0f0", "#262930"), ("#202020", "#ffffff")])
+def test_a_saved_plot_can_be_read_on_any_page(plot, tmp_path, text, background):
+    plot.resize(400, 300)
+    plot.set_foreground(text)
+    save_png(plot.graphics, tmp_path / "run.png")
+    picture = QImage(str(tmp_path / "run.png"))
+    assert picture.width() == 3 * plot.graphics.width() > 1000
+    assert picture.pixelColor(0, 0) == QColor(background)
+
+
+def test_a_click_saves_the_plot_where_it_is_told_to(plot, qtbot, tmp_path, monkeypatch):
+    button = png_button(plot.graphics, "a run")
+    qtbot.addWidget(button)
+    target, said = [tmp_path / "run.png"], []
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target[0]), ""))
+    monkeypatch.setattr(QMessageBox, "warning", lambda *words: said.append(words[-1]))
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert target[0].is_file()
+    assert said == []
+    target[0] = tmp_path / "no folder/run.png"
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert said == [f"{target[0]}: cannot be written"]

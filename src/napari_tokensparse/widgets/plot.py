@@ -1,16 +1,29 @@
-"""The live plot of a training run: loss, Dice of each class and step size against the step."""
+"""The live plot of a training run: loss, Dice of each class and step size; plots as PNG."""
 
 from __future__ import annotations
 
 from html import escape
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
+from pyqtgraph.exporters import ImageExporter
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_tokensparse.widgets.runlog import Curves
 
 _CLASS_COLOURS = (
@@ -18,6 +31,51 @@ _CLASS_COLOURS = (
     *("#d55e00", "#4d7fff", "#b0b0b0", "#9acd32", "#ff8fab"),
 )
 _AXIS_WIDTH = 66
+_PNG_SCALE = 3
+_DARK, _LIGHT = "#262930", "#ffffff"
+
+
+def colour_axes(plots: Iterable[pg.PlotItem], colour: str) -> None:
+    """Draw the axes of plots and their text in this colour, ``#rrggbb``."""
+    for plot in plots:
+        for side in ("left", "bottom"):
+            plot.getAxis(side).setPen(colour)
+            plot.getAxis(side).setTextPen(colour)
+
+
+def save_png(plot: pg.GraphicsView, path: Path) -> None:
+    """Write a plot as a picture of 3 times its size, on white or dark as its text needs.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    exporter = ImageExporter(plot.scene())
+    axes = [x for x in plot.scene().items() if isinstance(x, pg.AxisItem) and x.isVisible()]
+    text_is_dark = all(axis.textPen().color().lightness() < 128 for axis in axes)
+    exporter.parameters()["width"] = _PNG_SCALE * plot.width()
+    exporter.parameters()["background"] = QColor(_LIGHT if text_is_dark else _DARK)
+    if not exporter.export(str(path)):
+        raise OSError(f"{path}: cannot be written")
+
+
+def png_button(plot: pg.GraphicsView, name: str) -> QPushButton:
+    """Return a button that asks where to save a plot; ``name`` is the file name it suggests."""
+    button = QPushButton("Save as PNG…")
+    button.setToolTip(f"Save the plot of {name} as a picture")
+    button.clicked.connect(lambda _: _ask_to_save(plot, name))
+    return button
+
+
+def _ask_to_save(plot: pg.GraphicsView, name: str) -> None:
+    path, _ = QFileDialog.getSaveFileName(plot, "Save as PNG", f"{name}.png", "Picture (*.png)")
+    if not path:
+        return
+    try:
+        save_png(plot, Path(path))
+    except OSError as error:
+        QMessageBox.warning(plot, "Save as PNG", str(error))
 
 
 class TrainingPlot(QWidget):
@@ -56,10 +114,7 @@ class TrainingPlot(QWidget):
 
     def set_foreground(self, colour: str) -> None:
         """Draw axes and their text in this colour, ``#rrggbb``."""
-        for plot in (self.loss, self.dice, self.lr):
-            for side in ("left", "bottom"):
-                plot.getAxis(side).setPen(colour)
-                plot.getAxis(side).setTextPen(colour)
+        colour_axes((self.loss, self.dice, self.lr), colour)
 
     def show_curves(self, curves: Curves) -> None:
         """Draw a run as it stands."""

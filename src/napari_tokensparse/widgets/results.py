@@ -51,10 +51,14 @@ class Results(QObject):
         There is a new result.
     keepRatioChosen
         A person chose a keep ratio elsewhere than at the slider, for example on the curve.
+    keepRatiosTried
+        A person tries keep ratios, one per stage, on the latest result: the live preview shows
+        them.
     """
 
     changed = Signal()
     keepRatioChosen = Signal(float)
+    keepRatiosTried = Signal(tuple)
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,4 +75,5 @@ _RESULTS: WeakKeyDictionary[napari.Viewer, Results] = WeakKeyDictionary()
 
 def results_of(viewer: napari.Viewer) -> Results:
     """Return what the widgets of this viewer share."""
-    return _RESULTS.setdefault(viewer, Results())
+    # napari gives every plugin widget a proxy of its own, which lives no longer than the widget.
+    return _RESULTS.setdefault(getattr(viewer, "__wrapped__", viewer), Results())

@@ -15,6 +15,7 @@ from napari_tokensparse.engine.inspection import (
     StageScore,
     TokenState,
     class_fates,
+    cut_for_keep_ratio,
     keep_ratio_for_cut,
     stage_histogram,
     stage_states,
@@ -143,6 +144,18 @@ def test_the_histogram_counts_kept_and_pruned_tokens(result: Segmentation) -> No
     assert (second.kept.tolist(), second.pruned.tolist()) == ([1, 1], [1, 0])
 
 
+def test_a_logarithmic_histogram_spans_the_importances_there_are(result: Segmentation) -> None:
+    spread = replace(result.tokens, importance=(in_grid(1e-12, 1.0, 1e-6, 0.0),))
+    histogram = stage_histogram(spread, 1, bins=2, log=True)
+    assert histogram.edges == pytest.approx([1e-12 / 1.05, 1e-6, 1.05], rel=1e-6)
+    assert histogram.kept.tolist() == [2, 1]  # 0 counts as the lowest
+    assert histogram.pruned.sum() == 1
+    same = replace(result.tokens, importance=(in_grid(*[0.5] * 4),))
+    assert stage_histogram(same, 1, bins=3, log=True).kept.tolist() == [0, 3, 0]
+    none = replace(result.tokens, importance=(in_grid(*[NAN] * 4),), pruned_at=in_grid(*[0] * 4))
+    assert stage_histogram(none, 1, bins=3, log=True).kept.tolist() == [0, 0, 0]
+
+
 def test_several_windows_each_have_their_own_cut(result: Segmentation) -> None:
     # Two windows of two tokens; each keeps its better one: 0.6 of (0.6, 0.2), 0.9 of (0.7, 0.9).
     two = replace(result.tokens, pruned_at=in_grid(2, 1, 1, 2).astype(np.uint8))
@@ -168,6 +181,15 @@ def test_a_cut_gives_the_share_of_tokens_from_there_on(
     result: Segmentation, stage: int, cut: float, ratio: float
 ) -> None:
     assert keep_ratio_for_cut(result.tokens, stage, cut) == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("stage", "ratio", "cut"), [(1, 1.0, 0.2), (1, 0.5, 0.7), (1, 0.1, 1.0), (2, 0.7, 0.3)]
+)
+def test_a_ratio_gives_the_cut_that_keeps_as_many_tokens(
+    result: Segmentation, stage: int, ratio: float, cut: float
+) -> None:
+    assert cut_for_keep_ratio(result.tokens, stage, ratio) == pytest.approx(cut)
 
 
 def test_the_ratio_of_a_cut_keeps_as_many_tokens_as_lie_above_it(result: Segmentation) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = "background"
 _BINS = 50
+_MARGIN = 1.05  # the logarithmic histogram's range is this much wider
 _ROWS_AT_ONCE = 16
 
 
@@ -105,7 +106,7 @@ class StageHistogram:
     Attributes
     ----------
     edges
-        ``(bins + 1,)``, from 0 to 1.
+        ``(bins + 1,)`` importances.
     kept, pruned
         ``(bins,)`` tokens that the stage kept and pruned.
     lowest_kept, highest_pruned
@@ -207,21 +208,47 @@ def stage_states(tokens: TokenMaps, stage: int) -> NDArray[np.uint8]:
     return states
 
 
-def stage_histogram(tokens: TokenMaps, stage: int, bins: int = _BINS) -> StageHistogram:
-    """Count a stage's importances, from 0 to 1 in so many bins; stages count from 1."""
+def stage_histogram(
+    tokens: TokenMaps, stage: int, bins: int = _BINS, *, log: bool = False
+) -> StageHistogram:
+    """Count a stage's importances.
+
+    Parameters
+    ----------
+    tokens
+        Maps of a run.
+    stage
+        Counted from 1.
+    bins
+        How many.
+    log
+        Whether bins are as wide in the logarithm and span the importances there are, rather than
+        0 to 1.
+    """
     importance, states = tokens.importance[stage - 1], stage_states(tokens, stage)
     kept = importance[states == TokenState.LIVE]
     pruned = importance[states == TokenState.PRUNED]
-    counts, edges = np.histogram(kept, bins, (0.0, 1.0))
-    best_first = np.sort(np.concatenate([kept, pruned]))[::-1]
+    live = np.concatenate([kept, pruned])
+    edges = _log_edges(live, bins) if log else np.linspace(0.0, 1.0, bins + 1)
     return StageHistogram(
         edges=edges,
-        kept=counts,
-        pruned=np.histogram(pruned, edges)[0],
+        kept=_counted(kept, edges),
+        pruned=_counted(pruned, edges),
         lowest_kept=float(kept.min()) if kept.size else math.nan,
         highest_pruned=float(pruned.max()) if pruned.size else math.nan,
-        cut=float(best_first[kept.size - 1]) if kept.size else 1.0,
+        cut=_cut(live, kept.size),
     )
+
+
+def cut_for_keep_ratio(tokens: TokenMaps, stage: int, keep_ratio: float) -> float:
+    """Turn a stage's keep ratio, in (0, 1], into a cut on its importances.
+
+    It is the importance from which on ``int(n * keep_ratio)`` of the stage's n live tokens lie; 1
+    where that is none.
+    """
+    importance = tokens.importance[stage - 1]
+    live = importance[np.isfinite(importance)]
+    return _cut(live, int(len(live) * keep_ratio))
 
 
 def keep_ratio_for_cut(tokens: TokenMaps, stage: int, cut: float) -> float:
@@ -326,6 +353,20 @@ def _voxels_of_tokens(result: Segmentation, values: Sequence[int]) -> NDArray[np
         pairs = tokens.on_input_grid(numbers, rows) * len(values) + column_of[labels[rows]]
         counts += np.bincount(pairs.ravel(), minlength=len(counts))
     return counts.reshape(1 + length, len(values))
+
+
+def _log_edges(values: NDArray[np.float32], bins: int) -> NDArray[np.float64]:
+    positive = values[values > 0]
+    low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
+    return np.geomspace(low / _MARGIN, high * _MARGIN, bins + 1, dtype=np.float64)
+
+
+def _counted(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.histogram(values.clip(edges[0], edges[-1]), edges)[0]
+
+
+def _cut(values: NDArray[np.float32], kept: int) -> float:
+    return float(np.sort(values)[-kept]) if kept else 1.0
 
 
 def _triple(values: NDArray[Any]) -> tuple[float, float, float]:

@@ -81,6 +81,19 @@ def test_views_share_memory_and_undo_each_other(axes, signs):
 
 
 @pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
+def test_an_index_goes_to_the_shown_voxel_and_back(axes, signs):
+    placement = placement_of(affine_of(axes, signs), SHAPE)
+    array = np.arange(60).reshape(SHAPE)
+    for index in np.ndindex(SHAPE):
+        z, y, x = map(int, placement.to_shown(index, SHAPE))
+        assert placement.view(array)[z, y, x] == array[index]
+        assert placement.to_file((z, y, x), SHAPE) == index
+    assert placement.to_file(placement.to_shown((0.5, -0.5, 2.25), SHAPE), SHAPE) == (
+        *(0.5, -0.5, 2.25),
+    )
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
 def test_a_layer_gives_the_files_volume_back_without_copying(axes, signs):
     volume = make(affine_of(axes, signs))
     kwargs = pickle.loads(pickle.dumps(layer_kwargs(volume)))

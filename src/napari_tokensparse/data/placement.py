@@ -95,6 +95,24 @@ class Placement:
         straight: NDArray[Any] = array[self._slices()]
         return straight.transpose(order)
 
+    def to_file(self, shown: Sequence[float], shape: Sequence[int]) -> tuple[float, float, float]:
+        """Return the file's index (i, j, k) of a point of the shown array, (z, y, x).
+
+        ``shape`` is the file's; an index need not be whole.
+        """
+        index = [0.0, 0.0, 0.0]
+        for value, axis, flip in zip(shown, self.axes, self.flips, strict=True):
+            index[axis] = shape[axis] - 1 - value if flip else value
+        return index[0], index[1], index[2]
+
+    def to_shown(self, index: Sequence[float], shape: Sequence[int]) -> tuple[float, float, float]:
+        """Return where the file's index (i, j, k) lies in the shown array: `to_file` undone."""
+        z, y, x = (
+            shape[axis] - 1 - index[axis] if flip else index[axis]
+            for axis, flip in zip(self.axes, self.flips, strict=True)
+        )
+        return z, y, x
+
     def _slices(self) -> tuple[Any, ...]:
         return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
 

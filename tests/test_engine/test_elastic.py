@@ -59,24 +59,40 @@ def test_distillation_is_the_cross_entropy_with_the_teachers_probabilities() -> 
     assert regions.item() == pytest.approx(sum(expected) / 2)
 
 
-def test_a_patch_holds_half_its_foreground_and_half_its_boundaries() -> None:
-    # Four patches of 4 x 4 x 4 along w: air, air beside class 2, class 2 beside air, class 2.
+def test_a_patch_counts_by_its_shares_of_what_is_to_be_found() -> None:
+    # Four patches of 4 x 4 x 4 along w. Class 1 has 8 voxels, all in the second patch; class 2 has
+    # 16 there and 48 in the third; the fourth is air.
     labels = torch.zeros(1, 4, 16, 4, dtype=torch.int64)
-    labels[:, :, 8:] = 2
-    content, labelled = token_targets(labels, 4)
-    assert content.tolist() == [[0.0, 0.125, 0.625, 0.5]]
+    labels[:, :2, 4:5] = 1
+    labels[:, :, 7:11] = 2
+    content, labelled = token_targets(labels, 4, 3)
+    shares = [0.0, 8 / 8 + 16 / 64, 48 / 64, 0.0]
+    expected = [math.sqrt(share / shares[1]) for share in shares]
+    assert content[0].tolist() == pytest.approx(expected)
     assert labelled.tolist() == [[1.0] * 4]
-    # The same as one region among two.
-    regions = torch.stack([torch.zeros_like(labels), labels // 2], dim=1)
-    assert token_targets(regions, 4)[0].tolist() == content.tolist()
+    # The same as regions, and a class that is nowhere changes nothing.
+    regions = torch.stack([labels == 1, labels == 2, labels == 3], dim=1).long()
+    assert token_targets(regions, 4, 3)[0][0].tolist() == pytest.approx(expected)
+    assert token_targets(labels, 4, 9)[0].tolist() == content.tolist()
 
 
-def test_unlabelled_voxels_are_no_boundary_and_do_not_count() -> None:
+def test_patches_lie_in_grid_order() -> None:
+    labels = torch.zeros(1, 8, 12, 16, dtype=torch.int64)
+    labels[0, 4:8, 8:12, 4:8] = 1  # token (1, 2, 1) of the grid (2, 3, 4)
+    content, _ = token_targets(labels, 4, 2)
+    assert content[0].nonzero().flatten().tolist() == [1 * 12 + 2 * 4 + 1]
+
+
+def test_unlabelled_voxels_do_not_count() -> None:
     labels = torch.full((1, 4, 8, 4), -1)
-    labels[:, :, :2] = 3  # half of the first patch, and nothing of the second
-    content, labelled = token_targets(labels, 4)
-    assert content.tolist() == [[0.5, 0.0]]
+    labels[:, :, :2] = 1  # half of the first patch, and nothing of the second
+    content, labelled = token_targets(labels, 4, 2)
+    assert content.tolist() == [[1.0, 0.0]]
     assert labelled.tolist() == [[0.5, 0.0]]
+
+
+def test_a_window_of_nothing_holds_nothing() -> None:
+    assert token_targets(torch.zeros(1, 4, 4, 4).long(), 4, 2)[0].tolist() == [[0.0]]
 
 
 def test_the_score_loss_is_the_cross_entropy_of_the_live_tokens_of_each_stage() -> None:

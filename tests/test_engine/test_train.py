@@ -134,7 +134,7 @@ def test_supervised_scores_find_the_ball(tmp_path: Path) -> None:
     config = TrainConfig(steps=30, lr=5e-3, warmup_steps=4, checkpoint_every=30, score_weight=1.0)
     model, _ = run(tmp_path, config, network(perturbation="none"))
     image, target = Spheres().windows(99, 0)[0]
-    content, _ = token_targets(target[None], 8)
+    content, _ = token_targets(target[None], 8, 2)
     importance = model.eval()(image[None]).trace.scores[0].exp()
     assert importance[content > 0.3].min() > importance[content == 0].max()
 

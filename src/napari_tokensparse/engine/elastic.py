@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.trainconfig import TrainConfig
     from napari_tokensparse.model.encoder import TokenTrace
 
-_FAR = 1e9
-
 
 def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tuple[float, ...]:
     """Draw the keep ratios at which a step runs its windows.
@@ -70,8 +68,8 @@ def make_distillation(
     return regions if name == "dice" else exclusive
 
 
-def token_targets(target: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """Say how much each patch holds: half for its foreground, half for its boundaries.
+def token_targets(target: Tensor, patch_size: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Say how much of what is to be found each patch holds.
 
     Parameters
     ----------
@@ -80,26 +78,39 @@ def token_targets(target: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
         0 and 1.
     patch_size
         Token edge in voxels.
+    classes
+        Number of exclusive classes, background included.
 
     Returns
     -------
     content
-        ``(B, L)`` in [0, 1], grid order: mean over the patch's labelled voxels of (is foreground +
-        touches another class) / 2.
+        ``(B, L)`` in [0, 1], grid order: the square root of the shares of every class's or region's
+        voxels that the patch holds, summed and divided by the richest patch's. So a patch with a
+        whole small structure counts more than one full of a large one, as in a mean Dice.
     labelled
         ``(B, L)`` share of voxels that are labelled.
     """
-    classes = (target if target.ndim == 5 else target[:, None]).float()
-    known = classes != UNLABELLED
-    largest = F.max_pool3d(classes.where(known, -_FAR), 3, stride=1, padding=1)
-    smallest = -F.max_pool3d((-classes).where(known, -_FAR), 3, stride=1, padding=1)
-    boundary = (largest != smallest).any(dim=1, keepdim=True)
-    foreground = (classes > 0).any(dim=1, keepdim=True)
-    labelled = known.all(dim=1, keepdim=True).float()
-    held = (foreground.float() + boundary.float()) / 2 * labelled
-    share = F.avg_pool3d(labelled, patch_size).flatten(1)
-    content = F.avg_pool3d(held, patch_size).flatten(1) / share.clamp(min=1e-9)
-    return content, share
+    if target.ndim == 5:
+        held = F.avg_pool3d(target.float(), patch_size).flatten(2)
+        known = torch.ones_like(held[:, 0])
+    else:
+        known = F.avg_pool3d((target != UNLABELLED).float()[:, None], patch_size)[:, 0].flatten(1)
+        held = _patch_counts(target, patch_size, classes)
+    shares = held / held.sum(dim=2, keepdim=True).clamp(min=1e-9)
+    summed = shares.sum(dim=1)
+    richest = summed.amax(dim=1, keepdim=True).clamp(min=1e-9)
+    return (summed / richest).sqrt(), known
+
+
+def _patch_counts(target: Tensor, patch_size: int, classes: int) -> Tensor:
+    """Count the voxels of each foreground class in each patch: ``(B, K - 1, L)``."""
+    b, *shape = target.shape
+    tokens = [n // patch_size for n in shape]
+    patches = target.reshape(b, *(n for t in tokens for n in (t, patch_size)))
+    patches = patches.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, patch_size**3)
+    counts = torch.zeros(b, patches.shape[1], classes, device=target.device)
+    counts.scatter_add_(2, patches.clamp(min=0), (patches > 0).float())
+    return counts[..., 1:].transpose(1, 2)
 
 
 def score_loss(trace: TokenTrace, content: Tensor, labelled: Tensor) -> Tensor:

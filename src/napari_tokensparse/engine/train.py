@@ -178,6 +178,8 @@ class _Run:
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
         self._loss_of = make_loss(config.loss, setting.class_weights)
         self._distilled = make_distillation(config.loss, setting.class_weights)
+        sizes = {"patch_size": model.config.patch_size, "classes": model.config.out_channels}
+        self._tokens_of = partial(token_targets, **sizes)
         self.counters = Counters()
         self.path = setting.folder / STATE_FILE
 
@@ -262,7 +264,7 @@ class _Run:
         if teacher is not None:
             loss = torch.lerp(loss, self._distilled(logits, teacher), config.distillation)
         if config.score_weight:
-            content, labelled = token_targets(targets, self._model.config.patch_size)
+            content, labelled = self._tokens_of(targets)
             loss = loss + config.score_weight * score_loss(out.trace, content, labelled)
         return loss, logits
 

@@ -57,8 +57,8 @@ class TrainConfig(BaseModel):
         Weight, in [0, 1], of the upper end's own answer beside the labels in the loss of the other
         two passes.
     score_weight : float
-        Weight of telling the score predictors which patches hold foreground or a boundary; 0 leaves
-        them to the gradient through the masks, as in the paper.
+        Weight of telling the score predictors which patches hold what is to be found; 0 leaves them
+        to the gradient through the masks, as in the paper.
     loss : str
         ``dice-ce`` (Dice + cross-entropy, exclusive classes) or ``dice`` (sigmoid, regions).
     ema_decay : float

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.data.preprocess import AxisMap
+from napari_tokensparse.data.region import Box
 from napari_tokensparse.data.volume import Volume
 from napari_tokensparse.engine.infer import Segmentation, Stats, segment
 from napari_tokensparse.engine.inspection import (
@@ -72,7 +73,7 @@ def test_a_voxel_tells_its_token(result: Segmentation) -> None:
     token = token_at(result, (1, 0, 1), VOLUME, INFO)
     assert token is not None
     assert (token.position, token.grid) == ((0, 0, 0), (2, 1, 2))
-    assert (token.lower, token.upper) == ((-0.5, -0.5, -0.5), (1.5, 1.5, 1.5))
+    assert token.box == Box((0, 0, 0), (2, 2, 2))
     assert token.centre_mm == (10 - 2 * 0.5, 20 + 3 * 0.5, 30 + 4 * 0.5)
     assert token.size_mm == (4.0, 6.0, 8.0)
     assert token.stages == (

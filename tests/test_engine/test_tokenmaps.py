@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_tokensparse.data.preprocess import AxisMap
+from napari_tokensparse.data.region import Box, RegionError
 from napari_tokensparse.data.windows import window_grid
 from napari_tokensparse.engine.tokenmaps import (
     TokenMapBuilder,
@@ -102,6 +103,8 @@ def test_every_voxel_shows_the_token_that_covers_it(
             expected = maps.importance[0][tuple(token)]
             assert heat[voxel] == expected or np.isnan(expected)
             assert maps.token_of(voxel) == tuple(token)
+            box = maps.box((token[0], token[1], token[2]))
+            assert all(a <= n < b for a, n, b in zip(box.start, voxel, box.stop, strict=True))
             lower, upper = maps.edges((token[0], token[1], token[2]))
             assert (lower - 1e-9 <= np.array(voxel)).all()
             assert (np.array(voxel) <= upper + 1e-9).all()
@@ -114,11 +117,15 @@ def test_every_voxel_shows_the_token_that_covers_it(
 def test_a_token_ends_where_its_model_voxels_end() -> None:
     # Axis j runs backwards along the model's first axis at half the voxel size; k is padded by 3.
     axes = (AxisMap(1, 1.0, 0.0), AxisMap(0, -0.5, 15.5), AxisMap(2, 2.0, 3.0))
-    maps = maps_of((8, 32, 4), axes, np.ones((2, 1, 2), np.uint8))
+    maps = maps_of((8, 32, 4), axes, np.ones((2, 2, 2), np.uint8))
     lower, upper = maps.edges((1, 0, 0))  # model voxels 7.5 to 15.5, -0.5 to 7.5, -0.5 to 7.5
     assert lower.tolist() == [-0.5, 0.0, -1.75]
     assert upper.tolist() == [7.5, 16.0, 2.25]
     assert (upper - lower).tolist() == [8.0, 16.0, 4.0]  # 8 model voxels each
+    # A model voxel n reaches from n - 0.5 to just below n + 0.5: j = 16 is in, j = 0 is not.
+    assert maps.box((1, 0, 0)) == Box((0, 1, 0), (8, 17, 3))
+    with pytest.raises(RegionError, match="is empty along i"):
+        maps.box((1, 1, 0))
 
 
 def test_counts_add_up() -> None:

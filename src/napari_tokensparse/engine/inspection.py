@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.engine.infer import Segmentation
@@ -59,12 +60,13 @@ class Token:
     ----------
     position, grid
         (h, w, d) on the model's token grid, and that grid's size.
-    lower, upper
-        The token's edges in input voxels (i, j, k); voxel n reaches from n - 0.5 to n + 0.5.
+    box
+        The input voxels whose centres lie in the token.
     centre_mm
-        Its centre (x, y, z) in RAS mm.
+        The token's centre (x, y, z) in RAS mm.
     size_mm
-        Its size along the input's axes (i, j, k) in mm.
+        Its size along the input's axes (i, j, k) in mm; it need not end where a voxel does, and may
+        reach beyond the input.
     stages
         One score per stage that it reached, the first stage first.
     pruned_at
@@ -77,8 +79,7 @@ class Token:
 
     position: Shape
     grid: Shape
-    lower: tuple[float, float, float]
-    upper: tuple[float, float, float]
+    box: Box
     centre_mm: tuple[float, float, float]
     size_mm: tuple[float, float, float]
     stages: tuple[StageScore, ...]
@@ -184,8 +185,7 @@ def token_at(result: Segmentation, voxel: Shape, volume: Volume, info: ModelInfo
     return Token(
         position=position,
         grid=(h, w, d),
-        lower=_triple(lower),
-        upper=_triple(upper),
+        box=tokens.box(position),
         centre_mm=_triple(centre[:3]),
         size_mm=_triple((upper - lower) * volume.spacing),
         stages=_stage_scores(result, position, pruned_at),

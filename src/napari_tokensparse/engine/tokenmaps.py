@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.data.region import Box
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.data.preprocess import AxisMap
-    from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.windows import Shape, WindowGrid
     from napari_tokensparse.model.encoder import TokenTrace
     from napari_tokensparse.model.info import Colour
@@ -118,6 +119,22 @@ class TokenMaps:
                 return None
             token[self._axes[axis].axis] = int(index[n])
         return token[0], token[1], token[2]
+
+    def box(self, token: Shape) -> Box:
+        """Return the input voxels whose centres lie in a token: what `on_input_grid` shows of it.
+
+        Raises
+        ------
+        RegionError
+            There is none: the input's voxels are larger than tokens, or it lies in the padding.
+        """
+        spans = []
+        for axis, where in enumerate(self._axes):
+            index, inside = self.indices(axis)
+            found = np.flatnonzero(inside & (index == token[where.axis]))
+            spans.append((int(found[0]), int(found[-1]) + 1) if found.size else (0, 0))
+        (i, i_end), (j, j_end), (k, k_end) = spans
+        return Box((i, j, k), (i_end, j_end, k_end))
 
     def edges(self, token: Shape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return a token's lower and upper edges in input voxels ``(i, j, k)``.

@@ -13,7 +13,7 @@ from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.engine.tokenmaps import stage_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     import napari
     from napari.layers import Layer
@@ -37,7 +37,11 @@ PLACEMENT = (
 )
 """What a layer that lies on another one's grid copies from it; a partial copy would drop units."""
 RESULT_KEY = "tokensparse_result"
-"""In the metadata of a layer that a run made: ``labels``, ``importance 1`` or ``pruned at``."""
+"""In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
+
+IMPORTANCE, RANK = "importance", "rank"
+LIVE_COLOUR: Colour = (190, 190, 190)
+"""Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
@@ -85,7 +89,7 @@ def result_layers(
     """
     tokens, view = result.tokens, placement_of(volume.affine, volume.shape).view
     importance = [
-        _importance(stage, view(tokens.on_input_grid(values)))
+        _token_map(IMPORTANCE, stage, view(tokens.on_input_grid(values)))
         for stage, values in enumerate(tokens.importance, start=1)
     ]
     pruned = _pruned_at(tokens, view(tokens.on_input_grid(tokens.pruned_at)))
@@ -106,29 +110,69 @@ def preview_layers(preview: Preview) -> list[LayerSpec]:
 def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
     """Add layers to a viewer; one of the same name and class is updated and keeps its looks."""
     active = viewer.layers.selection.active
-    added = []
     present = {layer.name: layer for layer in viewer.layers}
     for spec in specs:
         layer = present.get(spec.name)
         if type(layer) is spec.kind:
             _update(layer, spec)
         else:
-            added.append(viewer.add_layer(spec.kind(spec.data, **spec.kwargs)))
-    one_visible_at_a_time([layer for layer in added if isinstance(layer, Image)])
+            _add(viewer, spec)
     viewer.layers.selection.active = active
 
 
-def one_visible_at_a_time(layers: Sequence[Layer]) -> None:
-    """Let showing one of these layers hide the others."""
+def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | None:
+    """Find the layer of an image's result, for example its ``importance 1``; None if it is gone."""
+    for layer in viewer.layers:
+        if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
+            return layer
+    return None
 
-    def hide_others(shown: Layer) -> None:
-        if shown.visible:
-            for layer in layers:
-                if layer is not shown:
-                    layer.visible = False
 
-    for layer in layers:
-        layer.events.visible.connect(lambda _, layer=layer: hide_others(layer))
+def rank_layer(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    tokens: TokenMaps,
+    stage: int,
+) -> LayerSpec:
+    """Describe the layer of a stage's ranks; the parameters are those of `result_layers`."""
+    view = placement_of(volume.affine, volume.shape).view
+    spec = _token_map(RANK, stage, view(tokens.on_input_grid(tokens.rank[stage - 1])))
+    return _placed(spec, image_name, placement)
+
+
+def stage_layer(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    tokens: TokenMaps,
+    stage: int,
+) -> LayerSpec:
+    """Describe the layer of live, pruned and gone tokens, as it is at a stage.
+
+    Its data are "pruned at", whatever the stage: `stage_looks` alone tells stages apart, so that
+    stepping through them moves no voxel.
+    """
+    view = placement_of(volume.affine, volume.shape).view
+    data = view(tokens.on_input_grid(tokens.pruned_at))
+    looks = {"name": "stage", "opacity": 0.5, **stage_looks(tokens, stage)}
+    return _placed(LayerSpec(Labels, data, looks), image_name, placement)
+
+
+def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
+    """Return colours and names of the stage layer: live, pruned here, and gone before."""
+    here, after = range(stage, stage + 1), range(stage + 1, tokens.stages + 2)
+    colours = {**dict.fromkeys(here, stage_colour(stage)), **dict.fromkeys(after, LIVE_COLOUR)}
+    names = [
+        "not processed",
+        *(f"gone: pruned at stage {earlier}" for earlier in range(1, stage)),
+        f"pruned at stage {stage}",
+        *(f"live after stage {stage}" for _ in after),
+    ]
+    return {
+        "features": {"index": list(range(tokens.stages + 2)), "name": names},
+        "colormap": _label_colours({value: _rgba(colour) for value, colour in colours.items()}),
+    }
 
 
 def class_table(info: ModelInfo) -> dict[str, list[Any]]:
@@ -152,16 +196,16 @@ def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
     }
 
 
-def _importance(stage: int, data: NDArray[np.float32]) -> LayerSpec:
+def _token_map(kind: str, stage: int, data: NDArray[np.float32]) -> LayerSpec:
     looks = {
-        "name": f"importance {stage}",
+        "name": f"{kind} {stage}",
         "colormap": "inferno",
         "contrast_limits": (0.0, 1.0),
         "interpolation2d": "nearest",
         "interpolation3d": "nearest",
         "blending": "additive",
         "opacity": 0.5,
-        "visible": stage == 1,
+        "visible": kind == IMPORTANCE and stage == 1,
     }
     return LayerSpec(Image, np.nan_to_num(data, copy=False), looks)
 
@@ -193,6 +237,27 @@ def _placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> L
     metadata = {**placement["metadata"], RESULT_KEY: spec.name}
     name = f"{image_name} {spec.name}"
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
+
+
+def _add(viewer: napari.Viewer, spec: LayerSpec) -> None:
+    layer = viewer.add_layer(spec.kind(spec.data, **spec.kwargs))
+    if _map_of(layer) is not None:
+        layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
+
+
+def _hide_other_maps(viewer: napari.Viewer, shown: Layer) -> None:
+    """Keep one map of importance or rank visible at a time for each image."""
+    if shown.visible:
+        for layer in viewer.layers:
+            if layer is not shown and _map_of(layer) == _map_of(shown):
+                layer.visible = False
+
+
+def _map_of(layer: Layer) -> str | None:
+    """Return the name of the image whose map of importance or rank a layer is."""
+    kind = str(layer.metadata.get(RESULT_KEY, ""))
+    is_map = kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
+    return str(layer.name).removesuffix(kind) if is_map else None
 
 
 def _update(layer: Layer, spec: LayerSpec) -> None:

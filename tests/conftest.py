@@ -8,7 +8,7 @@ import runpy
 import shutil
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,12 +33,13 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
     from napari_tokensparse.model.presets import preset
     from napari_tokensparse.model.scd import SCD
 
-    def write(name: str = "nano", channels: int = 1) -> Path:
+    def write(name: str = "nano", channels: int = 1, **changes: Any) -> Path:
         info = ModelInfo(
             name=name,
             channels=tuple(f"channel {n}" for n in range(channels)),
             classes=(LabelClass(value=7, name="seven", color=(255, 0, 0)),),
             preprocessing=({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},),
+            **changes,
         )
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -144,6 +144,18 @@ def test_controls_prune_as_they_say(write_nano: Callable[..., Path], tmp_path: P
     assert np.ptp(maps["own"][1]) < 0.5
 
 
+def test_segment_warns_of_a_scan_that_the_model_is_not_made_for(
+    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = write_nano(foreground_ml=(300.0, 2400.0))
+    run = tokensparse(
+        "segment", scan, "-o", "labels.nii.gz", "--model", model, "--device", "cpu", cwd=tmp_path
+    )
+    assert run.returncode == 0
+    assert "Warning: oblique: 71 ml" in run.stderr and "300 to 2,400 ml" in run.stderr
+    assert (tmp_path / "labels.nii.gz").exists()
+
+
 def test_segment_of_a_region_labels_the_box_alone(
     scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def info() -> ModelInfo:
         channels=("MRI of any contrast",),
         classes=tuple(classes),
         preprocessing=PREPROCESSING,
+        foreground_ml=(300, 2400),
     )
 
 

@@ -219,9 +219,12 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from napari_tokensparse.engine.infer import Segmentation, choose_device, segmenting
+    from napari_tokensparse.engine.concerns import concerns
+    from napari_tokensparse.engine.infer import Segmentation, check_fit, choose_device, segmenting
 
     device = choose_device(device)
+    for concern in concerns(volume, check_fit(volume, network)):
+        typer.echo(f"Warning: {concern}", err=True)
     events = segmenting(
         volume, network, keep_ratio, device=device, controls=controls, region=region
     )

@@ -178,8 +178,11 @@ class _Run:
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
         self._loss_of = make_loss(config.loss, setting.class_weights)
         self._distilled = make_distillation(config.loss, setting.class_weights)
-        sizes = {"patch_size": model.config.patch_size, "classes": model.config.out_channels}
-        self._tokens_of = partial(token_targets, **sizes)
+        self._tokens_of = partial(
+            token_targets,
+            patch_size=model.config.patch_size,
+            classes=model.config.out_channels,
+        )
         self.counters = Counters()
         self.path = setting.folder / STATE_FILE
 

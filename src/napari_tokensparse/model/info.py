@@ -60,6 +60,9 @@ class ModelInfo(BaseModel):
     blending : str
         Weight of a voxel where windows overlap: ``gaussian``, most in a window's middle, or
         ``constant``.
+    foreground_ml : tuple of float or None
+        How much of a scan, in ml from and to, is not 0 where it is what the model was made for,
+        e.g. a skull-stripped brain. None: anything.
     weights_sha256 : str
         Hash of the weights file.
     """
@@ -76,6 +79,7 @@ class ModelInfo(BaseModel):
     background: float = 0.0
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     blending: Blending = "gaussian"
+    foreground_ml: tuple[float, float] | None = None
     weights_sha256: str = ""
 
     @model_validator(mode="after")

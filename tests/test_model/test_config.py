@@ -43,7 +43,7 @@ def refusal(**changes: Any) -> str:
         ),
         ({"prune_after": (2, 2, 8)}, "prune_after (2, 2, 8): must ascend within blocks 0 to 11"),
         ({"prune_after": (2, 5, 12)}, "prune_after (2, 5, 12): must ascend within blocks 0 to 11"),
-        ({"prune_after": (-1, 5, 8)}, "prune_after (-1, 5, 8): must ascend within blocks 0 to 11"),
+        ({"prune_after": (-2, 5, 8)}, "prune_after (-2, 5, 8): must ascend within blocks 0 to 11"),
         (
             {"window": (32, 32, 48), "patch_size": 16},
             "patch_size 16: decoder 'unetr-x8-v2' needs 8",

@@ -24,7 +24,7 @@ FEW = settings(deadline=None, max_examples=25)
 def configs(draw: st.DrawFn, completions: tuple[str, ...] = ()) -> SCDConfig:
     """Draw a small network: any grid, any stages, any keep ratios, any variant."""
     depth = draw(st.integers(1, 4))
-    prune_after = sorted(draw(st.sets(st.integers(0, depth - 1))))
+    prune_after = sorted(draw(st.sets(st.integers(-1, depth - 1))))
     every = ("mta", "mta-no-linear", "mta-mlp", "mask-token")
     completion = draw(st.sampled_from(completions or every))
     return SCDConfig(

@@ -44,7 +44,7 @@ class SCDConfig(BaseModel):
     embed_dim, depth, num_heads, drop_path
         Encoder width, number of blocks, attention heads, stochastic depth in [0, 1).
     prune_after
-        0-based blocks after which a stage prunes, ascending.
+        0-based blocks after which a stage prunes, ascending; -1 prunes before the first block.
     keep_ratio
         Default keep ratio per stage, in (0, 1].
     predictor, share_predictor
@@ -113,9 +113,10 @@ class SCDConfig(BaseModel):
         _check_widths(self)
         _check_dense(self)
         keep_ratios(self.keep_ratio, self.stages)
-        if any(b <= a for a, b in pairwise((-1, *self.prune_after, self.depth))):
+        if any(b <= a for a, b in pairwise((-2, *self.prune_after, self.depth))):
             raise ValueError(
-                f"prune_after {self.prune_after}: must ascend within blocks 0 to {self.depth - 1}"
+                f"prune_after {self.prune_after}: must ascend within blocks 0 to {self.depth - 1}; "
+                "-1, first, is before them all"
             )
         return self
 

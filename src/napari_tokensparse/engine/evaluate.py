@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokensparse.data.checks import grid_problems
+from napari_tokensparse.engine.classes import found_masks, true_masks
 from napari_tokensparse.engine.infer import SegmentError, check_fit, segment
 from napari_tokensparse.engine.metrics import dice_per_class, hd95_per_class
 
@@ -114,17 +115,7 @@ def _masks(
 ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Masks of each class or region by name: what was found, and what is true."""
     known = np.ones(truth.shape, bool) if unlabelled is None else truth != unlabelled
-    if result.regions is None:
-        values = [c.value for c in info.classes]
-        masks = [(result.labels == value, truth == value) for value in values]
-    else:
-        if not info.regions:
-            raise SegmentError(
-                f"model {info.name}: does not say which label values make up its regions; "
-                "add info.regions to configs/metadata.json"
-            )
-        pairs = zip(result.regions, info.regions, strict=True)
-        masks = [(found, np.isin(truth, values)) for found, values in pairs]
+    masks = zip(found_masks(result, info), true_masks(truth, info), strict=True)
     return {
         c.name: ((found & known).astype(np.uint8), (true & known).astype(np.uint8))
         for c, (found, true) in zip(info.classes, masks, strict=True)

@@ -1,0 +1,103 @@
+"""Segment one volume several times, at several settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.engine.infer import Controls, Segmentation, segmenting
+from napari_tokensparse.engine.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_tokensparse.data.region import Box
+    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.engine.infer import Progress
+    from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.scd import SCD
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one run differs in: keep ratio of each stage, and scorer."""
+
+    keep_ratio: float
+    scorer: Scorer = "learned"
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far several runs are.
+
+    Attributes
+    ----------
+    setting
+        Of the run that goes on.
+    run, runs
+        Its number, from 1, and how many there are.
+    done, total
+        Its windows.
+    seconds_left
+        Estimate for all runs, or None.
+    """
+
+    setting: Setting
+    run: int
+    runs: int
+    done: int
+    total: int
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        """Share of all the work that is done, in 0..1."""
+        return (self.run - 1 + self.done / max(self.total, 1)) / self.runs
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """One run that ended: its setting, what it gave and its peak memory in MB."""
+
+    setting: Setting
+    segmentation: Segmentation
+    peak_mb: float
+
+
+def repeating(
+    volume: Volume, model: SCD, settings: Sequence[Setting], region: Box | None = None
+) -> Iterator[RunProgress | Repeat]:
+    """Segment a volume at every setting, on the model's device.
+
+    Yields
+    ------
+    RunProgress
+        Before the first window of a run and after each one. The caller may stop here.
+    Repeat
+        At the end of each run.
+    """
+    began = time.perf_counter()
+    for number, setting in enumerate(settings, start=1):
+        controls = Controls(scorer=setting.scorer)
+        events = segmenting(volume, model, setting.keep_ratio, controls=controls, region=region)
+        result = None
+        with PeakMemory(next(model.parameters()).device) as memory:
+            for event in events:
+                if isinstance(event, Segmentation):
+                    result = event
+                else:
+                    yield _progress(setting, (number, len(settings)), event, began)
+        assert result is not None
+        yield Repeat(setting, result, memory.mb)
+
+
+def _progress(
+    setting: Setting, run: tuple[int, int], windows: Progress, began: float
+) -> RunProgress:
+    number, runs = run
+    so_far = RunProgress(setting, number, runs, windows.done, windows.total, None)
+    if not so_far.share:
+        return so_far
+    left = (time.perf_counter() - began) * (1 - so_far.share) / so_far.share
+    return RunProgress(setting, number, runs, windows.done, windows.total, left)

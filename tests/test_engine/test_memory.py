@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from napari_tokensparse.engine.memory import PeakMemory, memory_measured
+
+CPU = torch.device("cpu")
+
+
+def test_the_peak_is_what_was_held_at_once_each_time_anew() -> None:
+    for _ in range(2):
+        with PeakMemory(CPU) as memory:
+            for _ in range(2):
+                held = torch.ones(50_000_000)  # 200 MB
+                del held
+        assert memory.mb == pytest.approx(200, abs=20)
+    with PeakMemory(CPU) as memory:
+        pass
+    assert memory.mb == pytest.approx(0, abs=20)
+
+
+def test_sampling_ends_with_an_error_too() -> None:
+    memory = PeakMemory(CPU)
+    with pytest.raises(KeyError), memory:
+        raise KeyError
+    assert not memory._sampling.is_alive()
+
+
+def test_what_is_measured_is_told() -> None:
+    assert memory_measured(CPU) == "peak growth of the process's resident memory"
+    assert memory_measured(torch.device("cuda", 1)) == "peak allocated by torch on the GPU"

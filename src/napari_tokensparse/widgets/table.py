@@ -56,7 +56,6 @@ class Table(QTableWidget):
         self._name = name
         self._headers: tuple[str, ...] = ()
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.setAlternatingRowColors(True)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
         self._add_action("Copy", self.copy)
         self._add_action("Save as CSV…", self.ask_to_save)

@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_tokensparse.model.bundle import load_weights, read_bundle, write_bundle
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.decoder import (
+    BranchedDecoder,
     Decoder,
+    LayoutKeepingNorm,
     LinearDecoder,
     ProgressiveDecoder,
     UnetrDecoder,
@@ -176,6 +178,43 @@ def test_a_decoder_of_ones_own_gets_the_map_and_the_image_and_gives_the_logits()
     assert change.abs().max() > 1e-3
     model.train()(image).logits.square().mean().backward()
     assert model.encoder.patch_embed.weight.grad.abs().max() > 0
+
+
+def test_a_decoder_of_ones_own_need_not_tell_the_image_apart() -> None:
+    model, image = custom(), torch.randn(1, 1, 32, 40, 24)
+    assert not isinstance(model.decoder, BranchedDecoder)
+    with torch.inference_mode():
+        begun = model.begin(image)
+        assert begun.image_skip is None
+        assert torch.equal(model.finish(begun, 0.5).logits, model(image, 0.5).logits)
+
+
+def test_the_image_branch_can_be_given_to_a_decoder() -> None:
+    config = preset("nano", in_channels=2)
+    decoder = UnetrDecoder(config).eval()
+    assert isinstance(decoder, BranchedDecoder)
+    token_map, image = torch.randn(1, 24, 4, 4, 4), torch.randn(1, 2, 32, 32, 32)
+    with torch.inference_mode():
+        skip = decoder.image_branch(image)
+        assert skip.shape == (1, 2, 32, 32, 32)
+        given = decoder(token_map, torch.zeros_like(image), image_skip=skip)
+        assert torch.equal(given, decoder(token_map, image))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_instance_norm_keeps_the_layout_and_is_torchs_own(layout: torch.memory_format) -> None:
+    x = (5 * torch.randn(2, 3, 8, 6, 4) + 7).contiguous(memory_format=layout)
+    own, torchs = LayoutKeepingNorm(3), nn.InstanceNorm3d(3)
+    assert torch.equal(own(x), torchs(x))  # with gradients
+    with torch.no_grad():
+        assert (own(x) - torchs(x)).abs().max() < 1e-5
+        assert own(x).is_contiguous(memory_format=torch.channels_last_3d)
+        half = x.bfloat16()
+        assert torch.equal(own(half), torchs(half))
+    assert own(x[:, :, :1] * 0).abs().max() == 0
+    norms = [m for m in UnetrDecoder(preset("nano")).modules() if isinstance(m, nn.InstanceNorm3d)]
+    assert len(norms) > 10
+    assert all(type(m) is LayoutKeepingNorm for m in norms)
 
 
 def test_whose_decoder_it_is_must_be_agreed() -> None:

@@ -99,6 +99,49 @@ def test_the_entries_of_a_batch_do_not_influence_one_another(keep_ratio: float) 
         assert (alone.logits[0] - together.logits[row]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_begun_once_is_finished_at_any_keep_ratio(training: bool) -> None:
+    model = network(drop_path=0.3).train(training)
+    image = image_of(model, 2)
+    for keep_ratio in (0.1, 0.5, (1.0, 0.25, 0.5)):
+        noises = [[torch.Generator().manual_seed(row) for row in (1, 2)] for _ in range(2)]
+        whole = run(model, image, keep_ratio, noise=noises[0])
+        with torch.no_grad():
+            begun = model.begin(image, noises[1])
+            finished = model.finish(begun, keep_ratio)
+        assert torch.equal(finished.logits, whole.logits)
+        assert torch.equal(all_ids(finished.trace), all_ids(whole.trace))
+        for one, other in zip(finished.trace.scores, whole.trace.scores, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_finishing_leaves_what_is_begun_as_it_was_and_redoes_none_of_it() -> None:
+    model = network(prune_after=(1, 5), keep_ratio=(0.5, 0.5))
+    called: list[str] = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.no_grad():
+        begun = model.begin(image_of(model))
+        first, _ = list(called), called.clear()
+        once, _, again = (model.finish(begun, ratio).logits for ratio in (0.25, 0.75, 0.25))
+    assert torch.equal(once, again)
+    assert {"encoder.patch_embed", "encoder.blocks.0", "encoder.blocks.1"} <= set(first)
+    assert {"encoder.stages.0.predictor", "decoder.skips.0"} <= set(first)
+    assert "encoder.blocks.2" not in first
+    assert not set(first) & set(called)
+
+
+def test_controls_are_begun_too() -> None:
+    model = network()
+    image, scores = image_of(model), torch.rand(1, 64).log()
+    whole = run(model, image, 0.5, token_scores=scores, skip_blocks=True)
+    with torch.no_grad():
+        begun = model.begin(image, token_scores=scores, skip_blocks=True)
+        finished = model.finish(begun, 0.5)
+    assert torch.equal(finished.logits, whole.logits)
+    assert torch.equal(finished.trace.scores[0], scores)
+
+
 def test_pruning_changes_the_logits() -> None:
     model = network()
     image = image_of(model)

@@ -24,7 +24,7 @@ PARTS = {
     "blocks": r"encoder\.blocks\.\d+",
     "pruning": r"encoder\.stages\.\d+\.predictor",
     "completion": r"completion",
-    "decoder": r"decoder",
+    "decoder": r"decoder(\.skips\.0)?",
 }
 """Parts of a network, and the names of the modules that do them."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
@@ -43,11 +44,39 @@ class Decoder(Protocol):
         """Turn the map ``(B, E, gh, gw, gd)`` and image ``(B, C, h, w, d)`` into logits."""
 
 
+@runtime_checkable
+class BranchedDecoder(Protocol):
+    """A decoder that can do apart, and once, what depends on the image alone.
+
+    Optional: what `image_branch` returns is handed to its ``forward`` as ``image_skip``.
+    """
+
+    def image_branch(self, image: Tensor) -> Tensor:
+        """Turn the image ``(B, C, h, w, d)`` into what decoding takes of it."""
+
+
 _LAYOUTS: dict[DecoderName, _Layout] = {
     "unetr": _Layout((2, 1, 0), bottleneck=False),
     "unetr-x8": _Layout((1, 0), bottleneck=False),
     "unetr-x8-v2": _Layout((1, 0), bottleneck=True),
 }
+
+
+class LayoutKeepingNorm(nn.InstanceNorm3d):
+    """Instance norm without scale and shift, whose result lies channels-last in memory.
+
+    On a CPU torch's own turns the map round, and the next convolution turns it back: a fifth of a
+    forward pass. With gradients torch's own is used; its backward pass is the faster one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
+        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype.itemsize < 4:
+            return super().forward(x)
+        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C)
+        rows = rows - rows.mean(dim=1, keepdim=True)
+        rows = rows * torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps)
+        return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
 
 
 class UnetrDecoder(nn.Module):
@@ -83,15 +112,28 @@ class UnetrDecoder(nn.Module):
             for width, below in zip(widths, [*widths[1:], dim], strict=True)
         )
         self.out = UnetOutBlock(3, f, config.out_channels)
+        _keep_layout(self)
 
-    def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
+    def image_branch(self, image: Tensor) -> Tensor:
+        """Return the finest skip, ``(B, f, h, w, d)``: the only one that sees the image."""
+        skip: Tensor = self.skips[0](image)
+        return skip
+
+    def forward(
+        self,
+        token_map: Tensor,
+        image: Tensor,
+        skip_maps: Sequence[Tensor] = (),
+        image_skip: Tensor | None = None,
+    ) -> Tensor:
         """Decode ``(B, E, gh, gw, gd)`` and the image ``(B, C, h, w, d)`` to logits.
 
         ``skip_maps``, one per skip from the finest on, take the place of the map in the skips:
-        the dense baseline's.
+        the dense baseline's. ``image_skip`` is what `image_branch` gave for this image, if it is
+        there already.
         """
         maps = skip_maps or [token_map] * (len(self.skips) - 1)
-        skips = [self.skips[0](image)]
+        skips = [self.image_branch(image) if image_skip is None else image_skip]
         skips += [skip(x) for skip, x in zip(self.skips[1:], maps, strict=True)]
         x = self.pool(token_map)
         for up, skip in zip(reversed(self.ups), reversed(skips), strict=True):
@@ -174,6 +216,15 @@ def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
     if config.decoder == "pup":
         return ProgressiveDecoder(config)
     return UnetrDecoder(config)
+
+
+def _keep_layout(module: nn.Module) -> None:
+    """Let the instance norms of MONAI's blocks keep the layout."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.InstanceNorm3d):
+            setattr(module, name, LayoutKeepingNorm(child.num_features, eps=child.eps))
+        else:
+            _keep_layout(child)
 
 
 def _refine(in_channels: int, out_channels: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,8 +64,6 @@ class Pass:
 
     Attributes
     ----------
-    ratios
-        Keep ratio per stage, in (0, 1].
     noise
         Source of the training noise.
     token_scores
@@ -73,10 +72,32 @@ class Pass:
         Whether every transformer block is left out, as a control.
     """
 
-    ratios: tuple[float, ...]
     noise: Noise = None
     token_scores: Tensor | None = None
     skip_blocks: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderStart:
+    """A pass up to the first stage's scores: what does not depend on the keep ratios.
+
+    Attributes
+    ----------
+    tokens
+        ``(B, 1 + L, E)``, CLS first, as the first stage's block leaves them; without stages, as
+        the last block does.
+    scores
+        ``(B, L)`` of the first stage; None without stages.
+    skips
+        As in `SparseTokens`.
+    how
+        How the pass is run.
+    """
+
+    tokens: Tensor
+    scores: Tensor | None
+    skips: tuple[Tensor, ...]
+    how: Pass
 
 
 class SparseEncoder(nn.Module):
@@ -93,7 +114,8 @@ class SparseEncoder(nn.Module):
         dim, tokens = config.embed_dim, 1
         for n in config.grid:
             tokens *= n
-        self.prune_after = config.prune_after
+        ends = (0, *(block + 1 for block in config.prune_after), config.depth)
+        self.legs = tuple(range(first, end) for first, end in pairwise(ends))
         self.patch_embed = nn.Conv3d(
             config.in_channels, dim, config.patch_size, stride=config.patch_size
         )
@@ -117,29 +139,42 @@ class SparseEncoder(nn.Module):
         cls = self.cls_token.expand(image.shape[0], -1, -1)
         return torch.cat([cls, patches], dim=1) + self.pos_embed
 
-    def forward(self, image: Tensor, how: Pass) -> tuple[SparseTokens, TokenTrace]:
-        """Encode a window ``(B, C, h, w, d)`` of the config's size, pruning at each stage."""
+    def begin(self, image: Tensor, how: Pass) -> EncoderStart:
+        """Encode a window ``(B, C, h, w, d)`` of the config's size up to the first stage."""
         x = self.embed(image)
-        b, n = x.shape[0], x.shape[1] - 1
-        live = Live(x[:, 1:], torch.arange(n, device=x.device).expand(b, -1))
-        keep = iter(live_counts(n, how.ratios)[1:])
-        outputs: list[StageOutput] = []
         skips: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            x = x if how.skip_blocks else block(x, how.noise)
+        for index in self.legs[0]:
+            x = self._block(x, index, how)
             if index in self.skip_after:
                 skips.append(x[:, 1:])
-            if index in self.prune_after:
-                cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
-                stage = self.stages[len(outputs)]
-                scores = self._score(len(outputs), live, cls, how.token_scores)
-                outputs.append(stage(live, scores, next(keep), how.noise))
-                live = outputs[-1].live
-                x = torch.cat([cls, live.tokens], dim=1)
-        sparse = SparseTokens(tuple(o.pruned for o in outputs), self.norm(x), tuple(skips))
+        scores = None
+        if self.stages:
+            scores = self._score(0, _all_live(x), x[:, :1], how.token_scores)
+        return EncoderStart(x, scores, tuple(skips), how)
+
+    def finish(
+        self, start: EncoderStart, ratios: tuple[float, ...]
+    ) -> tuple[SparseTokens, TokenTrace]:
+        """Prune at each stage, keeping these shares of the live tokens, and encode the rest."""
+        x, scores, how = start.tokens, start.scores, start.how
+        live = _all_live(x)
+        outputs: list[StageOutput] = []
+        for number, k in enumerate(live_counts(x.shape[1] - 1, ratios)[1:]):
+            cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
+            if scores is None:
+                scores = self._score(number, live, cls, how.token_scores)
+            outputs.append(self.stages[number](live, scores, k, how.noise))
+            live, scores = outputs[-1].live, None
+            x = torch.cat([cls, live.tokens], dim=1)
+            for index in self.legs[number + 1]:
+                x = self._block(x, index, how)
+        sparse = SparseTokens(tuple(o.pruned for o in outputs), self.norm(x), start.skips)
         return sparse, TokenTrace(
             tuple(o.scores for o in outputs), tuple(o.pruned_ids for o in outputs), live.ids
         )
+
+    def _block(self, x: Tensor, index: int, how: Pass) -> Tensor:
+        return x if how.skip_blocks else self.blocks[index](x, how.noise)
 
     def _score(self, stage: int, live: Live, cls: Tensor, control: Tensor | None) -> Tensor:
         """Return scores ``(B, n)``: the predictor's, or those of a control for the whole grid."""
@@ -148,3 +183,9 @@ class SparseEncoder(nn.Module):
         owner: Any = self.stages[0 if self.share_predictor else stage]
         scores: Tensor = owner.predictor(live.tokens, cls)
         return scores
+
+
+def _all_live(x: Tensor) -> Live:
+    """All patch tokens of ``(B, 1 + L, E)``, which begins with CLS."""
+    b, n = x.shape[0], x.shape[1] - 1
+    return Live(x[:, 1:], torch.arange(n, device=x.device).expand(b, -1))

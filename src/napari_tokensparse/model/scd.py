@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from napari_tokensparse.model.completion import make_completion
-from napari_tokensparse.model.decoder import make_decoder
-from napari_tokensparse.model.encoder import Pass, SparseEncoder, TokenTrace
+from napari_tokensparse.model.decoder import BranchedDecoder, make_decoder
+from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
@@ -37,6 +37,25 @@ class SCDOutput:
 
     logits: Tensor
     trace: TokenTrace
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What of a forward pass does not depend on the keep ratio.
+
+    Attributes
+    ----------
+    image
+        ``(B, C, h, w, d)``.
+    encoder
+        Tokens and scores at the first stage.
+    image_skip
+        What the decoder takes of the image; None for one that does not tell it apart.
+    """
+
+    image: Tensor
+    encoder: EncoderStart
+    image_skip: Tensor | None
 
 
 class SCD(nn.Module):
@@ -109,16 +128,38 @@ class SCD(nn.Module):
         ValueError
             The image does not fit the network, or a keep ratio is outside (0, 1].
         """
+        begun = self.begin(image, noise, token_scores=token_scores, skip_blocks=skip_blocks)
+        return self.finish(begun, keep_ratio)
+
+    def begin(
+        self,
+        image: Tensor,
+        noise: Noise = None,
+        *,
+        token_scores: Tensor | None = None,
+        skip_blocks: bool = False,
+    ) -> Begun:
+        """Run what does not depend on the keep ratio; the parameters are those of `forward`.
+
+        That is the embedding, the blocks up to the first stage with its scores, and the decoder's
+        image branch. What is begun can be finished many times.
+        """
         self._check(image)
+        start = self.encoder.begin(image, Pass(noise, token_scores, skip_blocks))
+        branched = isinstance(self.decoder, BranchedDecoder)
+        return Begun(image, start, self.decoder.image_branch(image) if branched else None)
+
+    def finish(self, begun: Begun, keep_ratio: float | Sequence[float] | None = None) -> SCDOutput:
+        """Run the rest of a forward pass: ``forward`` is ``finish(begin(image), keep_ratio)``."""
         chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
         ratios = keep_ratios(chosen, self.config.stages)
-        how = Pass(ratios, noise, token_scores, skip_blocks)
-        sparse, trace = self.encoder(image, how)
+        sparse, trace = self.encoder.finish(begun.encoder, ratios)
         token_map = self._as_map(self.completion(sparse, trace))
+        given = {} if begun.image_skip is None else {"image_skip": begun.image_skip}
         if sparse.skips:
             skips = [self._as_map(tokens) for tokens in sparse.skips]
-            return SCDOutput(self.decoder(token_map, image, skips), trace)
-        return SCDOutput(self.decoder(token_map, image), trace)
+            return SCDOutput(self.decoder(token_map, begun.image, skips, **given), trace)
+        return SCDOutput(self.decoder(token_map, begun.image, **given), trace)
 
     def _as_map(self, tokens: Tensor) -> Tensor:
         """Lay ``(B, L, E)`` out as ``(B, E, gh, gw, gd)``, channels last in memory."""

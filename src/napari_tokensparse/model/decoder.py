@@ -63,17 +63,17 @@ _LAYOUTS: dict[DecoderName, _Layout] = {
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
-    """Instance norm without scale and shift, whose result lies channels-last in memory.
+    """Instance norm without scale and shift, whose result lies in memory as the map does.
 
-    On a CPU torch's own turns the map round, and the next convolution turns it back: a fifth of a
-    forward pass. With gradients torch's own is used; its backward pass is the faster one.
+    On a CPU torch's own turns a channels-last map round, and the next convolution turns it back: a
+    fifth of a forward pass. With gradients torch's own is used; its backward pass is the faster.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype.itemsize < 4:
             return super().forward(x)
-        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C)
+        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C), a view
         rows = rows - rows.mean(dim=1, keepdim=True)
         rows = rows * torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps)
         return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)

@@ -10,7 +10,7 @@ import napari_tokensparse
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "sample", "segment", "train")
+NAMES = ("read", "sample", "segment", "train", "inspect")
 COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
 
 
@@ -57,10 +57,14 @@ def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:
     assert sample.display_name == "Brain MRI (MNI ICBM152 T1, 1 mm)"
 
 
-def test_segment_and_train_are_widgets_and_stand_under_layers_segment(
+def test_the_widgets_stand_under_layers_segment(
     manifest: PluginManifest,
 ) -> None:
     widgets = {w.command: w.display_name for w in manifest.contributions.widgets or []}
-    assert widgets == {"napari-tokensparse.segment": "Segment", "napari-tokensparse.train": "Train"}
+    assert widgets == {
+        "napari-tokensparse.segment": "Segment",
+        "napari-tokensparse.train": "Train",
+        "napari-tokensparse.inspect": "Token inspector",
+    }
     items = manifest.contributions.menus["napari/layers/segment"]
     assert [item.command for item in items] == list(widgets)

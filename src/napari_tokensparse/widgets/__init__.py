@@ -6,12 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_tokensparse.widgets.inspector import InspectorWidget
     from napari_tokensparse.widgets.segment import SegmentWidget
     from napari_tokensparse.widgets.train import TrainWidget
 
-__all__ = ["SegmentWidget", "TrainWidget"]
+__all__ = ["InspectorWidget", "SegmentWidget", "TrainWidget"]
 
-_MODULES = {"SegmentWidget": "segment", "TrainWidget": "train"}
+_MODULES = {
+    "InspectorWidget": "inspector",
+    "SegmentWidget": "segment",
+    "TrainWidget": "train",
+}
 
 
 def __getattr__(name: str) -> Any:

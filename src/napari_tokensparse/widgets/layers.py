@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -13,7 +13,7 @@ from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.engine.tokenmaps import stage_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import napari
     from napari.layers import Layer
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.tokenmaps import TokenMaps
     from napari_tokensparse.model.info import Colour, ModelInfo
     from napari_tokensparse.widgets.training import Preview
+
+    TokenView: TypeAlias = Literal["importance", "rank", "stage", "pruned at"]
+    View: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 PLACEMENT = (
     "scale",
@@ -39,7 +42,10 @@ PLACEMENT = (
 RESULT_KEY = "tokensparse_result"
 """In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
 
-IMPORTANCE, RANK = "importance", "rank"
+IMPORTANCE: Final = "importance"
+RANK: Final = "rank"
+STAGE: Final = "stage"
+PRUNED_AT: Final = "pruned at"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
@@ -89,12 +95,47 @@ def result_layers(
     """
     tokens, view = result.tokens, placement_of(volume.affine, volume.shape).view
     importance = [
-        _token_map(IMPORTANCE, stage, view(tokens.on_input_grid(values)))
-        for stage, values in enumerate(tokens.importance, start=1)
+        _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
-    pruned = _pruned_at(tokens, view(tokens.on_input_grid(tokens.pruned_at)))
-    specs = [*importance, pruned, _labels(view(result.labels), info)]
+    specs = [*importance, _pruned_at(tokens, view), _labels(view(result.labels), info)]
     return [_placed(spec, image_name, placement) for spec in specs]
+
+
+def token_layer(
+    view: TokenView,
+    stage: int,
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    tokens: TokenMaps,
+) -> LayerSpec:
+    """Describe the layer that shows tokens in one way; the rest is as for `result_layers`.
+
+    Parameters
+    ----------
+    view
+        ``importance`` or ``rank`` at a stage; ``stage``, which tokens are live, pruned or gone
+        there; or ``pruned at``, whatever the stage.
+    stage
+        Counted from 1.
+    image_name, placement, volume
+        The image.
+    tokens
+        Its token maps.
+    """
+    turn = placement_of(volume.affine, volume.shape).view
+    if view == PRUNED_AT:
+        spec = _pruned_at(tokens, turn)
+    elif view == STAGE:
+        spec = _stage(tokens, stage, turn)
+    else:
+        spec = _token_map(tokens, view, stage, turn)
+    return _placed(spec, image_name, placement)
+
+
+def layer_kind(view: TokenView, stage: int) -> str:
+    """Return the kind, as `RESULT_KEY` has it, of the layer that shows tokens so at a stage."""
+    return f"{view} {stage}" if view in (IMPORTANCE, RANK) else view
 
 
 def preview_layers(preview: Preview) -> list[LayerSpec]:
@@ -126,37 +167,6 @@ def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | N
         if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
             return layer
     return None
-
-
-def rank_layer(
-    image_name: str,
-    placement: Mapping[str, Any],
-    volume: Volume,
-    tokens: TokenMaps,
-    stage: int,
-) -> LayerSpec:
-    """Describe the layer of a stage's ranks; the parameters are those of `result_layers`."""
-    view = placement_of(volume.affine, volume.shape).view
-    spec = _token_map(RANK, stage, view(tokens.on_input_grid(tokens.rank[stage - 1])))
-    return _placed(spec, image_name, placement)
-
-
-def stage_layer(
-    image_name: str,
-    placement: Mapping[str, Any],
-    volume: Volume,
-    tokens: TokenMaps,
-    stage: int,
-) -> LayerSpec:
-    """Describe the layer of live, pruned and gone tokens, as it is at a stage.
-
-    Its data are "pruned at", whatever the stage: `stage_looks` alone tells stages apart, so that
-    stepping through them moves no voxel.
-    """
-    view = placement_of(volume.affine, volume.shape).view
-    data = view(tokens.on_input_grid(tokens.pruned_at))
-    looks = {"name": "stage", "opacity": 0.5, **stage_looks(tokens, stage)}
-    return _placed(LayerSpec(Labels, data, looks), image_name, placement)
 
 
 def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
@@ -196,9 +206,12 @@ def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
     }
 
 
-def _token_map(kind: str, stage: int, data: NDArray[np.float32]) -> LayerSpec:
+def _token_map(
+    tokens: TokenMaps, kind: Literal["importance", "rank"], stage: int, view: View
+) -> LayerSpec:
+    values = (tokens.importance if kind == IMPORTANCE else tokens.rank)[stage - 1]
     looks = {
-        "name": f"{kind} {stage}",
+        "name": layer_kind(kind, stage),
         "colormap": "inferno",
         "contrast_limits": (0.0, 1.0),
         "interpolation2d": "nearest",
@@ -207,19 +220,29 @@ def _token_map(kind: str, stage: int, data: NDArray[np.float32]) -> LayerSpec:
         "opacity": 0.5,
         "visible": kind == IMPORTANCE and stage == 1,
     }
-    return LayerSpec(Image, np.nan_to_num(data, copy=False), looks)
+    return LayerSpec(Image, np.nan_to_num(view(tokens.on_input_grid(values)), copy=False), looks)
 
 
-def _pruned_at(tokens: TokenMaps, data: NDArray[np.uint8]) -> LayerSpec:
+def _pruned_at(tokens: TokenMaps, view: View) -> LayerSpec:
     colours = {stage: _rgba(stage_colour(stage)) for stage in range(1, tokens.stages + 1)}
     looks = {
-        "name": "pruned at",
+        "name": PRUNED_AT,
         "features": pruned_at_legend(tokens),
         "colormap": _label_colours(colours),
         "opacity": 0.4,
         "visible": False,
     }
-    return LayerSpec(Labels, data, looks)
+    return LayerSpec(Labels, view(tokens.on_input_grid(tokens.pruned_at)), looks)
+
+
+def _stage(tokens: TokenMaps, stage: int, view: View) -> LayerSpec:
+    """Show live, pruned and gone tokens.
+
+    The data are those of "pruned at" at any stage: `stage_looks` alone tells stages apart, so that
+    stepping through them moves no voxel.
+    """
+    looks = {"name": STAGE, "opacity": 0.5, "visible": False, **stage_looks(tokens, stage)}
+    return LayerSpec(Labels, view(tokens.on_input_grid(tokens.pruned_at)), looks)
 
 
 def _labels(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:

@@ -70,6 +70,7 @@ def _new_layer(viewer: napari.Viewer, image: Image) -> Labels:
     layer.bounding_box.points = False
     layer.bounding_box.line_color = _COLOUR
     layer.bounding_box.line_thickness = 2
+    layer.bounding_box.blending = "translucent_no_depth"  # seen through what lies before it
     viewer.add_layer(layer)
     viewer.layers.selection.active = active
     return layer

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
-from napari_tokensparse.data.preprocess import AxisMap, Prepared, preprocess
 from napari_tokensparse.data.region import windows_over
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
-from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
 from napari_tokensparse.engine.stitch import InputGrid, Stitcher
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder, TokenMaps
+from napari_tokensparse.engine.windowing import decision, label_dtype, windowed
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.controls import SCORERS, Scorer, control_scores
 from napari_tokensparse.model.ratios import keep_ratios, live_counts
@@ -23,12 +22,13 @@ from napari_tokensparse.model.scd import SCD, SCDOutput
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_tokensparse.data.region import Box
+    from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.model.info import ModelInfo
 
 
@@ -289,13 +289,9 @@ class _Run:
         options: _Options,
     ) -> None:
         self._volume, self._model, self._info, self._options = volume, model, info, options
-        prepared = preprocess(volume, info.preprocessing)
         config = model.config
-        self._grid = window_grid(
-            prepared.image.shape[1:], config.window, config.patch_size, options.overlap
-        )
-        self._image = self._grid.pad(prepared.image, info.background)
-        self._axes = _padded_axes(prepared, self._grid)
+        self._windowed = windowed(volume, config, info, options.overlap)
+        self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped = self._chosen_windows()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
@@ -303,8 +299,8 @@ class _Run:
             volume.shape,
             self._axes,
             self._grid.extents,
-            _decision(info),
-            _label_dtype(info),
+            decision(info),
+            label_dtype(info),
             0 if info.exclusive else config.out_channels,
             options.region,
         )
@@ -345,8 +341,8 @@ class _Run:
 
     def _chosen_windows(self) -> tuple[list[tuple[int, Shape]], int]:
         """Return the windows to run, numbered as in a run of all, and how many are background."""
-        run = _foreground_starts(self._image, self._grid, self._info.background)
         region, every = self._options.region, self._grid.starts
+        run = [start for start in every if self._windowed.is_foreground(start)]
         if region is None:
             return list(enumerate(run)), len(every) - len(run)
         reach = windows_over(region, self._axes, self._grid, run)
@@ -356,7 +352,7 @@ class _Run:
     def _window(self, number: int, start: Shape) -> None:
         began = time.perf_counter()
         device = next(self._model.parameters()).device
-        window = self._grid.cut(self._image, start)[None].to(device)
+        window = self._grid.cut(self._windowed.image, start)[None].to(device)
         with torch.inference_mode():
             out = self._forward(window, number)
             logits = out.logits[0].cpu()
@@ -388,35 +384,6 @@ class _Run:
         for rows in self._stitcher.release(until):
             self._out.add(rows)
         self.seconds["stitch"] += time.perf_counter() - began
-
-
-def _padded_axes(prepared: Prepared, grid: WindowGrid) -> tuple[AxisMap, AxisMap, AxisMap]:
-    i, j, k = (replace(axis, start=axis.start + grid.before[axis.axis]) for axis in prepared.axes)
-    return i, j, k
-
-
-def _foreground_starts(image: Tensor, grid: WindowGrid, background: float) -> list[Shape]:
-    return [s for s in grid.starts if bool((grid.cut(image, s) != background).any())]
-
-
-def _decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
-    """Return how logits ``(K, ...)`` become label values ``(...)``."""
-    values = torch.tensor(info.label_values, dtype=torch.int32)
-
-    def exclusive(logits: Tensor) -> Tensor:
-        return values[logits.argmax(dim=0)]
-
-    def regions(logits: Tensor) -> Tensor:
-        labels = torch.zeros(logits.shape[1:], dtype=torch.int32)
-        for channel in info.paint_order or range(len(logits)):
-            labels[logits[channel] > 0] = values[channel]  # sigmoid > 0.5
-        return labels
-
-    return exclusive if info.exclusive else regions
-
-
-def _label_dtype(info: ModelInfo) -> np.dtype[np.unsignedinteger]:
-    return np.min_scalar_type(max(info.label_values))
 
 
 def _checked_overlap(overlap: float) -> float:

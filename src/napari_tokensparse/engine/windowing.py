@@ -1,0 +1,87 @@
+"""A volume as a model sees it, cut into windows; and how a model's logits become labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_tokensparse.data.preprocess import AxisMap, preprocess
+from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.info import ModelInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """A preprocessed volume with its windows.
+
+    Attributes
+    ----------
+    image
+        ``(C, h, w, d)``, padded to the windows' token grid.
+    grid
+        The windows.
+    axes
+        Where each input axis lies on the padded grid.
+    background
+        Intensity of background.
+    """
+
+    image: Tensor
+    grid: WindowGrid
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    background: float
+
+    def is_foreground(self, start: Shape) -> bool:
+        """Whether a window holds anything but background; others are not run."""
+        return bool((self.grid.cut(self.image, start) != self.background).any())
+
+
+def windowed(volume: Volume, config: SCDConfig, info: ModelInfo, overlap: float) -> Windowed:
+    """Preprocess a volume and lay windows over it.
+
+    Parameters
+    ----------
+    volume
+        The input.
+    config, info
+        Of the model.
+    overlap
+        Share of a window that the next one covers, in [0, 1).
+    """
+    prepared = preprocess(volume, info.preprocessing)
+    grid = window_grid(prepared.image.shape[1:], config.window, config.patch_size, overlap)
+    i, j, k = (replace(axis, start=axis.start + grid.before[axis.axis]) for axis in prepared.axes)
+    image = grid.pad(prepared.image, info.background)
+    return Windowed(image, grid, (i, j, k), info.background)
+
+
+def decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
+    """Return how logits ``(K, ...)`` become label values ``(...)``."""
+    values = torch.tensor(info.label_values, dtype=torch.int32)
+
+    def exclusive(logits: Tensor) -> Tensor:
+        return values[logits.argmax(dim=0)]
+
+    def regions(logits: Tensor) -> Tensor:
+        labels = torch.zeros(logits.shape[1:], dtype=torch.int32)
+        for channel in info.paint_order or range(len(logits)):
+            labels[logits[channel] > 0] = values[channel]  # sigmoid > 0.5
+        return labels
+
+    return exclusive if info.exclusive else regions
+
+
+def label_dtype(info: ModelInfo) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest type that holds every label value."""
+    return np.min_scalar_type(max(info.label_values))

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one run differs in: keep ratio of each stage, and scorer."""
+    """What one run differs in: keep ratio per stage, and scorer."""
 
-    keep_ratio: float
+    keep_ratios: tuple[float, ...]
     scorer: Scorer = "learned"
 
 
@@ -80,7 +80,7 @@ def repeating(
     began = time.perf_counter()
     for number, setting in enumerate(settings, start=1):
         controls = Controls(scorer=setting.scorer)
-        events = segmenting(volume, model, setting.keep_ratio, controls=controls, region=region)
+        events = segmenting(volume, model, setting.keep_ratios, controls=controls, region=region)
         result = None
         with PeakMemory(next(model.parameters()).device) as memory:
             for event in events:

@@ -233,14 +233,14 @@ def sweeping(
     settings = _settings(model, keep_ratios, scorers)
     judge = _Judge(volume, info, labels, region)
     placed = model if device is None else model.to(choose_device(str(device)))
-    gmacs = window_gmacs(placed, {setting.keep_ratio for setting in settings})
+    gmacs = window_gmacs(placed, {setting.keep_ratios[0] for setting in settings})
     _warm_up(placed)
     points: list[SweepPoint] = []
     for event in repeating(volume, placed, settings, region):
         if isinstance(event, RunProgress):
             yield event
         else:
-            points.append(judge.point(event, gmacs[event.setting.keep_ratio]))
+            points.append(judge.point(event, gmacs[event.setting.keep_ratios[0]]))
             yield points[-1]
     where = next(placed.parameters()).device
     yield Sweep(
@@ -287,7 +287,7 @@ class _Judge:
         stats = run.segmentation.stats
         return SweepPoint(
             scorer=run.setting.scorer,
-            keep_ratio=run.setting.keep_ratio,
+            keep_ratio=run.setting.keep_ratios[0],
             dice=self._dice(run.segmentation, self._found(self._reference)),
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
@@ -327,16 +327,21 @@ class _Judge:
 
 def _settings(model: SCD, ratios: Sequence[float], scorers: Sequence[Scorer]) -> list[Setting]:
     """Order the runs: the reference, then one scorer after the other."""
-    if not model.config.stages:
+    stages = model.config.stages
+    if not stages:
         raise SegmentError("this model prunes no tokens: there is no keep ratio to sweep")
     if not ratios or not scorers:
         raise SegmentError("nothing to sweep: give at least one keep ratio and one scorer")
-    chosen = sorted({checked_ratios(ratio, 1)[0] for ratio in ratios} - {REFERENCE}, reverse=True)
+    chosen = {checked_ratios(ratio, stages) for ratio in ratios} - {(REFERENCE,) * stages}
     first, *others = dict.fromkeys(scorers)
-    settings = [Setting(ratio, scorer) for scorer in (first, *others) for ratio in chosen]
+    settings = [
+        Setting(each, scorer)
+        for scorer in (first, *others)
+        for each in sorted(chosen, reverse=True)
+    ]
     for scorer in scorers:
         Controls(scorer=scorer)  # refuses an unknown one before anything is run
-    return [Setting(REFERENCE, first), *settings]
+    return [Setting((REFERENCE,) * stages, first), *settings]
 
 
 def _warm_up(model: SCD) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_tokensparse._evaluation import evaluate
+from napari_tokensparse._inspection import audit, sweep
 from napari_tokensparse._options import (
     DebugOption,
     DeviceOption,
@@ -143,6 +144,8 @@ def demo(
 
 app.command()(train)
 app.command()(evaluate)
+app.command()(sweep)
+app.command()(audit)
 
 
 def main() -> None:

@@ -73,6 +73,19 @@ def test_only_blocks_without_attention_leave_each_token_to_itself(name: str, alo
     assert changed.sum().item() == (1 if alone else 64)
 
 
+@pytest.mark.parametrize("forgotten", [1, 2])
+def test_forgotten_tokens_leave_their_place_and_their_stages_mark(forgotten: int) -> None:
+    config = preset("nano", completion="mta-no-linear", forgotten_stages=forgotten)
+    completion = bare(MultiLayerTokenAssembly(config))
+    dense = torch.randn(2, 65, 24)
+    sparse, trace = split(dense, COUNTS[0])
+    given = completion(sparse, trace)
+    for stage, ids in enumerate((*trace.pruned, trace.kept)):
+        mark, own = completion.layer_tokens[stage], take(dense[:, 1:], ids)
+        expected = mark.expand_as(own) if stage < forgotten else own + mark
+        assert torch.equal(take(given, ids), expected)
+
+
 @pytest.mark.parametrize("counts", COUNTS)
 def test_without_linears_tokens_come_back_as_they_went_but_for_their_mark(
     counts: tuple[int, ...],

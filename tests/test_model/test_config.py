@@ -43,6 +43,14 @@ def refusal(**changes: Any) -> str:
         ),
         ({"prune_after": (2, 2, 8)}, "prune_after (2, 2, 8): must ascend within blocks 0 to 11"),
         ({"prune_after": (2, 5, 12)}, "prune_after (2, 5, 12): must ascend within blocks 0 to 11"),
+        (
+            {"forgotten_stages": 4},
+            "forgotten_stages 4: completion 'mta' with 3 stages can forget at most 3",
+        ),
+        (
+            {"forgotten_stages": 1, "completion": "mask-token"},
+            "forgotten_stages 1: completion 'mask-token' with 3 stages can forget at most 0",
+        ),
         ({"prune_after": (-2, 5, 8)}, "prune_after (-2, 5, 8): must ascend within blocks 0 to 11"),
         (
             {"window": (32, 32, 48), "patch_size": 16},

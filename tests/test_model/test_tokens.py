@@ -109,7 +109,8 @@ def test_the_threshold_has_no_gradient_where_there_is_no_choice(kept: list[int])
     scores = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
     mask = soft_threshold_mask(scores, torch.tensor([kept], dtype=torch.int64), 1.0)
     assert mask.tolist() == [[float(n in kept) for n in range(3)]]
-    assert not mask.requires_grad
+    mask.sum().backward()
+    assert scores.grad is not None and scores.grad.tolist() == [[0.0] * 3]
 
 
 def test_the_gradient_of_the_threshold_does_not_vanish_among_many_tokens() -> None:

@@ -43,6 +43,7 @@ def configs(draw: st.DrawFn, completions: tuple[str, ...] = ()) -> SCDConfig:
         relaxation=draw(st.sampled_from(("softmax", "threshold"))),
         tau=draw(st.sampled_from((0.1, 1.0, 3.0))),
         completion=completion,
+        forgotten_stages=draw(st.integers(0, len(prune_after))) if completion == "mta" else 0,
         completion_dim=12 if completion == "mta-no-linear" else draw(st.sampled_from((6, 12, 18))),
         completion_heads=2,
         decoder="linear",

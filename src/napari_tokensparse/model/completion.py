@@ -68,8 +68,10 @@ class MultiLayerTokenAssembly(Completion):
         super().__init__(config)
         dim, inner, sources = config.embed_dim, config.completion_dim, config.stages + 1
         bare = config.completion == "mta-no-linear"
+        self.forgotten = config.forgotten_stages
         self.source_linears = nn.ModuleList(
-            nn.Identity() if bare else nn.Linear(dim, inner) for _ in range(sources)
+            nn.Identity() if bare or n < self.forgotten else nn.Linear(dim, inner)
+            for n in range(sources)
         )
         self.layer_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, inner)) for _ in range(sources)
@@ -83,9 +85,14 @@ class MultiLayerTokenAssembly(Completion):
     def assemble(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
         """Project each source, mark it, and put all tokens back in place: ``(B, 1 + L, E')``."""
         sources = [
-            linear(tokens) + mark
-            for linear, mark, tokens in zip(
-                self.source_linears, self.layer_tokens, (*sparse.pruned, sparse.final), strict=True
+            mark.expand(*tokens.shape[:2], -1) if n < self.forgotten else linear(tokens) + mark
+            for n, (linear, mark, tokens) in enumerate(
+                zip(
+                    self.source_linears,
+                    self.layer_tokens,
+                    (*sparse.pruned, sparse.final),
+                    strict=True,
+                )
             )
         ]
         cls, kept = sources[-1][:, :1], sources[-1][:, 1:]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from napari_tokensparse.model.ratios import grid_size, keep_ratios
 
@@ -54,6 +61,10 @@ class SCDConfig(BaseModel):
         its temperature.
     completion
         How the map is made dense again.
+    forgotten_stages
+        Stages, from the first on, whose pruned tokens leave nothing but their place: the completion
+        puts the stage's layer token there. 0 is the paper's MTA; the mask-token baseline forgets
+        them all.
     completion_dim, completion_depth, completion_heads
         Width, blocks and heads of the token completion.
     decoder, feature_size
@@ -83,6 +94,7 @@ class SCDConfig(BaseModel):
     relaxation: RelaxationName = "softmax"
     tau: Annotated[float, Field(gt=0.0)] = 1.0
     completion: CompletionName = "mta"
+    forgotten_stages: NonNegativeInt = 0
     completion_dim: PositiveInt = 768
     completion_depth: PositiveInt = 1
     completion_heads: PositiveInt = 12
@@ -112,6 +124,7 @@ class SCDConfig(BaseModel):
         _check_decoder(self)
         _check_widths(self)
         _check_dense(self)
+        _check_forgotten(self)
         keep_ratios(self.keep_ratio, self.stages)
         if any(b <= a for a, b in pairwise((-2, *self.prune_after, self.depth))):
             raise ValueError(
@@ -167,6 +180,15 @@ def _check_dense(config: SCDConfig) -> None:
     if config.depth <= max(config.skip_after):
         raise ValueError(
             f"depth {config.depth}: the dense baseline's skips leave blocks {config.skip_after}"
+        )
+
+
+def _check_forgotten(config: SCDConfig) -> None:
+    most = config.stages if config.completion.startswith("mta") else 0
+    if config.forgotten_stages > most:
+        raise ValueError(
+            f"forgotten_stages {config.forgotten_stages}: completion {config.completion!r} with "
+            f"{config.stages} stages can forget at most {most}"
         )
 
 

@@ -125,9 +125,7 @@ class SparseEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, rate) for rate in rates)
         self.skip_after = config.skip_after
         self.share_predictor = config.share_predictor
-        self.stages = nn.ModuleList(
-            Stage(config, scores=n == 0 or not config.share_predictor) for n in range(config.stages)
-        )
+        self.stages = nn.ModuleList(Stage(config, number) for number in range(config.stages))
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.blocks.apply(init_weights)  # not the predictors: so small, their scores would be flat
         nn.init.trunc_normal_(self.pos_embed, std=0.02)

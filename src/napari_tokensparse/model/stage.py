@@ -68,17 +68,20 @@ class Stage(nn.Module):
     ----------
     config
         Sizes, noise, relaxation and temperature.
-    scores
-        Whether this stage has a score predictor of its own.
+    number
+        Of this stage, from 0; with a shared predictor only the first has one.
     """
 
-    def __init__(self, config: SCDConfig, scores: bool = True) -> None:
+    def __init__(self, config: SCDConfig, number: int = 0) -> None:
         super().__init__()
+        scores = number == 0 or not config.share_predictor
         self.perturbation = config.perturbation
         self.tau = config.tau
         self.relaxed = _RELAXATIONS[config.relaxation]
         self.predictor = make_predictor(config.predictor, config.embed_dim) if scores else None
-        self.pruned_norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+        forgotten = number < config.forgotten_stages
+        norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+        self.pruned_norm: nn.Module = nn.Identity() if forgotten else norm
 
     def forward(self, live: Live, scores: Tensor, k: int, noise: Noise = None) -> StageOutput:
         """Keep the ``k`` tokens with the best scores ``(B, n)``."""

@@ -97,14 +97,14 @@ def soft_threshold_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     Returns
     -------
     Tensor
-        ``(B, L)``, one at kept positions and zero elsewhere. There is no gradient where all or none
+        ``(B, L)``, one at kept positions and zero elsewhere. The gradient is zero where all or none
         are kept.
     """
     k, length = kept.shape[1], scores.shape[1]
     hard = torch.zeros_like(scores).scatter(1, kept, 1.0)
-    if k in (0, length):
-        return hard
     scaled = (scores / tau).clamp(min=-1e4)  # of a masked token, which is -inf
+    if k in (0, length):
+        return hard + 0.0 * scaled
     cut = _cut(scaled.detach(), k)
     mass = torch.sigmoid(scaled - cut)
     slope = (mass * (1.0 - mass)).sum(dim=1, keepdim=True).detach()

@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from napari.qt.threading import WorkerBase
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
+
+from napari_tokensparse.data.placement import layer_kwargs, placement_of
+from napari_tokensparse.data.volume import Volume
+from napari_tokensparse.widgets.layers import placement_kwargs, result_layers, show_layers
+from napari_tokensparse.widgets.results import ShownResult, results_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import napari
+    from napari.layers import Image
+    from numpy.typing import NDArray
     from pytestqt.qtbot import QtBot
 
-    from napari_tokensparse.widgets import SegmentWidget
+    from napari_tokensparse.widgets import InspectorWidget, SegmentWidget
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,63 @@ class Opened:
         self.finish()
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """A window that shows the Token inspector beside a result."""
+
+    viewer: napari.Viewer
+    widget: InspectorWidget
+    shown: ShownResult
+    qtbot: QtBot
+
+    @property
+    def image(self) -> Image:
+        """The layer that was segmented."""
+        return self.shown.image
+
+    def layer(self, kind: str) -> Any:
+        """Return a layer of the result."""
+        return self.viewer.layers[f"{self.image.name} {kind}"]
+
+    def publish(self, keep_ratio: float | tuple[float, ...]) -> ShownResult:
+        """Segment again, and show and publish the result as the Segment widget does."""
+        return publish(self.viewer, self.image, self.shown.volume, self.shown.network, keep_ratio)
+
+    def point_at(self, voxel: tuple[int, int, int], *, click: bool = False) -> None:
+        """Move the mouse in the canvas to a voxel (i, j, k) of the slice shown, or click there."""
+        volume = self.shown.volume
+        shown = placement_of(volume.affine, volume.shape).to_shown(voxel, volume.shape)
+        z, y, x = self.image.data_to_world(shown)
+        self.viewer.dims.set_point(0, z)
+        camera, canvas = self.viewer.scene.camera, self.viewer.window._qt_viewer.canvas.native
+        away = np.array([x, y]) - np.array(camera.center)[[2, 1]]
+        middle = np.array([canvas.width(), canvas.height()]) / 2
+        where = QPoint(*np.rint(middle + camera.zoom * away).astype(int).tolist())
+        self.qtbot.mouseMove(canvas, where)
+        if click:
+            self.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=where)
+
+
+def publish(
+    viewer: napari.Viewer, image: Image, volume: Volume, network: Any, keep_ratio: Any
+) -> ShownResult:
+    """Segment an image, and show and publish the result as the Segment widget does."""
+    from napari_tokensparse.engine.infer import segment
+
+    shown = ShownResult(image, volume, network, segment(volume, network, keep_ratio))
+    specs = result_layers(
+        image.name, placement_kwargs(image), volume, shown.segmentation, network.info
+    )
+    show_layers(viewer, specs)
+    results_of(viewer).show(shown)
+    return shown
+
+
+def noise(shape: tuple[int, int, int] = (40, 48, 32)) -> NDArray[np.uint8]:
+    """Return grey values of which none is background."""
+    return np.random.default_rng(0).integers(1, 200, shape).astype(np.uint8)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_thread_outlives_the_tests() -> Iterator[None]:
     """Wait for what looks for devices, as napari does before it quits."""
@@ -54,3 +120,24 @@ def opened(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Opened:
     viewer = make_napari_viewer(show=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
     return Opened(viewer, widget, qtbot)
+
+
+@pytest.fixture
+def inspected(
+    make_napari_viewer: Callable[..., Any], qtbot: QtBot, write_nano: Callable[..., Path]
+) -> Inspected:
+    """Open a viewer with a segmented scan and the Token inspector, as the menu does.
+
+    The file's axes run to the patient's right, back and feet, in voxels of 1 x 1 x 2 mm.
+    """
+    from napari_tokensparse.model.checkpoints import load_model
+
+    viewer = make_napari_viewer(show=True)
+    affine = np.diag([1.0, -1.0, -2.0, 1.0])
+    affine[:3, 3] = (-20.0, 24.0, 30.0)
+    volume = Volume(noise()[None], affine, "scan")
+    view = placement_of(affine, volume.shape).view
+    image = viewer.add_image(view(volume.array[0]), name="scan", **layer_kwargs(volume))
+    shown = publish(viewer, image, volume, load_model(write_nano()), 0.5)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Token inspector")
+    return Inspected(viewer, widget, shown, qtbot)

@@ -248,10 +248,23 @@ def test_bench_prints_the_cost_of_every_part_as_json(tmp_path: Path) -> None:
     assert {"patch embedding", "blocks", "pruning", "completion", "decoder"} <= parts
 
 
+@pytest.mark.deep
+def test_bench_times_the_live_preview_as_json(tmp_path: Path) -> None:
+    run = tokensparse("bench", "--preview", "--json", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)["rows"]
+    assert [(row["keep_ratio"], row["part"]) for row in rows] == [
+        (ratio, part) for ratio in (0.1, 0.25, 0.5, 0.75, 1.0) for part in ("full", "update")
+    ]
+    assert all(row["section"] == "preview" and row["seconds"] > 0 for row in rows)
+    for full, update in zip(rows[::2], rows[1::2], strict=True):
+        assert 0.5 < update["gmacs"] / full["gmacs"] < 1.0
+
+
 def test_bench_without_a_section_says_what_to_give(tmp_path: Path) -> None:
     run = tokensparse("bench", cwd=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("tokensparse: nothing to measure: give --macs")
+    assert run.stderr.startswith("tokensparse: nothing to measure: give --macs or --preview")
     assert len(run.stderr.splitlines()) == 1
 
 

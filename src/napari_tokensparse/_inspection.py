@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import typer
 
 from napari_tokensparse._options import (
+    DEFAULT_MODEL,
     DebugOption,
     DeviceOption,
     KeepOption,
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from napari_tokensparse.engine.audit import Audit
-    from napari_tokensparse.engine.repeats import RunProgress
+    from napari_tokensparse.engine.progress import RunProgress
     from napari_tokensparse.engine.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
 
 T = TypeVar("T")
 
-DEFAULT_MODEL = "brain-structures"
 DEFAULT_RATIOS = "0.1,0.25,0.5,1.0"
 DEFAULT_SCORERS = "learned,random,intensity"
 LISTED = 20
@@ -144,7 +144,7 @@ def _shown(events: Iterator[Any], folder: Path) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    from napari_tokensparse.engine.repeats import RunProgress
+    from napari_tokensparse.engine.progress import RunProgress
 
     first = next(events)  # what is refused is refused here, before there is a bar
     folder.mkdir(parents=True, exist_ok=True)

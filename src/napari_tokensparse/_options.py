@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
 
+DEFAULT_MODEL = "brain-structures"
+
 ModelOption = Annotated[
     str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
 ]

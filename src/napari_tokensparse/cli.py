@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from napari_tokensparse._benchmarks import bench
 from napari_tokensparse._evaluation import evaluate
 from napari_tokensparse._inspection import audit, sweep
 from napari_tokensparse._options import (
+    DEFAULT_MODEL,
     DebugOption,
     DeviceOption,
     KeepOption,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.scd import SCD
 
-DEFAULT_MODEL = "brain-structures"
 SUFFIXES = (".nii", ".nii.gz")
 
 app = typer.Typer(
@@ -108,22 +107,6 @@ def import_checkpoint(
 
 
 @app.command()
-def bench(
-    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
-    debug: DebugOption = False,
-) -> None:
-    """Measure what the networks cost."""
-    with plain_errors(debug):
-        if not macs:
-            raise ValueError("nothing to measure: give --macs")
-        from napari_tokensparse.engine.benchmark import costs
-
-        rows = [{"section": "macs", **asdict(row)} for row in costs()]
-        typer.echo(json.dumps({"rows": rows}, indent=1)) if as_json else _print_costs(rows)
-
-
-@app.command()
 def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the results without a window.")
@@ -142,6 +125,7 @@ def demo(
             _demo_window(ratios_of(keep_ratio))
 
 
+app.command()(bench)
 app.command()(train)
 app.command()(evaluate)
 app.command()(sweep)
@@ -186,20 +170,6 @@ def _demo_window(keep_ratio: tuple[float, ...] | float | None) -> None:
         widget.keep_ratio.setValue(keep_ratio)
     widget.button.click()
     napari.run()
-
-
-def _print_costs(rows: list[dict[str, Any]]) -> None:
-    """Print GMACs per window, a column for each part."""
-    from rich.console import Console
-    from rich.table import Table
-
-    parts = list(dict.fromkeys(row["part"] for row in rows))
-    table = Table("preset", "variant", "keep ratio", *parts, title="GMACs per window")
-    for at in range(0, len(rows), len(parts)):
-        first = rows[at]
-        figures = (f"{row['gmacs']:.2f}" for row in rows[at : at + len(parts)])
-        table.add_row(first["preset"], first["variant"], f"{first['keep_ratio']:g}", *figures)
-    Console().print(table)
 
 
 def _controls(scorer: str, ablate: str | None) -> Controls:

@@ -105,6 +105,10 @@ class PreviewSession:
         if start != self.start:
             self.start, self._begun = start, None
 
+    def restart(self) -> None:
+        """Forget what is begun, so that the next update runs the whole window."""
+        self._begun = None
+
     def update(self, keep_ratio: float | Sequence[float] | None = None) -> Preview:
         """Segment the window.
 

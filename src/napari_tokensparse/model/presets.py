@@ -42,7 +42,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "forgotten_stages": 1,
         "completion_dim": 120,
         "completion_heads": 4,
-        "decoder": "unetr-x8",
     },
     "btcv": {
         "out_channels": 14,

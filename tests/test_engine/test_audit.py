@@ -19,7 +19,7 @@ from napari_tokensparse.engine.audit import (
     token_shares,
 )
 from napari_tokensparse.engine.infer import Segmentation, segment
-from napari_tokensparse.engine.repeats import RunProgress
+from napari_tokensparse.engine.progress import RunProgress
 from napari_tokensparse.model.scd import SCD
 
 MakeModel = Callable[..., SCD]
@@ -227,6 +227,7 @@ def test_tables_and_json_hold_every_class_and_component(
     told = json.loads(result.to_json(tmp_path / "audit.json").read_text())
     assert told["voxels"] == {"same": 32**3 - 64, "lost": 63, "gained": 0, "another class": 1}
     assert told["keep_ratio"] == [0.5, 0.5, 0.5]
+    assert told["voxel_mm3"] == 3.0
     assert told["region"] is None
     assert told["components"][0]["centre_mm"] == [1.5, 4.0, 7.25]
     assert told["components"][0]["lost_mm3"] == 192.0

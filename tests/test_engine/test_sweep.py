@@ -11,9 +11,9 @@ from PIL import Image
 from napari_tokensparse.data.region import Box
 from napari_tokensparse.data.volume import Volume
 from napari_tokensparse.engine.benchmark import gmacs
-from napari_tokensparse.engine.curve import SCORER_COLOURS
+from napari_tokensparse.engine.drawing import SCORER_COLOURS
 from napari_tokensparse.engine.infer import Controls, SegmentError, segment
-from napari_tokensparse.engine.repeats import RunProgress
+from napari_tokensparse.engine.progress import RunProgress
 from napari_tokensparse.engine.sweep import Sweep, SweepPoint, sweep, sweeping
 from napari_tokensparse.model.scd import SCD
 
@@ -115,8 +115,14 @@ def test_the_reference_runs_first_and_once_and_progress_counts_all_runs(
     make_model: MakeModel,
 ) -> None:
     events = list(sweeping(scan(), make_model(), [1.0, 0.5, 0.5], scorers=["learned", "random"]))
-    points = [(e.scorer, e.keep_ratio) for e in events if isinstance(e, SweepPoint)]
-    assert points == [("learned", 1.0), ("learned", 0.5), ("random", 0.5)]
+    sweeps = [e for e in events if isinstance(e, Sweep)]
+    assert events[-1] is sweeps[-1]
+    assert [[p.keep_ratio for p in e.line("learned")] for e in sweeps] == [
+        *([1.0], [0.5, 1.0], [0.5, 1.0])
+    ]
+    assert [[p.keep_ratio for p in e.line("random")] for e in sweeps] == [
+        *([1.0], [1.0], [0.5, 1.0])
+    ]
     progress = [e for e in events if isinstance(e, RunProgress)]
     assert [(e.run, e.done) for e in progress] == [(r, d) for r in (1, 2, 3) for d in (0, 1, 2)]
     assert {(e.runs, e.total) for e in progress} == {(3, 2)}
@@ -125,7 +131,6 @@ def test_the_reference_runs_first_and_once_and_progress_counts_all_runs(
     )
     assert progress[0].seconds_left is None
     assert progress[-1].seconds_left == 0
-    assert isinstance(events[-1], Sweep)
 
 
 @pytest.fixture(scope="module")

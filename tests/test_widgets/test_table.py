@@ -37,6 +37,10 @@ def column(table: Table, number: int) -> list[str]:
     return [table.item(row, number).text() for row in range(table.rowCount())]
 
 
+def headers(table: Table) -> list[str]:
+    return [table.horizontalHeaderItem(n).text() for n in range(table.columnCount())]
+
+
 def click_header(qtbot: QtBot, table: Table, number: int) -> None:
     header = table.horizontalHeader()
     at = header.viewport().rect().center()
@@ -58,10 +62,13 @@ def test_rows_are_shown_as_given_and_rounded_for_reading(table: Table) -> None:
 def test_a_click_on_a_header_sorts_numbers_by_value_and_text_without_case(
     table: Table, qtbot: QtBot
 ) -> None:
+    assert headers(table) == HEADERS
     click_header(qtbot, table, 2)
     assert column(table, 2) == ["1", "2", "3", "10"]
+    assert headers(table) == [*HEADERS[:2], "stage ▴"]
     click_header(qtbot, table, 2)
     assert column(table, 2) == ["10", "3", "2", "1"]
+    assert headers(table) == [*HEADERS[:2], "stage ▾"]
     click_header(qtbot, table, 0)
     assert column(table, 0) == ["Aorta", "bone", "colon", "lung"]
     click_header(qtbot, table, 1)

@@ -11,7 +11,8 @@ from napari_tokensparse.data.region import Box
 from napari_tokensparse.engine.classes import agreement, found_masks
 from napari_tokensparse.engine.components import changed_components
 from napari_tokensparse.engine.infer import SegmentError, check_fit, choose_device
-from napari_tokensparse.engine.repeats import RunProgress, Setting, repeating
+from napari_tokensparse.engine.progress import RunProgress, Setting
+from napari_tokensparse.engine.repeats import repeating
 from napari_tokensparse.engine.tables import plain, write_csv, write_json
 from napari_tokensparse.model.ratios import keep_ratios
 
@@ -81,6 +82,8 @@ class Audit:
     difference
         ``(i, j, k)`` uint8: 0 same, 1 lost (of a class without pruning, background with it),
         2 gained (the other way round), 3 of another class.
+    voxel_mm3
+        Volume of a voxel.
     classes
         One per class of the model, in its order.
     components
@@ -92,6 +95,7 @@ class Audit:
     keep_ratio: tuple[float, ...]
     region: Box | None
     difference: NDArray[np.uint8]
+    voxel_mm3: float
     classes: tuple[ClassAudit, ...]
     components: tuple[Component, ...]
 
@@ -140,6 +144,7 @@ class Audit:
             "keep_ratio": list(self.keep_ratio),
             "region": None if self.region is None else str(self.region),
             "voxels": self.voxels(),
+            "voxel_mm3": plain(self.voxel_mm3),
             "classes": [_plain_dict(asdict(c)) for c in self.classes],
             "components": [
                 _plain_dict({**asdict(c), "lost_mm3": c.lost_mm3}) for c in self.components
@@ -245,6 +250,7 @@ def compare(
         keep_ratio=pruned.stats.keep_ratios,
         region=pruned.region,
         difference=difference(reference.labels, pruned.labels),
+        voxel_mm3=mm3,
         classes=tuple(classes),
         components=tuple(sorted(components, key=_by_loss)),
     )

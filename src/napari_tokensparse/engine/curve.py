@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from napari_tokensparse.engine.drawing import SCORER_COLOURS, dice_range
 from napari_tokensparse.engine.tables import written_whole
 
 if TYPE_CHECKING:
@@ -17,18 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from napari_tokensparse.engine.sweep import Sweep, SweepPoint
-    from napari_tokensparse.model.controls import Scorer
 
-# Okabe and Ito's colours, told apart with any colour vision.
-SCORER_COLOURS: dict[Scorer, str] = {
-    "learned": "#0072b2",
-    "random": "#e69f00",
-    "intensity": "#009e73",
-    "foreground": "#cc79a7",
-}
-COST_COLOURS = {"time": "#d55e00", "GMACs": "#0072b2", "memory": "#009e73"}
+# Of Okabe and Ito's colours too; none of them is a scorer's that is drawn beside.
+_COST_COLOURS = {"time": "#000000", "GMACs": "#0072b2", "memory": "#56b4e9"}
 _PANEL_INCHES = 4.2
-_TOP = 1.01  # a marker at 1 is not cut
 
 
 def save_curve(path: Path, sweep: Sweep) -> Path:
@@ -73,20 +65,6 @@ def _draw_dice(
     _finish(axes)
 
 
-def dice_range(shown: Sequence[float]) -> tuple[float, float]:
-    """Choose the ends of an axis of Dice: whole tenths that leave some room.
-
-    Examples
-    --------
-    >>> dice_range([0.966, 1.0]), dice_range([0.62, 0.68]), dice_range([])
-    ((0.9, 1.01), (0.6, 0.7), (0.0, 1.01))
-    """
-    if not shown:
-        return 0.0, _TOP
-    low, high = math.floor(10 * min(shown) - 0.1) / 10, math.ceil(10 * max(shown) + 0.1) / 10
-    return max(low, 0.0), high if high < 1.0 else _TOP
-
-
 def _draw_costs(axes: Axes, sweep: Sweep) -> None:
     line = sweep.line(sweep.scorers[0])
     costs: dict[str, Callable[[SweepPoint], float]] = {
@@ -99,7 +77,7 @@ def _draw_costs(axes: Axes, sweep: Sweep) -> None:
         if whole > 0:
             shares = [100 * cost(point) / whole for point in line]
             ratios = [point.keep_ratio for point in line]
-            axes.plot(ratios, shares, color=COST_COLOURS[name], marker=marker, label=name)
+            axes.plot(ratios, shares, color=_COST_COLOURS[name], marker=marker, label=name)
     axes.set_ylabel("cost in % of keep ratio 1.0")
     axes.set_ylim(bottom=0.0)
     _finish(axes)

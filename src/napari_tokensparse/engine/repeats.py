@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.engine.infer import Controls, Segmentation, segmenting
 from napari_tokensparse.engine.memory import PeakMemory
+from napari_tokensparse.engine.progress import RunProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,45 +16,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Progress
-    from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.engine.progress import Setting
     from napari_tokensparse.model.scd import SCD
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What one run differs in: keep ratio per stage, and scorer."""
-
-    keep_ratios: tuple[float, ...]
-    scorer: Scorer = "learned"
-
-
-@dataclass(frozen=True)
-class RunProgress:
-    """How far several runs are.
-
-    Attributes
-    ----------
-    setting
-        Of the run that goes on.
-    run, runs
-        Its number, from 1, and how many there are.
-    done, total
-        Its windows.
-    seconds_left
-        Estimate for all runs, or None.
-    """
-
-    setting: Setting
-    run: int
-    runs: int
-    done: int
-    total: int
-    seconds_left: float | None
-
-    @property
-    def share(self) -> float:
-        """Share of all the work that is done, in 0..1."""
-        return (self.run - 1 + self.done / max(self.total, 1)) / self.runs
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from napari_tokensparse.data.region import Box
 from napari_tokensparse.engine.classes import agreement, found_masks, true_masks
 from napari_tokensparse.engine.infer import Controls, SegmentError, check_fit, choose_device
 from napari_tokensparse.engine.memory import memory_measured
-from napari_tokensparse.engine.repeats import Repeat, RunProgress, Setting, repeating
+from napari_tokensparse.engine.progress import RunProgress, Setting
+from napari_tokensparse.engine.repeats import Repeat, repeating
 from napari_tokensparse.engine.tables import plain, write_csv, write_json
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 
@@ -200,12 +201,11 @@ def sweep(
     -----
     One window is run beforehand, so that the first run does not pay for what a first run sets up.
     """
-    for event in sweeping(
+    *_, result = sweeping(
         volume, model, keep_ratios, labels=labels, scorers=scorers, region=region, device=device
-    ):
-        if isinstance(event, Sweep):
-            return event
-    raise AssertionError("the sweep ended without a result")
+    )
+    assert isinstance(result, Sweep)
+    return result
 
 
 def sweeping(
@@ -217,17 +217,16 @@ def sweeping(
     scorers: Sequence[Scorer] = SCORERS_OF_A_SWEEP,
     region: Box | None = None,
     device: str | torch.device | None = None,
-) -> Iterator[RunProgress | SweepPoint | Sweep]:
+) -> Iterator[RunProgress | Sweep]:
     """Sweep step by step; the parameters are those of `sweep`.
 
     Yields
     ------
     RunProgress
         Before the first window of a run and after each one. The caller may stop here.
-    SweepPoint
-        At the end of each run; the first is keep ratio 1.0, under the first scorer's name.
     Sweep
-        Once, at the end.
+        At the end of each run, with the runs so far: the last is the whole. Keep ratio 1.0 comes
+        first, then one scorer after the other.
     """
     info = check_fit(volume, model)
     settings = _settings(model, keep_ratios, scorers)
@@ -235,22 +234,21 @@ def sweeping(
     placed = model if device is None else model.to(choose_device(str(device)))
     gmacs = window_gmacs(placed, {setting.keep_ratios[0] for setting in settings})
     _warm_up(placed)
+    device = next(placed.parameters()).device
     points: list[SweepPoint] = []
     for event in repeating(volume, placed, settings, region):
         if isinstance(event, RunProgress):
             yield event
-        else:
-            points.append(judge.point(event, gmacs[event.setting.keep_ratios[0]]))
-            yield points[-1]
-    where = next(placed.parameters()).device
-    yield Sweep(
-        model=info.name,
-        classes=tuple(c.name for c in info.classes),
-        device=str(where),
-        memory=memory_measured(where),
-        region=region,
-        points=_lines(points, scorers),
-    )
+            continue
+        points.append(judge.point(event, gmacs[event.setting.keep_ratios[0]]))
+        yield Sweep(
+            model=info.name,
+            classes=tuple(c.name for c in info.classes),
+            device=str(device),
+            memory=memory_measured(device),
+            region=region,
+            points=_lines(points, scorers),
+        )
 
 
 def window_gmacs(model: SCD, keep_ratios: Iterable[float]) -> dict[float, float]:

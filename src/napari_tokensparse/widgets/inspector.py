@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_tokensparse.widgets.audit_pane import AuditPane
 from napari_tokensparse.widgets.controls import research_note
+from napari_tokensparse.widgets.curve_pane import CurvePane
 from napari_tokensparse.widgets.stages_pane import StagesPane
 from napari_tokensparse.widgets.token_pane import TokenPane
 
@@ -29,10 +31,14 @@ class InspectorWidget(QWidget):
         super().__init__()
         self.token = TokenPane(napari_viewer)
         self.stages = StagesPane(napari_viewer)
+        self.curve = CurvePane(napari_viewer)
+        self.audit = AuditPane(napari_viewer)
         self.tabs = QTabWidget()
         for pane, title, tip in (
             (self.token, "Token", "The token under the pointer"),
             (self.stages, "Stages", "What each stage kept and pruned"),
+            (self.curve, "Curve", "Segmentation, time and memory at several keep ratios"),
+            (self.audit, "Audit", "What pruning changed, against keep ratio 1.0"),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
         self.setMinimumWidth(_NARROWEST)

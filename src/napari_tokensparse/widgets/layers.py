@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.transforms import Affine
 
 from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.engine.tokenmaps import stage_colour
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Segmentation
+    from napari_tokensparse.engine.preview import Preview as WindowPreview
     from napari_tokensparse.engine.tokenmaps import TokenMaps
     from napari_tokensparse.model.info import Colour, ModelInfo
     from napari_tokensparse.widgets.training import Preview
@@ -46,8 +48,18 @@ IMPORTANCE: Final = "importance"
 RANK: Final = "rank"
 STAGE: Final = "stage"
 PRUNED_AT: Final = "pruned at"
+PREVIEW: Final = "preview"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
+
+DIFFERENCE: Final = "difference"
+DIFFERENCES = {
+    1: "lost: background with pruning",
+    2: "gained: background without pruning",
+    3: "another class with pruning",
+}
+DIFFERENCE_COLOURS: dict[int, Colour] = {1: (213, 94, 0), 2: (0, 114, 178), 3: (240, 228, 66)}
+"""Okabe and Ito's too, and none of the first three stages'."""
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
@@ -133,6 +145,49 @@ def token_layer(
     return _placed(spec, image_name, placement)
 
 
+def difference_layer(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    difference: NDArray[np.uint8],
+) -> LayerSpec:
+    """Describe the layer of what pruning changed; the image is as for `result_layers`.
+
+    Parameters
+    ----------
+    image_name, placement, volume
+        The image.
+    difference
+        ``(i, j, k)``, as ``Audit.difference``.
+    """
+    looks = {
+        "name": DIFFERENCE,
+        "features": {"index": [0, *DIFFERENCES], "name": ["same", *DIFFERENCES.values()]},
+        "colormap": _label_colours({n: _rgba(c) for n, c in DIFFERENCE_COLOURS.items()}),
+        "opacity": 0.8,
+    }
+    view = placement_of(volume.affine, volume.shape).view
+    return _placed(LayerSpec(Labels, view(difference), looks), image_name, placement)
+
+
+def window_layer(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    preview: WindowPreview,
+    info: ModelInfo,
+) -> LayerSpec:
+    """Describe the layer of a live preview, as large as its window; as for `result_layers`."""
+    shown = placement_of(volume.affine, volume.shape)
+    corners = preview.box.start, tuple(stop - 1 for stop in preview.box.stop)
+    ends = [shown.to_shown(corner, volume.shape) for corner in corners]
+    transform = Affine(**{name: placement[name] for name in ("scale", "rotate", "shear")})
+    origin = np.asarray(placement["translate"]) + transform(np.min(ends, axis=0))
+    labels = _labels(shown.view(preview.labels), info)
+    spec = replace(labels, kwargs={**labels.kwargs, "name": PREVIEW})
+    return _placed(spec, image_name, {**placement, "translate": origin})
+
+
 def layer_kind(view: TokenView, stage: int) -> str:
     """Return the kind, as `RESULT_KEY` has it, of the layer that shows tokens so at a stage."""
     return f"{view} {stage}" if view in (IMPORTANCE, RANK) else view
@@ -142,7 +197,7 @@ def preview_layers(preview: Preview) -> list[LayerSpec]:
     """Describe the layers of a preview: the labels, over the image where it is not open already."""
     view = placement_of(preview.image.affine, preview.image.shape).view
     labels = _labels(view(preview.labels), preview.info)
-    specs = [replace(labels, kwargs={**labels.kwargs, "name": "preview"})]
+    specs = [replace(labels, kwargs={**labels.kwargs, "name": PREVIEW})]
     if not preview.image_is_open:
         specs.insert(0, LayerSpec(Image, view(preview.image.array[0]), {"name": "preview image"}))
     return [_placed(spec, preview.case, preview.placement) for spec in specs]
@@ -202,8 +257,13 @@ def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
         "index": list(range(tokens.stages + 2)),
         "name": ["not processed", *(f"pruned at stage {n}" for n in stages), "kept to the end"],
         "tokens": [tokens.pruned_at.size - counts["processed"], *pruned, counts["kept"]],
-        "color": ["transparent", *map(_hex, map(stage_colour, stages)), "transparent"],
+        "color": ["transparent", *map(hex_colour, map(stage_colour, stages)), "transparent"],
     }
+
+
+def hex_colour(colour: Colour) -> str:
+    """Write a colour as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _token_map(
@@ -294,10 +354,6 @@ def _label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:
     table: dict[int | None, Any] = {None: _TRANSPARENT, 0: _TRANSPARENT}
     table.update(colours.items())
     return DirectLabelColormap(color_dict=table)
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _rgba(colour: Colour) -> tuple[float, float, float, float]:

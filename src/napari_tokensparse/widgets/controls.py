@@ -53,6 +53,9 @@ class KeepRatioSlider(QWidget):
         super().__init__(parent)
         self._stages, self._tokens = 3, 0
         self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip(
+            "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
+        )
         self.meaning = QLabel()
         _set_up(self, self.slider, self.meaning)
         self.slider.valueChanged.connect(self._changed)
@@ -99,6 +102,9 @@ class KeepRangeSlider(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip(
+            "Lowest and highest share of the live tokens that each pruning stage keeps"
+        )
         self.meaning = QLabel()
         _set_up(self, self.slider, self.meaning)
         self.slider.valueChanged.connect(self._changed)
@@ -152,6 +158,7 @@ class DeviceCombo(QComboBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setToolTip("Where to compute; auto takes the fastest device of this machine")
         self.addItems([AUTO_DEVICE, "cpu"])
         worker = create_worker(find_devices)  # a thread, so that the window need not wait for torch
         worker.returned.connect(self._list)
@@ -186,6 +193,7 @@ class ModelCombo(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.combo = QComboBox()
+        self.combo.setToolTip("Model to segment with: a bundled one, yours, or any model folder")
         for name, folder in available_models().items():
             self.combo.addItem(name, str(folder))
         self.browse = QPushButton("Browse…")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.qt.threading import create_worker
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFormLayout,
     QLabel,
     QProgressBar,
@@ -18,8 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
-from napari_tokensparse.model.folder import WEIGHTS, ModelError, describe_folder, is_bundle
+from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER
+from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
+from napari_tokensparse.model.ratios import describe_keep_ratio
+from napari_tokensparse.widgets.alongside import Alongside
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
@@ -33,7 +38,11 @@ from napari_tokensparse.widgets.layers import (
     result_layers,
     show_layers,
 )
+from napari_tokensparse.widgets.networks import Networks
 from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.preview import LivePreview, Source
+from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.scan import Scan, read_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +51,9 @@ if TYPE_CHECKING:
     import napari
     from napari.qt.threading import GeneratorWorker
 
-    from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Progress, Segmentation
+    from napari_tokensparse.engine.preview import Preview
     from napari_tokensparse.model.scd import SCD
-
-    Version: TypeAlias = tuple[Path, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +62,7 @@ class Request:
 
     image_name: str
     placement: dict[str, Any]
-    volume: Volume
-    orientation_known: bool
+    scan: Scan
     model: Path
     keep_ratio: float
     device: str
@@ -68,7 +74,6 @@ class Result:
 
     segmentation: Segmentation
     network: SCD
-    version: Version
 
 
 class SegmentWidget(QWidget):
@@ -85,17 +90,33 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._worker: GeneratorWorker[Any, Any, Any] | None = None
         self._request: Request | None = None
-        self._networks: dict[Version, SCD] = {}
+        self._networks, self._results = Networks(), results_of(napari_viewer)
+        self._preview = LivePreview(napari_viewer, self)
+        self._alongside = Alongside(napari_viewer, self)
+        self._scan: Scan | None = None
+        self._source: tuple[tuple[Any, ...], Source] | None = None
         self._build()
+        self._connect()
+        self._follow_selection()
         self._model_changed()
 
     def _build(self) -> None:
-        self.image = ComboBox(choices=lambda _: self._scans())
+        self.image = ComboBox(choices=lambda _: self._scans(), tooltip="3-D image to segment")
         self.model = ModelCombo()
         self.keep_ratio = KeepRatioSlider()
+        self.live = QCheckBox("Live preview")
+        self.live.setToolTip(
+            "Segment the window in view again while the slider moves, instead of the whole image; "
+            "the labels of the last run are hidden meanwhile"
+        )
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
+        self.button.setToolTip("Segment the whole image; click again to cancel")
+        self.beside = QPushButton("Side by side")
+        self.beside.setCheckable(True)
+        self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
         self.progress = QProgressBar()
+        self.progress.setToolTip("Windows of the image that are segmented")
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)
@@ -103,19 +124,31 @@ class SegmentWidget(QWidget):
         form.addRow("Image", self.image.native)
         form.addRow("Model", self.model)
         form.addRow("Keep ratio", self.keep_ratio)
+        form.addRow("", self.live)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        for widget in (self.button, self.progress, self.message):
+        for widget in (self.button, self.beside, self.progress, self.message):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
+
+    def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
+        self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
+        self.image.changed.connect(lambda _: self._preview_again())
+        self.device.currentTextChanged.connect(lambda _: self._preview_again())
+        self.live.toggled.connect(self._live_toggled)
+        self.beside.toggled.connect(self._beside_toggled)
+        self._preview.shown.connect(self._previewed)
+        self._preview.failed.connect(self.message.setText)
+        self._alongside.ended.connect(lambda: self.beside.setChecked(False))
+        self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
+        self._results.keepRatiosTried.connect(self._ratios_tried)
         self._viewer.layers.events.inserted.connect(self._layers_changed)
         self._viewer.layers.events.removed.connect(self._layers_changed)
         self._viewer.layers.selection.events.active.connect(self._follow_selection)
-        self._follow_selection()
 
     def _scans(self) -> list[Image]:
         """List the viewer's images, our own importance maps left out."""
@@ -134,15 +167,81 @@ class SegmentWidget(QWidget):
 
     def _model_changed(self, _folder: Any = None) -> None:
         folder = self.model.value()
-        if folder is None or not is_bundle(folder):
+        if folder is not None and is_bundle(folder):
+            try:
+                config = describe_folder(folder).config
+            except ModelError as error:
+                self.message.setText(str(error))
+                return
+            self.keep_ratio.set_network(config.stages, math.prod(config.grid))
+            with QSignalBlocker(self.keep_ratio):
+                self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+        self._preview_again()
+
+    def _read_scan(self) -> Scan:
+        """Read the chosen layer, unless that was done already."""
+        scan, layer = self._scan, self.image.value
+        if scan is None or scan.layer is not layer or not scan.is_current:
+            self._scan = scan = read_scan(layer)
+        return scan
+
+    def _folder(self) -> Path:
+        folder = self.model.value()
+        if folder is None:
+            raise ValueError("No model: choose a model folder with Browse.")
+        return folder
+
+    def _live_toggled(self, live: bool) -> None:
+        if live:
+            self.message.setText("Preparing the preview …")
+            self._preview_again()
+        else:
+            self._preview.close()
+
+    def _preview_again(self) -> None:
+        """Preview what is chosen now."""
+        if not self.live.isChecked():
             return
         try:
-            config = describe_folder(folder).config
-        except ModelError as error:
+            self._preview.ask(self._chosen_source(), self.keep_ratio.value())
+        except ValueError as error:
+            self._preview.close()
             self.message.setText(str(error))
+
+    def _chosen_source(self) -> Source:
+        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
+        network = partial(self._networks.load, folder, device)
+        return self._same_source((scan, folder, device), Source(scan.layer, scan.volume, network))
+
+    def _same_source(self, chosen: tuple[Any, ...], source: Source) -> Source:
+        """Return the source that the same choice gave before: its window is kept."""
+        if self._source is None or self._source[0] != chosen:
+            self._source = (chosen, source)
+        return self._source[1]
+
+    def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
+        """Preview keep ratios, one per stage, of the latest result."""
+        latest = self._results.latest
+        if latest is None or latest.image not in self._viewer.layers:
             return
-        self.keep_ratio.set_network(config.stages, math.prod(config.grid))
-        self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+        with QSignalBlocker(self.live):
+            self.live.setChecked(True)
+        source = Source(latest.image, latest.volume, lambda: latest.network)
+        self._preview.ask(self._same_source((latest,), source), ratios)
+
+    def _previewed(self, preview: Preview) -> None:
+        if self._worker is None:
+            self.message.setText(preview_text(preview))
+
+    def _beside_toggled(self, beside: bool) -> None:
+        if not beside:
+            self._alongside.hide()
+            return
+        try:
+            self._alongside.show(self.image.value)
+        except ValueError as error:
+            self.message.setText(str(error))
+            self.beside.setChecked(False)
 
     def _clicked(self) -> None:
         if self._worker is not None:
@@ -154,34 +253,19 @@ class SegmentWidget(QWidget):
             self.message.setText(str(error))
 
     def _read_request(self) -> Request:
-        layer = self.image.value
-        if layer is None:
-            raise ValueError("No image: open a volume, then choose it here.")
-        if layer.rgb:
-            raise ValueError(f"{layer.name}: is a colour image; choose a 3-D scan, one channel")
-        folder = self.model.value()
-        if folder is None:
-            raise ValueError("No model: choose a model folder with Browse.")
-        volume, known = volume_from_layer_data(
-            layer.data[0] if layer.multiscale else layer.data,
-            layer.scale,
-            layer.translate,
-            layer.metadata,
-            layer.name,
-        )
+        scan = self._read_scan()
         return Request(
-            layer.name,
-            placement_kwargs(layer),
-            volume,
-            known,
-            folder,
+            scan.layer.name,
+            placement_kwargs(scan.layer),
+            scan,
+            self._folder(),
             self.keep_ratio.value(),
             self.device.value(),
         )
 
     def _start(self, request: Request) -> None:
         self._request = request
-        self._worker = create_worker(_run, request, dict(self._networks), _ignore_errors=True)
+        self._worker = create_worker(_run, request, self._networks, _ignore_errors=True)
         self._worker.yielded.connect(self._receive)
         self._worker.errored.connect(self._failed)
         self._worker.finished.connect(self._finished)
@@ -214,18 +298,21 @@ class SegmentWidget(QWidget):
 
     def _show(self, result: Result) -> None:
         assert self._request is not None and result.network.info is not None
-        request = self._request
-        self._networks = {result.version: result.network}
+        request, scan = self._request, self._request.scan
+        self._preview.hide()
         specs = result_layers(
             request.image_name,
             request.placement,
-            request.volume,
+            scan.volume,
             result.segmentation,
             result.network.info,
         )
         show_layers(self._viewer, specs)
         show_patient_sides(self._viewer)
-        self.message.setText(result_text(result.segmentation, request.orientation_known))
+        self._results.show(
+            ShownResult(scan.layer, scan.volume, result.network, result.segmentation)
+        )
+        self.message.setText(result_text(result.segmentation, scan.orientation_known))
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)
@@ -248,6 +335,13 @@ def progress_text(event: Progress) -> str:
     return f"{text}, about {event.seconds_left:.0f} s left"
 
 
+def preview_text(preview: Preview) -> str:
+    """Say in words what is previewed."""
+    if preview.trace is None:
+        return "Preview: this window is background alone."
+    return f"Preview in {preview.seconds:.2f} s: {describe_keep_ratio(preview.keep_ratios)}."
+
+
 def result_text(result: Segmentation, orientation_known: bool) -> str:
     """Say in words what a run gave."""
     stats = result.stats
@@ -260,20 +354,11 @@ def result_text(result: Segmentation, orientation_known: bool) -> str:
     return text if orientation_known else f"{text}\nNote: {NOTE_FOREIGN_LAYER}."
 
 
-def _version(folder: Path) -> Version:
-    """Tell a model from the same folder's earlier ones: it may be trained further meanwhile."""
-    weights = folder / WEIGHTS
-    return folder, weights.stat().st_mtime_ns if weights.is_file() else 0
-
-
-def _run(request: Request, networks: dict[Version, SCD]) -> Iterator[Progress | Result]:
+def _run(request: Request, networks: Networks) -> Iterator[Progress | Result]:
     """Load the model and segment, in the worker's thread; touches no widget."""
     with IMPORTING:
-        from napari_tokensparse.engine.infer import Progress, choose_device, segmenting
-        from napari_tokensparse.model.checkpoints import load_model
+        from napari_tokensparse.engine.infer import Progress, segmenting
 
-    device = choose_device(request.device)
-    version = _version(request.model)
-    network = networks.get(version) or load_model(request.model)
-    for event in segmenting(request.volume, network, request.keep_ratio, device=device):
-        yield event if isinstance(event, Progress) else Result(event, network, version)
+    network = networks.load(request.model, request.device)
+    for event in segmenting(request.scan.volume, network, request.keep_ratio):
+        yield event if isinstance(event, Progress) else Result(event, network)

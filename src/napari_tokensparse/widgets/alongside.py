@@ -1,0 +1,151 @@
+"""Image and labels beside image and tokens: napari's grid, whose cells share camera and slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QObject,
+    Signal,
+)
+
+from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, RESULT_KEY, STAGE
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+COPY = "beside tokens"
+_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, COPY)
+_LINKED = ("contrast_limits", "gamma", "colormap", "visible")
+_FAINT = 0.3  # in 3-D: the image's projection would outshine the tokens
+
+
+@dataclass(frozen=True)
+class _Before:
+    """How the viewer was."""
+
+    order: tuple[Layer, ...]
+    grid: dict[str, Any]
+
+
+class Alongside(QObject):
+    """Shows tokens over a copy of the image, in a cell beside all other layers.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    parent
+        Qt parent.
+    """
+
+    ended = Signal()
+    """It is over: hidden, or the image or the grid was taken away."""
+
+    def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer, self._layers, self._grid = viewer, viewer.layers, viewer.canvas.grid
+        self._image: Image | None = None
+        self._copy: Image | None = None
+        self._before: _Before | None = None
+        self._layers.events.inserted.connect(self._inserted)
+        self._layers.events.removed.connect(self._removed)
+        self._grid.events.enabled.connect(self._grid_switched)
+        viewer.dims.events.ndisplay.connect(self._fade)
+
+    def show(self, image: Image | None) -> None:
+        """Show an image's labels and tokens side by side.
+
+        Raises
+        ------
+        ValueError
+            There are no tokens of it yet.
+        """
+        names = {layer.name for layer in self._layers}
+        if image is None or f"{image.name} {PRUNED_AT}" not in names:
+            raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
+        grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
+        self._before = _Before(tuple(self._layers), grid)
+        self._image, self._copy = image, _copy_of(image)
+        active = self._layers.selection.active
+        self._viewer.add_layer(self._copy)
+        self._layers.selection.active = active
+        self._layers.link_layers([image, self._copy], _LINKED)
+        self._fade()
+        self._arrange()
+        self._grid.shape = (1, 2)
+        self._grid.enabled = True
+        self._viewer.fit_to_view()
+
+    def hide(self) -> None:
+        """Put the viewer back as it was; layers that have come since lie on top."""
+        before, copy = self._before, self._copy
+        if before is None or copy is None:
+            return
+        self._before = self._image = self._copy = None
+        if copy in self._layers:
+            self._layers.remove(copy)
+        rest = [layer for layer in before.order if layer in self._layers]
+        self._order([*rest, *(layer for layer in self._layers if layer not in rest)])
+        for name, value in before.grid.items():
+            setattr(self._grid, name, value)
+        self._viewer.fit_to_view()
+        self.ended.emit()
+
+    def _inserted(self, event: Any) -> None:
+        event.value.events.visible.connect(self._arrange)
+        self._arrange()
+
+    def _removed(self, event: Any) -> None:
+        if event.value in (self._image, self._copy):
+            self.hide()
+        self._arrange()
+
+    def _grid_switched(self, _event: Any = None) -> None:
+        if not self._grid.enabled:
+            self.hide()
+
+    def _fade(self, _event: Any = None) -> None:
+        """Let the tokens be seen through the image in 3-D."""
+        if self._image is not None and self._copy is not None:
+            share = _FAINT if self._viewer.dims.ndisplay == 3 else 1.0
+            self._copy.opacity = share * self._image.opacity
+
+    def _arrange(self, _event: Any = None) -> None:
+        """Put the tokens that show on top, into a cell of their own.
+
+        The cells of napari's grid hold equally many layers, hidden ones too, and the last one what
+        is left. So the larger group gives the number; where it is the tokens' the cells are counted
+        from the top.
+        """
+        if self._before is None:
+            return
+        shown = [layer for layer in self._layers if layer.visible and _shows_tokens(layer)]
+        tokens = sorted(shown, key=lambda layer: layer is not self._copy)  # the copy below all
+        rest = [layer for layer in self._layers if layer not in tokens]
+        self._order([*rest, *tokens])
+        if len(rest) >= len(tokens):
+            self._grid.stride = len(rest)
+        else:
+            self._grid.stride = -len(tokens)
+
+    def _order(self, layers: list[Layer]) -> None:
+        """Put layers in this order, the bottom one first, moving as few as can be."""
+        for place, layer in enumerate(layers):
+            if self._layers[place] is not layer:
+                self._layers.move(self._layers.index(layer), place)
+
+
+def _shows_tokens(layer: Layer) -> bool:
+    kind = str(layer.metadata.get(RESULT_KEY, ""))
+    return kind.rstrip(" 0123456789") in _TOKENS
+
+
+def _copy_of(image: Image) -> Image:
+    """Return a layer of the same voxels and looks."""
+    data, looks, _ = image.as_layer_data_tuple()
+    metadata = {**image.metadata, RESULT_KEY: COPY}
+    return Image(data, **{**looks, "name": f"{image.name} {COPY}", "metadata": metadata})

@@ -1,0 +1,46 @@
+"""The network that runs and previews share."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.model.folder import WEIGHTS
+from napari_tokensparse.widgets.importing import IMPORTING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_tokensparse.model.scd import SCD
+
+
+class Networks:
+    """Keeps the network that was loaded last, for threads.
+
+    A network stays on its device, for another thread may be running it: for another device it is
+    loaded again. So it is when its folder was trained further.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: tuple[tuple[Path, int, str], SCD] | None = None
+
+    def load(self, folder: Path, device: str) -> SCD:
+        """Return the network of a model folder on a device, which may be ``auto``.
+
+        Raises
+        ------
+        ModelError, SegmentError
+            In one plain line: the folder holds no model, or there is no such device.
+        """
+        with IMPORTING:
+            from napari_tokensparse.engine.infer import choose_device
+            from napari_tokensparse.model.checkpoints import load_model
+
+        weights = folder / WEIGHTS
+        written = weights.stat().st_mtime_ns if weights.is_file() else 0
+        wanted = (folder, written, choose_device(device))
+        with self._lock:
+            if self._kept is None or self._kept[0] != wanted:
+                self._kept = (wanted, load_model(folder).to(wanted[2]))
+            return self._kept[1]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
 from safetensors.torch import load_file, save_file
 
 from napari_tokensparse.data.placement import placement_of
@@ -120,6 +121,31 @@ def test_a_second_run_updates_the_layers_and_keeps_their_looks(
     assert set(np.unique(pruned.data)) == {1, 2, 3, 4}
     assert pruned.features["tokens"].iloc[1] > 0
     assert viewer.layers["scan labels"].opacity == 0.25
+
+
+def test_a_region_is_segmented_alone(opened: Opened, write_nano: Callable[..., Path]) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano())
+    opened.segment()
+    whole = viewer.layers["scan labels"].data
+    viewer.add_shapes(
+        np.array([[9, 4, 6], [9, 4, 20], [9, 30, 20], [9, 30, 6]]), shape_type="polygon"
+    )
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_End)
+    assert widget.region.currentText() == "Shapes"
+    opened.segment()
+    labels, pruned = (viewer.layers[f"scan {name}"].data for name in ("labels", "pruned at"))
+    inside = np.zeros(labels.shape, bool)
+    inside[:, 4:31, 6:21] = True
+    assert whole[inside].any() and whole[~inside].any()
+    np.testing.assert_array_equal(labels, whole * inside)
+    assert pruned[inside].all() and not pruned.all()
+    assert ", region 6:21,4:31,0:40: " in widget.message.text()
+    viewer.layers["Shapes"].selected_data = {0}
+    viewer.layers["Shapes"].remove_selected()
+    opened.click()
+    assert widget.message.text() == "Shapes: nothing is drawn there yet; draw a rectangle"
 
 
 def test_cancel_stops_within_a_window_and_leaves_no_layers(

@@ -53,6 +53,7 @@ class RegionCombo(QComboBox):
             "slices. Shapes: the box round what is drawn in that layer; drawn on one slice, it "
             "goes through all slices."
         )
+        self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.addItems([WHOLE, VIEW])
         events = viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):

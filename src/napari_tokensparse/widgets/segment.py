@@ -41,6 +41,7 @@ from napari_tokensparse.widgets.layers import (
 from napari_tokensparse.widgets.networks import Networks
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preview import LivePreview, Source
+from napari_tokensparse.widgets.region import RegionCombo
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.scan import Scan, read_scan
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     import napari
     from napari.qt.threading import GeneratorWorker
 
+    from napari_tokensparse.data.region import Box
     from napari_tokensparse.engine.infer import Progress, Segmentation
     from napari_tokensparse.engine.preview import Preview
     from napari_tokensparse.model.scd import SCD
@@ -66,6 +68,7 @@ class Request:
     model: Path
     keep_ratio: float
     device: str
+    region: Box | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +112,10 @@ class SegmentWidget(QWidget):
             "Segment the window in view again while the slider moves, instead of the whole image; "
             "the labels of the last run are hidden meanwhile"
         )
+        self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
-        self.button.setToolTip("Segment the whole image; click again to cancel")
+        self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
@@ -125,6 +129,7 @@ class SegmentWidget(QWidget):
         form.addRow("Model", self.model)
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.live)
+        form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -261,6 +266,7 @@ class SegmentWidget(QWidget):
             self._folder(),
             self.keep_ratio.value(),
             self.device.value(),
+            self.region.box(scan.layer, scan.volume),
         )
 
     def _start(self, request: Request) -> None:
@@ -346,9 +352,10 @@ def result_text(result: Segmentation, orientation_known: bool) -> str:
     """Say in words what a run gave."""
     stats = result.stats
     kept, processed = stats.tokens["kept"], stats.tokens["processed"]
+    where = "" if result.region is None else f", region {result.region}"
     text = (
-        f"Done in {stats.seconds['total']:.1f} s: {kept} of {processed} tokens reached the end "
-        f"({stats.windows} window{'s' * (stats.windows != 1)}, {stats.skipped} of background "
+        f"Done in {stats.seconds['total']:.1f} s{where}: {kept} of {processed} tokens reached the "
+        f"end ({stats.windows} window{'s' * (stats.windows != 1)}, {stats.skipped} of background "
         "skipped)."
     )
     return text if orientation_known else f"{text}\nNote: {NOTE_FOREIGN_LAYER}."
@@ -360,5 +367,6 @@ def _run(request: Request, networks: Networks) -> Iterator[Progress | Result]:
         from napari_tokensparse.engine.infer import Progress, segmenting
 
     network = networks.load(request.model, request.device)
-    for event in segmenting(request.scan.volume, network, request.keep_ratio):
+    volume, region = request.scan.volume, request.region
+    for event in segmenting(volume, network, request.keep_ratio, region=region):
         yield event if isinstance(event, Progress) else Result(event, network)

@@ -18,6 +18,16 @@ def test_the_peak_is_what_was_held_at_once_each_time_anew() -> None:
     assert memory.mb == pytest.approx(0, abs=20)
 
 
+def test_what_small_blocks_left_behind_does_not_hide_the_next_peak() -> None:
+    for _ in range(2):
+        with PeakMemory(CPU) as memory:
+            held = [torch.ones(10_000) for _ in range(2_500)]  # 100 MB
+            pinned = held[-1]  # at the end of the heap, which so cannot shrink
+            del held
+        assert memory.mb == pytest.approx(100, abs=20)
+        del pinned
+
+
 def test_sampling_ends_with_an_error_too() -> None:
     memory = PeakMemory(CPU)
     with pytest.raises(KeyError), memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def memory_measured(device: torch.device) -> str:
 
 def _give_back() -> None:
     """Let glibc return freed memory, or what an earlier run left would hide the growth of this."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)

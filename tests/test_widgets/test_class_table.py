@@ -1,4 +1,5 @@
 import pytest
+from napari.qt.threading import WorkerBase
 from qtpy.QtCore import Qt
 
 from napari_tokensparse.engine.inspection import ClassFates, class_fates
@@ -24,3 +25,9 @@ def test_the_classes_of_the_latest_result_are_shown(inspected):
     assert classes.table.horizontalHeaderItem(0).text() == "Class, in mm³"
     assert classes.table.rows() == [class_row(row, MM3) for row in fates if sum(row.mm3)]
     assert sum(sum(row[1:]) for row in classes.table.rows()) == pytest.approx(40 * 48 * 32 * 2)
+
+    classes.count(shown)
+    classes.count(None)  # before the count has come
+    WorkerBase.await_workers()
+    qtbot.wait(50)
+    assert classes.table.rows() == []

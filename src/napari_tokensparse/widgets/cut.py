@@ -27,7 +27,7 @@ from napari_tokensparse.engine.tokenmaps import stage_colour
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.widgets.controls import SMALLEST_KEEP_RATIO
 from napari_tokensparse.widgets.histogram import ImportanceHistogram
-from napari_tokensparse.widgets.layers import LIVE_COLOUR
+from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.plot import png_button
 
 if TYPE_CHECKING:
@@ -168,4 +168,4 @@ def legend(histogram: StageHistogram, stage: int, windows: int) -> str:
 
 
 def _square(colour: Colour) -> str:
-    return f"<font color='#{bytes(colour).hex()}'>■</font>"
+    return f"<font color='{hex_colour(colour)}'>■</font>"

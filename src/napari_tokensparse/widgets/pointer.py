@@ -93,20 +93,20 @@ def _first_coloured(
     if start is None or end is None:
         return None
     steps = 1 + math.ceil(_STEPS_PER_VOXEL * float(np.abs(end - start).max()))
-    ray = np.rint(np.linspace(start, end, steps))[:, -3:].astype(int)
+    ends = [image.data_to_world(point) for point in (start, end)]
     coloured = np.zeros(steps, bool)
     for layer in viewer.layers:
         if isinstance(layer, Labels) and layer.visible and RESULT_KEY in layer.metadata:
-            coloured |= _coloured(layer, image, ray)
-    return ray[coloured.argmax()].astype(float) if coloured.any() else None
+            first, last = (layer.world_to_data(end) for end in ends)
+            coloured |= _coloured(layer, np.linspace(first, last, steps))
+    ray: NDArray[np.float64] = np.rint(np.linspace(start, end, steps))
+    return ray[coloured.argmax()] if coloured.any() else None
 
 
-def _coloured(layer: Labels, image: Image, ray: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which points of a ray, in the image's voxels, a layer on the image's grid colours."""
-    shape = np.array(layer.data.shape)
-    if layer.data.shape != image.data.shape:
-        return np.zeros(len(ray), bool)
-    inside = ((ray >= 0) & (ray < shape)).all(axis=1)
-    values = layer.data[tuple(ray.clip(0, shape - 1).T)]
-    alpha: NDArray[np.float32] = layer.colormap.map(values)[:, 3]
-    return inside & (alpha > 0)
+def _coloured(layer: Labels, ray: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which points of a ray, in a layer's voxels, the layer colours."""
+    index, shape = np.rint(ray).astype(int), np.array(layer.data.shape)
+    values = layer.data[tuple(index.clip(0, shape - 1).T)]
+    coloured: NDArray[np.bool_] = layer.colormap.map(values)[:, 3] > 0
+    coloured &= ((index >= 0) & (index < shape)).all(axis=1)
+    return coloured

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QHeaderView, QLabel, QVBoxLay
 from napari_tokensparse.data.placement import orientation_known
 from napari_tokensparse.engine.inspection import token_at
 from napari_tokensparse.engine.tokenmaps import stage_colour
-from napari_tokensparse.widgets.layers import LIVE_COLOUR
+from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.outline import hide_outline, show_outline
 from napari_tokensparse.widgets.pointer import Pointer, voxel_at
 from napari_tokensparse.widgets.results import results_of
@@ -227,7 +227,7 @@ def _fate(token: Token, stages: int) -> str:
         if token.kept
         else (f"pruned at stage {token.pruned_at} of {stages}")
     )
-    return f"<font color='#{bytes(colour).hex()}'>■</font> {text}"
+    return f"<font color='{hex_colour(colour)}'>■</font> {text}"
 
 
 def _joined(index: tuple[int, ...]) -> str:

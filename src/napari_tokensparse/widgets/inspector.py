@@ -15,8 +15,6 @@ from napari_tokensparse.widgets.token_pane import TokenPane
 if TYPE_CHECKING:
     import napari
 
-_NARROWEST = 400  # pixels: the tables' columns side by side
-
 
 class InspectorWidget(QWidget):
     """Inspect the tokens of the result that the Segment widget gave last.
@@ -41,7 +39,6 @@ class InspectorWidget(QWidget):
             (self.audit, "Audit", "What pruning changed, against keep ratio 1.0"),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
-        self.setMinimumWidth(_NARROWEST)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addWidget(research_note())

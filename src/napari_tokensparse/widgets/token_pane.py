@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QHeaderView, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_tokensparse.data.placement import orientation_known
 from napari_tokensparse.engine.inspection import token_at
@@ -92,10 +100,14 @@ class TokenPane(QWidget):
         )
         columns = self.stages.horizontalHeader()
         assert columns is not None
-        columns.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        above = QHBoxLayout()
+        above.addWidget(self.follow)
+        above.addStretch()
+        above.addWidget(self.stages.save_button())
         layout = QVBoxLayout(self)
-        for widget in (self.follow, self.message):
-            layout.addWidget(widget)
+        layout.addLayout(above)
+        layout.addWidget(self.message)
         layout.addLayout(form)
         layout.addWidget(self.stages, stretch=1)
 

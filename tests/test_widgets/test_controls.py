@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLineEdit
+from qtpy.QtWidgets import QLineEdit, QSlider
 
 from napari_tokensparse.engine.infer import available_devices
 from napari_tokensparse.widgets.controls import (
@@ -53,6 +53,29 @@ def test_a_number_typed_beside_the_slider_moves_it_and_it_stays_in_range(qtbot: 
     assert slider.value() == 0.05
     slider.setValue(7.0)
     assert slider.value() == 1.0
+
+
+def test_keys_move_the_slider(qtbot: QtBot) -> None:
+    slider = KeepRatioSlider()
+    qtbot.addWidget(slider)
+    handle, keys = slider.findChild(QSlider), Qt.Key
+    slider.setValue(0.5)
+    seen = []
+    for key in (
+        keys.Key_Left,
+        keys.Key_Right,
+        keys.Key_Up,
+        keys.Key_PageUp,
+        keys.Key_Down,
+        keys.Key_PageDown,
+        keys.Key_End,
+        keys.Key_Home,
+    ):
+        qtbot.keyClick(handle, key)
+        seen.append(slider.value())
+    assert seen == [0.45, 0.5, 0.55, 0.65, 0.6, 0.5, 1.0, 0.05]
+    qtbot.keyClick(handle, keys.Key_A)
+    assert slider.value() == 0.05
 
 
 def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(

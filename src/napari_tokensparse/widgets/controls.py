@@ -6,16 +6,19 @@ from pathlib import Path
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QEvent,
     QObject,
     Qt,
     Signal,
 )
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -27,6 +30,17 @@ from napari_tokensparse.widgets.importing import IMPORTING
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
+_STEP, _PAGE = 0.05, 0.1
+_KEYS = {
+    Qt.Key.Key_Left: -_STEP,
+    Qt.Key.Key_Down: -_STEP,
+    Qt.Key.Key_Right: _STEP,
+    Qt.Key.Key_Up: _STEP,
+    Qt.Key.Key_PageDown: -_PAGE,
+    Qt.Key.Key_PageUp: _PAGE,
+    Qt.Key.Key_Home: -1.0,
+    Qt.Key.Key_End: 1.0,
+}
 
 
 class _Models(QObject):
@@ -58,6 +72,8 @@ class KeepRatioSlider(QWidget):
         )
         self.meaning = QLabel()
         _set_up(self, self.slider, self.meaning)
+        for handle in self.slider.findChildren(QSlider):
+            handle.installEventFilter(self)
         self.slider.valueChanged.connect(self._changed)
         self.setValue(0.5)
 
@@ -69,6 +85,14 @@ class KeepRatioSlider(QWidget):
         """Set the keep ratio; beyond the slider's range it is the nearest end."""
         self.slider.setValue(keep_ratio)
         self._describe()
+
+    def eventFilter(self, _watched: QObject | None, event: QEvent | None) -> bool:
+        """Move by keys, which superqt's sliders of floats do not do themselves."""
+        step = _KEYS.get(Qt.Key(event.key())) if isinstance(event, QKeyEvent) else None
+        if step is None or event is None or event.type() != QEvent.Type.KeyPress:
+            return False
+        self.setValue(self.value() + step)
+        return True
 
     def set_network(self, stages: int, tokens: int) -> None:
         """Describe the keep ratio for a network of so many stages and tokens per window."""
@@ -137,8 +161,8 @@ def _set_up(
     """Let a slider go over the keep ratios, with the line on what they mean below it."""
     # superqt types its sliders of floats as integer ones.
     slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
-    slider.setSingleStep(0.05)  # type: ignore[arg-type]
-    slider.setPageStep(0.1)  # type: ignore[arg-type]
+    slider.setSingleStep(_STEP)  # type: ignore[arg-type]
+    slider.setPageStep(_PAGE)  # type: ignore[arg-type]
     slider.setDecimals(2)
     meaning.setWordWrap(True)
     layout = QVBoxLayout(widget)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.qt.threading import FunctionWorker
 
+    from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.preview import Preview, PreviewSession
     from napari_tokensparse.model.scd import SCD
@@ -91,6 +92,7 @@ class LivePreview(QObject):
         self._worker: FunctionWorker[_Answer] | None = None
         self._session: PreviewSession | None = None
         self._layer: Labels | None = None
+        self._window: tuple[PreviewSession, Box] | None = None
         self._hidden: Labels | None = None
         self._point.moved.connect(self._follow)
         viewer.layers.events.removed.connect(self._removed)
@@ -112,7 +114,7 @@ class LivePreview(QObject):
     def close(self) -> None:
         """Hide the preview, and forget what was kept of its window."""
         self.hide()
-        self._session = None
+        self._session = self._window = self._sent = None
 
     def _voxel(self, source: Source) -> tuple[float, float, float]:
         """Return the voxel (i, j, k) that is looked at; it may lie beside the volume."""
@@ -145,7 +147,6 @@ class LivePreview(QObject):
         self._worker.returned.connect(self._receive)
         self._worker.errored.connect(self._fail)
         self._worker.finished.connect(self._finish)
-        self.destroyed.connect(self._worker.quit)
         self._worker.start()
 
     def _receive(self, answer: _Answer) -> None:
@@ -171,10 +172,15 @@ class LivePreview(QObject):
         )
         if self._layer is not None and self._layer.name != spec.name:
             self._viewer.layers.remove(self._layer)
-        show_layers(self._viewer, [spec])
+        window = (answer.session, answer.preview.box)
+        if self._layer is not None and self._window == window:
+            self._layer.data = spec.data  # the rest is as it was, and would take long to set
+        else:
+            show_layers(self._viewer, [spec])
         if self._layer is None:
             self._layer = self._find(spec.name)
             self._hide_labels(image)
+        self._window = window
         self.shown.emit(answer.preview)
 
     def _find(self, name: str) -> Any:
@@ -187,7 +193,9 @@ class LivePreview(QObject):
             labels.visible, self._hidden = False, labels
 
     def _removed(self, event: Any) -> None:
-        """Show the labels again once the preview is gone, whoever removed it."""
+        """End with the image, and show the labels again once the preview is gone."""
+        if self._wanted is not None and event.value is self._wanted.source.image:
+            self.close()
         if event.value is self._layer:
             self._layer = None
             if self._hidden is not None:

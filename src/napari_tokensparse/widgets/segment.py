@@ -109,7 +109,7 @@ class SegmentWidget(QWidget):
         self.keep_ratio = KeepRatioSlider()
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
-            "Segment the window in view again while the slider moves, instead of the whole image; "
+            "Segment the window in view again while the slider moves, at the model's resolution; "
             "the labels of the last run are hidden meanwhile"
         )
         self.region = RegionCombo(self._viewer)

@@ -12,13 +12,14 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
 )
 
 from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, RESULT_KEY, STAGE
+from napari_tokensparse.widgets.outline import KIND as OUTLINE
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
 COPY = "beside tokens"
-_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, COPY)
+_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, OUTLINE, COPY)
 _LINKED = ("contrast_limits", "gamma", "colormap", "visible")
 _FAINT = 0.3  # in 3-D: the image's projection would outshine the tokens
 
@@ -51,6 +52,8 @@ class Alongside(QObject):
         self._image: Image | None = None
         self._copy: Image | None = None
         self._before: _Before | None = None
+        for layer in viewer.layers:
+            layer.events.visible.connect(self._arrange)
         self._layers.events.inserted.connect(self._inserted)
         self._layers.events.removed.connect(self._removed)
         self._grid.events.enabled.connect(self._grid_switched)

@@ -22,11 +22,17 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def segmented(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
+def folder(write_nano: Callable[..., Path]) -> Path:
+    """Write a model, before a widget's thread imports torch too."""
+    return write_nano()
+
+
+@pytest.fixture
+def segmented(folder: Path, opened: Opened) -> Opened:
     """Segment an image with the Segment widget."""
     grey = np.random.default_rng(0).integers(1, 200, (32, 32, 32)).astype(np.uint8)
     opened.viewer.add_image(grey, name="scan")
-    opened.widget.model.setValue(write_nano())
+    opened.widget.model.setValue(folder)
     opened.segment()
     return opened
 

@@ -50,7 +50,7 @@ def info() -> ModelInfo:
         channels=("MRI of any contrast",),
         classes=tuple(classes),
         preprocessing=PREPROCESSING,
-        foreground_ml=(300, 2400),
+        foreground_ml=(0, 2400),
     )
 
 

@@ -249,6 +249,23 @@ def test_wrong_channels_are_refused_in_one_plain_line(
     assert len(viewer.layers) == 1
 
 
+def test_a_scan_that_the_model_is_not_made_for_needs_a_second_click(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="head")
+    widget.model.setValue(write_nano(foreground_ml=(0.0, 10.0)))
+    opened.click()
+    assert widget.button.text() == "Segment"
+    first, last = widget.message.text().split("\n")
+    assert first.startswith("head: ") and "0 to 10 ml" in first and "skull-stripped" in first
+    assert last == "Click Segment again to go on all the same."
+    opened.segment()
+    assert "head labels" in viewer.layers
+    opened.segment()  # not asked again for the same scan and model
+    assert widget.message.text().startswith("Done")
+
+
 def test_a_folder_that_is_no_model_is_refused_in_one_plain_line(
     opened: Opened, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER
+from napari_tokensparse.engine.concerns import concerns
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.widgets.alongside import Alongside
@@ -98,6 +99,7 @@ class SegmentWidget(QWidget):
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
         self._source: tuple[tuple[Any, ...], Source] | None = None
+        self._confirmed: tuple[Scan, Path] | None = None
         self._build()
         self._connect()
         self._follow_selection()
@@ -253,9 +255,23 @@ class SegmentWidget(QWidget):
             self._cancel()
             return
         try:
-            self._start(self._read_request())
+            request = self._read_request()
+            if self._may_start(request):
+                self._start(request)
         except ValueError as error:
             self.message.setText(str(error))
+
+    def _may_start(self, request: Request) -> bool:
+        """Say what speaks against a run, once; a second click goes on all the same."""
+        asked = (request.scan, request.model)
+        if self._confirmed == asked or not is_bundle(request.model):
+            return True
+        found = concerns(request.scan.volume, describe_folder(request.model).info)
+        if not found:
+            return True
+        self._confirmed = asked
+        self.message.setText("\n".join([*found, "Click Segment again to go on all the same."]))
+        return False
 
     def _read_request(self) -> Request:
         scan = self._read_scan()

@@ -57,7 +57,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-LITE: dict[str, Any] = {"prune_after": (-1, 2, 5), "completion": "mta-mlp"}
+LITE: dict[str, Any] = {"prune_after": (0, 3, 6), "completion": "mta-mlp"}
 _PRESETS["btcv-lite"] = {
     **_PRESETS["btcv"],
     **LITE,

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QFileDialog,
+    QHBoxLayout,
     QLabel,
     QMessageBox,
     QPushButton,
@@ -107,10 +108,13 @@ class TrainingPlot(QWidget):
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.legend.setTextFormat(Qt.TextFormat.RichText)
+        below = QHBoxLayout()
+        below.addWidget(self.legend, stretch=1)
+        below.addWidget(png_button(self.graphics, "training"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.graphics, stretch=1)
-        layout.addWidget(self.legend)
+        layout.addLayout(below)
 
     def set_foreground(self, colour: str) -> None:
         """Draw axes and their text in this colour, ``#rrggbb``."""

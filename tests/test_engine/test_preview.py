@@ -110,6 +110,18 @@ def test_an_input_voxel_takes_the_label_of_its_nearest_model_voxel(make_model: M
         assert preview.labels[local] == values[found[tuple(at)]]
 
 
+def test_what_was_cropped_away_is_not_in_the_box(make_model: MakeModel) -> None:
+    crop = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
+    model = make_model(preprocessing=({**crop, "allow_smaller": True},))
+    array = np.zeros((40, 44, 36), np.float32)
+    array[10:30, 12:36, 8:32] = np.random.default_rng(0).uniform(1, 2, (20, 24, 24))
+    volume = Volume(array[None], np.eye(4), "scan")
+    preview = PreviewSession(volume, model).update(0.5)
+    assert preview.box == Box((10, 12, 8), (30, 36, 32))
+    whole = segment(volume, model, 0.5).labels
+    assert np.array_equal(preview.labels, whole[preview.box.slices])
+
+
 def test_what_is_begun_serves_every_keep_ratio_of_its_window(make_model: MakeModel) -> None:
     model = make_model(preprocessing=(ORIENT,))
     begun: list[None] = []

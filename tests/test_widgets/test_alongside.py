@@ -85,14 +85,16 @@ def test_whatever_map_is_shown_lies_in_the_cell_of_tokens(segmented: Opened, sho
 def test_many_maps_keep_apart_from_the_labels(segmented: Opened) -> None:
     viewer = segmented.viewer
     click(segmented)
+    tokens = {"scan beside tokens", "scan importance 1", "scan pruned at"}
     viewer.layers["scan pruned at"].visible = True
-    rank = viewer.add_image(viewer.layers["scan importance 1"].data, name="scan rank 1")
-    rank.metadata = {"tokensparse_result": "rank 1"}
-    rank.visible = False
-    rank.visible = True
-    tokens = {"scan beside tokens", "scan importance 1", "scan pruned at", "scan rank 1"}
-    assert {"scan", "scan labels"} in cells(viewer)
-    assert tokens in cells(viewer)
+    for kind in ("rank 1", "rank 2", "stage"):
+        viewer.add_image(
+            viewer.layers["scan importance 1"].data,
+            name=f"scan {kind}",
+            metadata={"tokensparse_result": kind},
+        )
+        tokens.add(f"scan {kind}")
+        assert sorted(cells(viewer), key=len) == [{"scan", "scan labels"}, tokens]
 
 
 def test_layers_that_come_later_join_the_labels(segmented: Opened) -> None:

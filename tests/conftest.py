@@ -23,6 +23,13 @@ TUBES = runpy.run_path(str(Path(__file__).with_name("tubes.py")))
 METADATA = {"version": "1", "task": "test", "description": "", "authors": "", "copyright": ""}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests with a window in one process, where others run beside them (pytest-xdist)."""
+    for item in items:
+        if item.get_closest_marker("gui"):
+            item.add_marker(pytest.mark.xdist_group("windows"))
+
+
 @pytest.fixture
 def write_nano(tmp_path: Path) -> Callable[..., Path]:
     """Write a model folder of random weights: one class, windows of 32³ voxels of the input."""

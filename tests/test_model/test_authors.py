@@ -63,7 +63,7 @@ def test_logits_scores_and_decisions_are_those_of_the_authors_code(
     assert len(out.trace.scores) == (3 if name in SPARSE else 0)
     for stage, scores in enumerate(out.trace.scores):
         assert np.array_equal(out.trace.pruned[stage].numpy(), arrays[f"pruned_{stage}"])
-        assert np.abs(scores.numpy() - arrays[f"scores_{stage}"]).max(initial=0.0) <= 1e-5
+        assert np.abs(scores.numpy() - arrays[f"scores_{stage}"]).max(initial=0.0) <= 2e-5
     if name in SPARSE:
         assert np.array_equal(out.trace.kept.numpy(), arrays["kept"])
 

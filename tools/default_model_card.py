@@ -118,8 +118,8 @@ _TEXT = """\
 Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
 
 - **Network.** SCD; window 64 × 80 × 64 voxels of {spacing:g} mm, patch 8, stages after blocks 1, 4
-  and 7 of 12, token assembly without attention, the `unetr-x8-v2` decoder; one checkpoint for
-  every keep ratio.
+  and 7 of 12; what the first stage prunes is forgotten; token assembly without attention, the
+  `unetr-x8-v2` decoder; one checkpoint for every keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023) of
   one label map, mixed with two deformed T1 averages; keep ratio drawn anew at each step, both ends
   of its range and self-distillation at a share of the steps, scores told which patches hold

@@ -75,7 +75,7 @@ class LayoutKeepingNorm(nn.InstanceNorm3d):
             return super().forward(x)
         rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C), a view
         rows = rows - rows.mean(dim=1, keepdim=True)
-        rows = rows * torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps)
+        rows.mul_(torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps))
         return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
 
 

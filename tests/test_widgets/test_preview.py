@@ -293,6 +293,26 @@ def test_moving_the_slider_segments_the_window_again(opened: Opened, folder: Pat
     assert [layer.name for layer in viewer.layers] == ["scan"]
 
 
+def test_the_window_in_the_middle_of_a_drawn_region_is_previewed(
+    opened: Opened, folder: Path
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(grey((32, 64, 32)), name="scan")
+    widget.model.setValue(folder)
+    for first, last in ((2, 10), (54, 62)):
+        corners = [[9, first, 6], [9, first, 20], [9, last, 20], [9, last, 6]]
+        viewer.add_shapes(np.array(corners), shape_type="polygon", name=f"from {first}")
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_End)
+    assert widget.region.currentText() == "from 54"
+    shown = switch_on(opened)
+    assert str(shown[-1].box) == "0:32,32:64,0:32"
+    viewer.dims.set_point((0, 1, 2), (0, 0, 0))  # not where one looks, but what is drawn
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_Up)
+    opened.qtbot.waitUntil(lambda: len(shown) > 1, timeout=60_000)
+    assert str(shown[-1].box) == "0:32,0:32,0:32"
+    assert viewer.layers["scan preview"].data.shape == (32, 32, 32)
+
+
 def test_a_run_ends_the_preview_and_is_published(opened: Opened, folder: Path) -> None:
     viewer, widget = opened.viewer, opened.widget
     image = viewer.add_image(grey((32, 32, 32)), name="scan")

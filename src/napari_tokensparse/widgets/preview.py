@@ -41,11 +41,14 @@ class Source:
         Its voxels.
     network
         Gives the network, in the thread of the preview.
+    voxel
+        (i, j, k) to look at instead of the viewer's point.
     """
 
     image: Image
     volume: Volume
     network: Callable[[], SCD]
+    voxel: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,8 @@ class LivePreview(QObject):
 
     def _voxel(self, source: Source) -> tuple[float, float, float]:
         """Return the voxel (i, j, k) that is looked at; it may lie beside the volume."""
+        if source.voxel is not None:
+            return source.voxel
         shown = source.image.world_to_data(self._point.value())[-3:]
         volume = source.volume
         return placement_of(volume.affine, volume.shape).to_file(shown, volume.shape)

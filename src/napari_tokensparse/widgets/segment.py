@@ -111,8 +111,9 @@ class SegmentWidget(QWidget):
         self.keep_ratio = KeepRatioSlider()
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
-            "Segment the window in view again while the slider moves, at the model's resolution; "
-            "the labels of the last run are hidden meanwhile"
+            "Segment the window in view, or in the middle of the drawn region, again while the "
+            "slider moves, at the model's resolution; the labels of the last run are hidden "
+            "meanwhile"
         )
         self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
@@ -146,6 +147,7 @@ class SegmentWidget(QWidget):
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
         self.image.changed.connect(lambda _: self._preview_again())
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
+        self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
@@ -217,8 +219,19 @@ class SegmentWidget(QWidget):
 
     def _chosen_source(self) -> Source:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
-        network = partial(self._networks.load, folder, device)
-        return self._same_source((scan, folder, device), Source(scan.layer, scan.volume, network))
+        network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
+        source = Source(scan.layer, scan.volume, network, voxel)
+        return self._same_source((scan, folder, device, voxel), source)
+
+    def _drawn_voxel(self, scan: Scan) -> tuple[float, float, float] | None:
+        """Return the middle of the region that is drawn; None for the viewer's point."""
+        if isinstance(self.region.value(), str):
+            return None
+        box = self.region.box(scan.layer, scan.volume)
+        if box is None:
+            return None
+        i, j, k = ((a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True))
+        return i, j, k
 
     def _same_source(self, chosen: tuple[Any, ...], source: Source) -> Source:
         """Return the source that the same choice gave before: its window is kept."""

@@ -82,9 +82,19 @@ class Inspected:
         away = np.array([x, y]) - np.array(camera.center)[[2, 1]]
         middle = np.array([canvas.width(), canvas.height()]) / 2
         where = QPoint(*np.rint(middle + camera.zoom * away).astype(int).tolist())
+        self.qtbot.mouseMove(canvas, where + QPoint(1, 0))  # a cursor that is there makes no event
         self.qtbot.mouseMove(canvas, where)
         if click:
             self.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=where)
+
+    def follow(self, voxel: tuple[int, int, int]) -> None:
+        """Point at a voxel until the token pane shows it: a busy display loses a move."""
+
+        def shown() -> bool:
+            self.point_at(voxel)
+            return self.widget.token.voxel() == voxel
+
+        self.qtbot.waitUntil(shown, timeout=30_000)
 
 
 def publish(

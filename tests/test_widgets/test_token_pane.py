@@ -23,8 +23,7 @@ HERE, THERE, BACK = (9, 30, 12), (30, 11, 12), (20, 40, 12)
 def test_the_token_under_the_pointer_is_shown_and_outlined(inspected: Inspected) -> None:
     pane = inspected.widget.token
     assert pane.message.text() == "Point at scan, or click there to hold a token."
-    inspected.point_at(HERE)
-    inspected.qtbot.waitUntil(lambda: pane.voxel() == HERE)
+    inspected.follow(HERE)
 
     shown = inspected.shown
     token = token_at(shown.segmentation, HERE, shown.volume, shown.network.info)
@@ -79,8 +78,7 @@ def test_a_click_holds_the_token_until_the_pointer_is_followed_again(inspected: 
     assert pane.voxel() == HERE
     inspected.qtbot.mouseClick(pane.follow, Qt.MouseButton.LeftButton, pos=QPoint(8, 8))
     assert pane.follow.isChecked()
-    inspected.point_at(BACK)
-    inspected.qtbot.waitUntil(lambda: pane.voxel() == BACK)
+    inspected.follow(BACK)
 
 
 def test_in_3d_a_click_meets_the_first_voxel_that_is_coloured(inspected: Inspected) -> None:

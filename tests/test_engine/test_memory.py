@@ -1,3 +1,5 @@
+from threading import Event, current_thread
+
 import pytest
 import torch
 
@@ -38,3 +40,23 @@ def test_sampling_ends_with_an_error_too() -> None:
 def test_what_is_measured_is_told() -> None:
     assert memory_measured(CPU) == "peak growth of the process's resident memory"
     assert memory_measured(torch.device("cuda", 1)) == "peak allocated by torch on the GPU"
+
+
+def test_it_may_end_in_its_own_thread_where_a_forgotten_generator_is_collected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = PeakMemory(torch.device("cpu"))
+    ended, resident = Event(), PeakMemory._resident
+
+    def collected(self: PeakMemory) -> int:
+        if current_thread() is self._sampling and not ended.is_set():
+            ended.set()
+            self.__exit__(None, None, None)
+        return resident(self)
+
+    with monkeypatch.context() as patched:
+        memory.__enter__()
+        patched.setattr(PeakMemory, "_resident", collected)
+        assert ended.wait(10)
+        memory._sampling.join(10)
+    assert not memory._sampling.is_alive()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING
 
 import psutil
@@ -56,7 +56,8 @@ class PeakMemory:
             self.mb = torch.cuda.max_memory_allocated(self._device) / _BYTES_PER_MB
             return
         self._ended.set()
-        self._sampling.join()
+        if current_thread() is not self._sampling:  # where a forgotten generator may be collected
+            self._sampling.join()
         self.mb = (max(self._peak, self._resident()) - self._before) / _BYTES_PER_MB
 
     def _sample(self) -> None:

@@ -122,8 +122,8 @@ Label values, names and colours are FreeSurfer's. For research only, not for dia
   `unetr-x8-v2` decoder; one checkpoint for every keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023) of
   one label map, mixed with two deformed T1 averages; keep ratio drawn anew at each step, both ends
-  of its range and self-distillation at a share of the steps, scores told what
-  share of the structures each patch holds. The weights were trained in several sessions, from one layout to the
+  of its range and self-distillation at a share of the steps, scores told what share of the
+  structures each patch holds. The weights were trained in several sessions, from one layout to the
   next, so no single seeded command repeats them bit for bit.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.

@@ -14,7 +14,6 @@ from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.decoder import (
     BranchedDecoder,
     Decoder,
-    LayoutKeepingNorm,
     LinearDecoder,
     ProgressiveDecoder,
     UnetrDecoder,
@@ -199,22 +198,6 @@ def test_the_image_branch_can_be_given_to_a_decoder() -> None:
         assert skip.shape == (1, 2, 32, 32, 32)
         given = decoder(token_map, torch.zeros_like(image), image_skip=skip)
         assert torch.equal(given, decoder(token_map, image))
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
-def test_the_instance_norm_keeps_the_layout_and_is_torchs_own(layout: torch.memory_format) -> None:
-    x = (5 * torch.randn(2, 3, 8, 6, 4) + 7).contiguous(memory_format=layout)
-    own, torchs = LayoutKeepingNorm(3), nn.InstanceNorm3d(3)
-    assert torch.equal(own(x), torchs(x))  # with gradients
-    with torch.no_grad():
-        assert (own(x) - torchs(x)).abs().max() < 1e-5
-        assert own(x).is_contiguous(memory_format=layout)
-        half = x.bfloat16()
-        assert torch.equal(own(half), torchs(half))
-    assert own(x[:, :, :1] * 0).abs().max() == 0
-    norms = [m for m in UnetrDecoder(preset("nano")).modules() if isinstance(m, nn.InstanceNorm3d)]
-    assert len(norms) > 10
-    assert all(type(m) is LayoutKeepingNorm for m in norms)
 
 
 def test_whose_decoder_it_is_must_be_agreed() -> None:

@@ -21,6 +21,9 @@ DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2", "linear", "pup", "cust
 ``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code); a linear head; progressive
 upsampling (SETR-PUP, Zheng et al., CVPR 2021); the user's own."""
 
+EmbeddingName = Literal["linear", "conv-stem"]
+"""The paper's linear patch embedding; a convolutional stem."""
+
 PredictorName = Literal["mlp", "attention"]
 """``MlpPredictor`` and ``AttPredictor`` in the authors' code."""
 
@@ -48,6 +51,8 @@ class SCDConfig(BaseModel):
         Size ``(h, w, d)`` in voxels that the position table is made for.
     patch_size
         Edge of the cubic patch in voxels.
+    embedding
+        How a patch becomes a token.
     embed_dim, depth, num_heads, drop_path
         Encoder width, number of blocks, attention heads, stochastic depth in [0, 1).
     prune_after
@@ -82,6 +87,7 @@ class SCDConfig(BaseModel):
     out_channels: PositiveInt
     window: tuple[PositiveInt, PositiveInt, PositiveInt]
     patch_size: PositiveInt = 8
+    embedding: EmbeddingName = "linear"
     embed_dim: PositiveInt = 768
     depth: PositiveInt = 12
     num_heads: PositiveInt = 12
@@ -148,7 +154,13 @@ def _check_decoder(config: SCDConfig) -> None:
         raise ValueError(
             f"patch_size {config.patch_size}: decoder {config.decoder!r} needs {patch}"
         )
-    if config.decoder == "pup" and config.patch_size & (config.patch_size - 1):
+    power_of_2 = not config.patch_size & (config.patch_size - 1)
+    if config.embedding == "conv-stem" and not (power_of_2 and config.patch_size > 1):
+        raise ValueError(
+            f"patch_size {config.patch_size}: embedding 'conv-stem' halves the image down to it, "
+            "so it must be a power of 2, at least 2"
+        )
+    if config.decoder == "pup" and not power_of_2:
         raise ValueError(
             f"patch_size {config.patch_size}: decoder 'pup' doubles the map up to it, so it must "
             "be a power of 2"

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import torch
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
+
+from napari_tokensparse.model.layout import keep_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,23 +63,6 @@ _LAYOUTS: dict[DecoderName, _Layout] = {
 }
 
 
-class LayoutKeepingNorm(nn.InstanceNorm3d):
-    """Instance norm without scale and shift, whose result lies in memory as the map does.
-
-    On a CPU torch's own turns a channels-last map round, and the next convolution turns it back: a
-    fifth of a forward pass. With gradients torch's own is used; its backward pass is the faster.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
-        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype.itemsize < 4:
-            return super().forward(x)
-        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C), a view
-        rows = rows - rows.mean(dim=1, keepdim=True)
-        rows.mul_(torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps))
-        return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
-
-
 class UnetrDecoder(nn.Module):
     """UNETR decoder whose skips all come from the completed map.
 
@@ -112,7 +96,7 @@ class UnetrDecoder(nn.Module):
             for width, below in zip(widths, [*widths[1:], dim], strict=True)
         )
         self.out = UnetOutBlock(3, f, config.out_channels)
-        _keep_layout(self)
+        keep_layout(self)
 
     def image_branch(self, image: Tensor) -> Tensor:
         """Return the finest skip, ``(B, f, h, w, d)``: the only one that sees the image."""
@@ -216,15 +200,6 @@ def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
     if config.decoder == "pup":
         return ProgressiveDecoder(config)
     return UnetrDecoder(config)
-
-
-def _keep_layout(module: nn.Module) -> None:
-    """Let the instance norms of MONAI's blocks keep the layout."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.InstanceNorm3d):
-            setattr(module, name, LayoutKeepingNorm(child.num_features, eps=child.eps))
-        else:
-            _keep_layout(child)
 
 
 def _refine(in_channels: int, out_channels: int) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, init_weights
+from napari_tokensparse.model.embedding import make_embedding
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.model.stage import Live, Stage, StageOutput
 
@@ -116,9 +117,7 @@ class SparseEncoder(nn.Module):
             tokens *= n
         ends = (0, *(block + 1 for block in config.prune_after), config.depth)
         self.legs = tuple(range(first, end) for first, end in pairwise(ends))
-        self.patch_embed = nn.Conv3d(
-            config.in_channels, dim, config.patch_size, stride=config.patch_size
-        )
+        self.patch_embed = make_embedding(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, dim))
         rates = [config.drop_path * n / max(config.depth - 1, 1) for n in range(config.depth)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from napari_tokensparse.model.completion import make_completion
 from napari_tokensparse.model.decoder import BranchedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
+from napari_tokensparse.model.layout import channels_last
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ class SCD(nn.Module):
         self.info = info
         self.encoder = SparseEncoder(config)
         self.completion = make_completion(config)
-        # Channels last: 3 x 3 x 3 convolutions run about twice as fast on a CPU.
-        self.decoder = make_decoder(config, decoder).to(
-            memory_format=torch.channels_last_3d  # type: ignore[call-overload]  # not in the stubs
-        )
+        self.decoder: Any = channels_last(make_decoder(config, decoder))
 
     def forward(
         self,

@@ -1,0 +1,30 @@
+"""Where a network can run."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_tokensparse.engine.segmentation import SegmentError
+
+
+def choose_device(name: str = "auto") -> str:
+    """Turn ``auto`` into the fastest device there is, and check any other name.
+
+    Raises
+    ------
+    SegmentError
+        There is no such device here; the line lists those there are.
+    """
+    devices = available_devices()
+    if name == "auto":
+        return devices[0]
+    if name not in devices and f"{name}:0" not in devices:
+        raise SegmentError(f"device {name!r}: this machine has {', '.join(devices)}")
+    return name
+
+
+def available_devices() -> list[str]:
+    """Devices of this machine, the fastest first."""
+    cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]

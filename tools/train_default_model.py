@@ -8,9 +8,6 @@ size; a call with ``--cool-down N`` ends it with N steps in which the step size 
     python tools/train_default_model.py RUN_FOLDER --cool-down 500
 
 ``--start-from`` begins a run with the weights of an earlier one instead of random ones.
-
-On Linux, ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000`` in the environment keeps freed
-memory with the process; without it a fifth of the time goes into page faults.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_tokensparse.data.region import Box
+from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.infer import SegmentError, check_fit
 from napari_tokensparse.engine.windowing import decision, label_dtype, windowed
 from napari_tokensparse.model.ratios import keep_ratios
@@ -85,6 +88,9 @@ class PreviewSession:
         self._windowed = windowed(volume, model.config, info, info.overlap)
         self._decide, self._dtype = decision(info), label_dtype(info)
         self._begun: Begun | None = None
+        memory = ExitStack()  # for as long as the session lives
+        memory.enter_context(kept_memory())
+        weakref.finalize(self, memory.close)
         self.start = self.window_at([n / 2 for n in volume.shape] if voxel is None else voxel)
 
     def window_at(self, voxel: Sequence[float]) -> Shape:

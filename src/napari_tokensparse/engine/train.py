@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.data.deformation import keyed_generator
+from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.elastic import (
     keep_ratios_of_step,
     make_distillation,
@@ -140,6 +141,14 @@ def train(
     setting.folder.mkdir(parents=True, exist_ok=True)
     run = _Run(model, config, setting)
     run.load()
+    with kept_memory():
+        yield from _events(run, config, setting)
+
+
+def _events(
+    run: _Run, config: TrainConfig, setting: Setting
+) -> Iterator[StepDone | Validated | CheckpointSaved]:
+    """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
         try:

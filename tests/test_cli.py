@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.engine.benchmarks.report import Report, Row
 from napari_tokensparse.engine.infer import segment as run_segment
 from napari_tokensparse.model.checkpoints import load_model
 
@@ -264,7 +265,47 @@ def test_bench_times_the_live_preview_as_json(tmp_path: Path) -> None:
 def test_bench_without_a_section_says_what_to_give(tmp_path: Path) -> None:
     run = tokensparse("bench", cwd=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("tokensparse: nothing to measure: give --macs or --preview")
+    assert run.stderr == (
+        "tokensparse: nothing to measure: give one or more of --macs, --inference, --training, "
+        "--volume, --preview\n"
+    )
+
+
+def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_run(
+    tmp_path: Path,
+) -> None:
+    row = Row("inference", "total", "nano", "scd", "plain", 0.5, seconds=2.0, gmacs=1.0)
+    (tmp_path / "old.json").write_text(Report({}, 10.0, (row,)).to_json())
+    run = tokensparse(
+        "bench", "--inference", "--presets", "nano", "--keep-ratios", 0.5, "--rounds", 1,
+        "--threads", 1, "--compare", "old.json", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "inference nano: round 2 of 2" in run.stderr
+    found = json.loads(run.stdout)
+    assert found["machine"]["threads"] == 1
+    rate, total = found["gemm_gmac_s"], found["rows"][0]
+    assert (total["variant"], total["part"]) == ("scd", "total")
+    assert total["efficiency"] == pytest.approx(total["gmacs"] / (total["seconds"] * rate))
+    (change,) = found["compared"]
+    assert change["row"] == total
+    assert change["time"] == pytest.approx(total["seconds"] * rate / (2.0 * 10.0))
+    assert change["gmacs"] == total["gmacs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--presets", "tiny"], "preset 'tiny': choose one of nano, small"),
+        (["--compare", "gone.json"], "gone.json: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_run_is_one_plain_line(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    run = tokensparse("bench", "--macs", *arguments, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"tokensparse: {said}")
     assert len(run.stderr.splitlines()) == 1
 
 

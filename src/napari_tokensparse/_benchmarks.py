@@ -1,86 +1,125 @@
-"""The command ``bench``: what networks and previews cost."""
+"""The command ``bench``: what networks, training, whole volumes and previews cost here."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tokensparse._options import DEFAULT_MODEL, DebugOption, plain_errors
+from napari_tokensparse._options import DebugOption, plain_errors
 
-PREVIEW = "preview"
+if TYPE_CHECKING:
+    from napari_tokensparse.engine.benchmarks.plan import Plan
+    from napari_tokensparse.engine.benchmarks.report import Change, Report
 
 
 def bench(
     macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates.")] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="Time one window: pruned, dense, MONAI's UNETR.")
+    ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
+    ] = False,
+    volume: Annotated[
+        bool, typer.Option("--volume", help="Time whole volumes, and MONAI's inferer beside them.")
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Time the live preview on the sample brain.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rounds of less: a first table in a minute.")
+    ] = False,
+    presets: Annotated[
+        str | None, typer.Option(metavar="NAME[,NAME…]", help="Only these sizes.")
+    ] = None,
+    keep_ratios: Annotated[
+        str | None,
+        typer.Option(metavar="RATIO[,RATIO…]", help="Keep ratios to try, the same at each stage."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds that count; medians are over them.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to compute with. [default: torch's choice]")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD.json", help="Set the new figures by those of an earlier --json."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure what the networks cost."""
+    """Measure what the networks and the engine cost on this machine."""
+    wanted = {
+        "macs": macs,
+        "inference": inference,
+        "training": training,
+        "volume": volume,
+        "preview": preview,
+    }
     with plain_errors(debug):
-        if not (macs or preview):
-            raise ValueError("nothing to measure: give --macs or --preview")
-        counted = _count_macs() if macs else []
-        timed = _time_previews() if preview else []
-        if as_json:
-            typer.echo(json.dumps({"rows": [*counted, *timed]}, indent=1))
-            return
-        if macs:
-            _print_costs(counted)
-        if preview:
-            _print_timings(timed)
+        if not any(wanted.values()):
+            options = ", ".join(f"--{name}" for name in wanted)
+            raise ValueError(f"nothing to measure: give one or more of {options}")
+        names, ratios = _names(presets), _ratios(keep_ratios)
+        from napari_tokensparse.engine.benchmarks.report import compare as compared
+        from napari_tokensparse.engine.benchmarks.report import read_report
+
+        old = None if compare is None else read_report(compare)
+        _pin(threads)
+        from napari_tokensparse.engine.benchmarks.plan import make_plan
+
+        plan = make_plan(names, ratios, rounds, quick)
+        report = _measured([name for name, want in wanted.items() if want], plan)
+        _show(report, None if old is None else compared(report, old), as_json)
 
 
-def _count_macs() -> list[dict[str, Any]]:
-    from napari_tokensparse.engine.benchmark import costs
-
-    return [{"section": "macs", **asdict(row)} for row in costs()]
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.split(","))
 
 
-def _time_previews() -> list[dict[str, Any]]:
-    from napari_tokensparse.data.samples import sample_path
-    from napari_tokensparse.data.volume import read_volume
-    from napari_tokensparse.engine.benchmark import preview_timings
-    from napari_tokensparse.engine.preview import PreviewSession
-    from napari_tokensparse.model.checkpoints import load_model
+def _ratios(text: str | None) -> tuple[float, ...] | None:
+    from napari_tokensparse._options import ratios_of
 
-    session = PreviewSession(read_volume(sample_path()), load_model(DEFAULT_MODEL))
-    return [{"section": PREVIEW, **asdict(row)} for row in preview_timings(session)]
+    ratios = ratios_of(text)
+    return (ratios,) if isinstance(ratios, float) else ratios
 
 
-def _print_costs(rows: list[dict[str, Any]]) -> None:
-    """Print GMACs per window, a column for each part."""
-    from rich.console import Console
-    from rich.table import Table
+def _pin(threads: int | None) -> None:
+    if threads is not None:
+        import torch
 
-    parts = list(dict.fromkeys(row["part"] for row in rows))
-    table = Table("preset", "variant", "keep ratio", *parts, title="GMACs per window")
-    for at in range(0, len(rows), len(parts)):
-        first = rows[at]
-        figures = (f"{row['gmacs']:.2f}" for row in rows[at : at + len(parts)])
-        table.add_row(first["preset"], first["variant"], f"{first['keep_ratio']:g}", *figures)
-    Console().print(table)
+        torch.set_num_threads(threads)
 
 
-def _print_timings(rows: list[dict[str, Any]]) -> None:
-    """Print a row for each keep ratio: a whole window, an update, and the second by the first."""
-    from rich.console import Console
-    from rich.table import Table
+def _measured(wanted: list[str], plan: Plan) -> Report:
+    """Run the benchmark, and say on stderr how far it is."""
+    from napari_tokensparse.engine.benchmarks.report import Report
+    from napari_tokensparse.engine.benchmarks.sections import benchmark
+    from napari_tokensparse.engine.benchmarks.timing import Round
 
-    title = f"Live preview of one window, {rows[0]['threads']} threads"
-    heads = ("keep ratio", "full s", "update s", "share of time", "share of MACs")
-    table = Table(*heads, title=title)
-    for full, update in zip(rows[::2], rows[1::2], strict=True):
-        table.add_row(
-            f"{full['keep_ratio']:g}",
-            f"{full['seconds']:.3f}",
-            f"{update['seconds']:.3f}",
-            f"{update['seconds'] / full['seconds']:.3f}",
-            f"{update['gmacs'] / full['gmacs']:.3f}",
-        )
-    Console().print(table)
+    for event in benchmark(wanted, plan):
+        if isinstance(event, Report):
+            return event
+        if isinstance(event, Round):
+            typer.echo(f"{event.what}: round {event.done + 1} of {event.total}", err=True)
+        else:
+            typer.echo(f"Note: {event.text}", err=True)
+    raise AssertionError("the benchmark ended without a report")
+
+
+def _show(report: Report, changes: list[Change] | None, as_json: bool) -> None:
+    if not as_json:
+        from napari_tokensparse._bench_tables import print_changes, print_report
+
+        print_report(report)
+        if changes is not None:
+            print_changes(changes)
+        return
+    content = json.loads(report.to_json())
+    if changes is not None:
+        content["compared"] = [vars(change) | {"row": vars(change.row)} for change in changes]
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False))

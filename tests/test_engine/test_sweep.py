@@ -10,7 +10,7 @@ from PIL import Image
 
 from napari_tokensparse.data.region import Box
 from napari_tokensparse.data.volume import Volume
-from napari_tokensparse.engine.benchmark import gmacs
+from napari_tokensparse.engine.benchmarks.macs import gmacs
 from napari_tokensparse.engine.drawing import SCORER_COLOURS
 from napari_tokensparse.engine.infer import Controls, SegmentError, segment
 from napari_tokensparse.engine.progress import RunProgress

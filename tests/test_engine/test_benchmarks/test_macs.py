@@ -1,23 +1,16 @@
-from collections.abc import Callable
-
-import numpy as np
 import pytest
 
-from napari_tokensparse.data.volume import Volume
-from napari_tokensparse.engine.benchmark import (
-    FULL,
-    KEEP_RATIOS,
-    PARTS,
-    TOTAL,
-    UPDATE,
+from napari_tokensparse.engine.benchmarks.macs import (
     costs,
     gmacs,
-    preview_timings,
+    step_gmacs,
+    unetr_gmacs,
     update_gmacs,
 )
-from napari_tokensparse.engine.preview import PreviewSession
+from napari_tokensparse.engine.benchmarks.networks import KEEP_RATIOS, dense_of, has_unetr
+from napari_tokensparse.engine.benchmarks.parts import SCD_PARTS
+from napari_tokensparse.engine.benchmarks.report import TOTAL
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
 
 
 @pytest.mark.parametrize(
@@ -34,23 +27,26 @@ def test_the_papers_presets_cost_what_was_recomputed(
 ) -> None:
     found = gmacs(preset(name), keep_ratio)
     assert found[TOTAL] == pytest.approx(expected, rel=0.005)
-    assert sum(found[part] for part in PARTS) == pytest.approx(found[TOTAL])
+    assert sum(found[part] for part in SCD_PARTS) == pytest.approx(found[TOTAL])
     assert found["decoder"] == pytest.approx({"btcv": 55.7, "brats": 134.4}[name], rel=0.005)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("btcv", 258.3), ("brats", 798.3)])
 def test_the_dense_baselines_cost_what_was_recomputed(name: str, expected: float) -> None:
-    dense = preset(name, prune_after=(), keep_ratio=(), completion="none")
-    found = gmacs(dense, 1.0)
+    found = gmacs(dense_of(preset(name)), 1.0)
     assert found[TOTAL] == pytest.approx(expected, rel=0.005)
     assert found["pruning"] == found["completion"] == 0.0
 
 
 def test_every_preset_ratio_and_part_has_a_row() -> None:
     rows = costs(("small",))
-    assert len(rows) == (len(KEEP_RATIOS) + 1) * (len(PARTS) + 1)
+    assert len(rows) == (len(KEEP_RATIOS) + 1) * (len(SCD_PARTS) + 1)
     totals = [r.gmacs for r in rows if r.part == TOTAL and r.variant == "scd"]
     assert totals == sorted(totals)
+
+
+def test_a_lite_preset_has_no_baseline_of_its_own() -> None:
+    assert {(r.preset, r.variant) for r in costs(("btcv-lite",), (0.25,))} == {("btcv-lite", "scd")}
 
 
 def test_an_update_leaves_out_what_does_not_depend_on_the_keep_ratio() -> None:
@@ -71,19 +67,18 @@ def test_an_update_leaves_out_the_decoders_image_branch() -> None:
     assert (saved[0] - saved[1]) * 1e9 == pytest.approx(voxels * f * (27 * 3 + 27 * f + 3))
 
 
-def test_a_preview_is_timed_whole_and_updated_at_every_keep_ratio(
-    make_model: Callable[..., SCD],
-) -> None:
-    model = make_model()
-    begun: list[None] = []
-    model.encoder.patch_embed.register_forward_hook(lambda *_: begun.append(None))
-    volume = Volume(np.ones((1, 32, 32, 32), np.float32), np.eye(4), "scan")
-    rows = preview_timings(PreviewSession(volume, model), rounds=1)
-    assert [(r.part, r.keep_ratio) for r in rows] == [
-        (part, ratio) for ratio in KEEP_RATIOS for part in (FULL, UPDATE)
-    ]
-    assert len(begun) == 2 * len(KEEP_RATIOS)  # with the warm-up, once for each whole window
-    assert all(r.seconds > 0 and r.threads >= 1 for r in rows)
-    for whole, update in zip(rows[::2], rows[1::2], strict=True):
-        assert whole.gmacs == gmacs(model.config, whole.keep_ratio)[TOTAL]
-        assert update.gmacs == update_gmacs(model.config, update.keep_ratio) < whole.gmacs
+def test_a_backward_pass_costs_two_forward_ones_but_for_the_gradient_of_the_image() -> None:
+    config = preset("nano", decoder="linear")
+    forward, embedding = (gmacs(config, 0.5)[part] for part in (TOTAL, "patch embedding"))
+    assert step_gmacs(config, 0.5) == pytest.approx(3 * forward - embedding)
+
+
+@pytest.mark.skipif(not has_unetr(), reason="MONAI's UNETR needs einops")
+def test_monais_unetr_has_an_eighth_of_the_tokens() -> None:
+    config = preset("nano")
+    found, ours = unetr_gmacs(config), gmacs(dense_of(config), 1.0)
+    assert found["patch embedding"] == pytest.approx(ours["patch embedding"])  # all voxels, once
+    dim, tokens = config.embed_dim, 2**3
+    blocks = 12 * (tokens * 12 * dim * dim + 2 * tokens * tokens * dim)
+    assert found["blocks"] == pytest.approx(blocks / 1e9)
+    assert sum(n for part, n in found.items() if part != TOTAL) == pytest.approx(found[TOTAL])

@@ -1,0 +1,1 @@
+"""What networks and the engine cost here: multiply-accumulates, seconds, memory."""

@@ -1,0 +1,135 @@
+"""How fast networks segment one window: seconds in all and per part, efficiency, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_tokensparse.engine.benchmarks.macs import gmacs, unetr_gmacs
+from napari_tokensparse.engine.benchmarks.networks import (
+    MONAI_UNETR,
+    PRESETS,
+    SCD_VARIANT,
+    dense_of,
+    families,
+    has_baselines,
+    has_unetr,
+    unetr_of,
+)
+from napari_tokensparse.engine.benchmarks.parts import SCD_PARTS, UNETR_PARTS, PartTimer
+from napari_tokensparse.engine.benchmarks.report import DENSE, TOTAL, Row
+from napari_tokensparse.engine.benchmarks.timing import Note, take_turns
+from napari_tokensparse.engine.memory import PeakMemory
+from napari_tokensparse.model.presets import preset
+from napari_tokensparse.model.scd import SCD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from napari_tokensparse.engine.benchmarks.plan import Plan
+    from napari_tokensparse.engine.benchmarks.timing import Round
+    from napari_tokensparse.model.config import SCDConfig
+
+INFERENCE = "inference"
+PLAIN = "plain"
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One thing that is timed: a network, how it is run, and what is known of it."""
+
+    row: Row
+    run: Callable[[], object]
+    gmacs: Mapping[str, float]
+    model: nn.Module | None = None
+    parts: Mapping[str, str] | None = None
+
+    def once(self) -> None:
+        """Segment the window."""
+        with torch.inference_mode():
+            self.run()
+
+    def parted(self) -> dict[str, float]:
+        """Segment the window and return the seconds of each part."""
+        if self.model is None or self.parts is None:
+            return {}
+        with torch.inference_mode(), PartTimer(self.model, self.parts) as timer:
+            self.run()
+        return timer.seconds
+
+    def peak_mb(self) -> float:
+        """Segment the window and return the memory that it took."""
+        with PeakMemory(_CPU) as memory:
+            self.once()
+        return memory.mb
+
+    def rows(self, totals: Sequence[float], parts: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+        """Yield the total, then each part that took any time."""
+        whole = self.row.timed(totals)
+        yield replace(whole, gmacs=self.gmacs[TOTAL], peak_mb=self.peak_mb())
+        for part, seconds in parts.items():
+            if part != TOTAL and any(seconds):
+                row = replace(self.row, part=part, gmacs=self.gmacs.get(part) or None)
+                yield row.timed(seconds)
+
+
+def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[Round | Note | Row]:
+    """Time one window of every preset: pruned, dense, and by MONAI's UNETR.
+
+    Totals come from rounds without a hook; the parts from rounds of their own. Presets of one
+    family, such as ``btcv`` and ``btcv-lite``, take turns with one another.
+
+    Yields
+    ------
+    Round, Note, Row
+        A round as it begins; the rows of a family when its rounds are over.
+    """
+    if not has_unetr():
+        yield Note(f"{MONAI_UNETR} is left out: MONAI's UNETR needs einops, of the extra 'bench'")
+    for family, names in families(plan.presets_of(PRESETS)).items():
+        cases = [case for name in names for case in _cases(name, plan, backends)]
+        works = {n: case.once for n, case in enumerate(cases)}
+        totals = yield from take_turns(f"{INFERENCE} {family}", works, plan.rounds, plan.rate)
+        parted = {n: case.parted for n, case in enumerate(cases)}
+        rounds = max(1, plan.rounds // 2)
+        parts = yield from take_turns(f"parts of {family}", parted, rounds, plan.rate)
+        for n, case in enumerate(cases):
+            yield from case.rows(totals[n][TOTAL], parts[n])
+
+
+def _cases(name: str, plan: Plan, backends: Sequence[str]) -> Iterator[_Case]:
+    config = preset(name)
+    image = torch.randn(1, config.in_channels, *config.window)
+    model = SCD(config).eval()
+    for keep_ratio in plan.keep_ratios:
+        yield from _scd_cases(name, SCD_VARIANT, model, (image, keep_ratio), backends)
+    if not has_baselines(name):
+        return
+    dense = SCD(dense_of(config)).eval()
+    yield from _scd_cases(name, DENSE, dense, (image, 1.0), backends)
+    if has_unetr():
+        yield _unetr_case(name, config, image)
+
+
+def _scd_cases(
+    name: str,
+    variant: str,
+    model: SCD,
+    window: tuple[Tensor, float],
+    backends: Sequence[str],
+) -> Iterator[_Case]:
+    counted = gmacs(model.config, window[1])
+    row = Row(INFERENCE, TOTAL, name, variant, keep_ratio=window[1])
+    yield _Case(replace(row, backend=PLAIN), partial(model, *window), counted, model, SCD_PARTS)
+
+
+def _unetr_case(name: str, config: SCDConfig, image: Tensor) -> _Case:
+    model: Any = unetr_of(config).eval()
+    row = Row(INFERENCE, TOTAL, name, MONAI_UNETR, PLAIN, 1.0)
+    return _Case(row, partial(model, image), unetr_gmacs(config), model, UNETR_PARTS)

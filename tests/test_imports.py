@@ -35,6 +35,30 @@ assert "napari-tokensparse" in manager, list(manager.iter_manifests())
 assert [w.display_name for w in manager.iter_widgets() if w.plugin_name == "napari-tokensparse"]
 """
 
+HELP = """
+from napari_tokensparse.cli import app
+app(ARGUMENTS, standalone_mode=False)
+"""
+
+# Looking for devices is put off: that needs torch, and is done in a thread meanwhile.
+OPEN_SEGMENT = """
+import threading, napari
+from napari_tokensparse.widgets import controls
+asked = []
+def find_devices():
+    asked.append(threading.current_thread())
+    return ["cpu"]
+controls.find_devices = find_devices
+viewer = napari.Viewer(show=False)
+_, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+assert widget.model.combo.findText("brain-structures") >= 0
+assert "Tokens of a window" in widget.keep_ratio.meaning.text()
+from napari.qt.threading import WorkerBase
+WorkerBase.await_workers()
+assert asked and asked[0] is not threading.main_thread()
+viewer.close()
+"""
+
 IMPORT_SEGMENT = "from napari_tokensparse.widgets import SegmentWidget"
 IMPORT_TRAIN = "from napari_tokensparse.widgets import TrainWidget"
 
@@ -69,6 +93,21 @@ def test_model_data_and_engine_import_no_gui() -> None:
     modules = modules_after(IMPORT_EVERYTHING_BELOW_THE_VIEWS)
     assert "torch" in modules
     assert not modules & GUI
+
+
+@pytest.mark.parametrize("command", [[], ["segment"], ["bench"], ["train"]])
+def test_help_imports_the_command_line_and_nothing_that_computes(command: list[str]) -> None:
+    modules = modules_after(HELP.replace("ARGUMENTS", repr([*command, "--help"])))
+    assert "typer" in modules
+    slow = {"torch", "monai", "numpy", "scipy", "nibabel", "skimage", "matplotlib"}
+    assert not modules & (GUI | slow)
+
+
+@pytest.mark.gui
+def test_the_segment_widget_opens_without_torch() -> None:
+    modules = modules_after(OPEN_SEGMENT)
+    assert "napari" in modules
+    assert not modules & {"torch", "monai", "pyqtgraph"}
 
 
 @pytest.mark.gui

@@ -1,0 +1,137 @@
+"""Measure what each choice for speed gains: everything as it is, against the same with one undone.
+
+python tools/measure_choices.py --preset btcv --keep-ratio 0.1 --json btcv.json
+python tools/measure_choices.py --preset brain-structures --keep-ratio 0.25 --training
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from napari_tokensparse.engine.allocation import kept_memory
+from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
+from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
+from napari_tokensparse.model.presets import preset
+from napari_tokensparse.model.scd import SCD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+AS_IS = "as it is"
+
+
+@contextmanager
+def plain_layers(
+    model: nn.Module, ours: type[nn.Module], torchs: type[nn.Module]
+) -> Iterator[None]:
+    """Turn layers of ours into torch's for a while."""
+    changed = [module for module in model.modules() if type(module) is ours]
+    for module in changed:
+        module.__class__ = torchs
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.__class__ = ours
+
+
+@contextmanager
+def weights_contiguous(model: SCD) -> Iterator[None]:
+    """Lay the weights of convolutions out as torch does by itself; maps follow them."""
+    model.decoder.to(memory_format=torch.contiguous_format)
+    try:
+        yield
+    finally:
+        model.decoder.to(memory_format=torch.channels_last_3d)
+
+
+def undone(model: SCD) -> dict[str, Callable[[], AbstractContextManager[object]]]:
+    """Name the choices, and make each a context in which it is undone."""
+    return {
+        AS_IS: nullcontext,
+        "fused attention": lambda: sdpa_kernel(SDPBackend.MATH),
+        "channels-last weights": lambda: weights_contiguous(model),
+        "norm that keeps the layout": lambda: plain_layers(
+            model, LayoutKeepingNorm, nn.InstanceNorm3d
+        ),
+        "1 x 1 x 1 convolution as a product": lambda: plain_layers(model, PointwiseConv, nn.Conv3d),
+        "transposed convolution as a product": lambda: plain_layers(
+            model, DoublingConv, nn.ConvTranspose3d
+        ),
+    }
+
+
+def measure(
+    name: str, keep_ratio: float, rounds: int, training: bool
+) -> dict[str, dict[str, float]]:
+    """Time every choice undone: seconds, and how many times longer than as it is."""
+    torch.manual_seed(0)
+    model = SCD(preset(name)).train(training)
+    image = torch.randn(1, model.config.in_channels, *model.config.window)
+
+    def work(context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
+        def run() -> None:
+            with context(), torch.set_grad_enabled(training):
+                out = model(image, keep_ratio).logits
+                if training:
+                    out.square().mean().backward()
+
+        return run
+
+    contexts = undone(model)
+    works = {choice: work(context) for choice, context in contexts.items()}
+    rate = MatrixRate()
+    with kept_memory():
+        kept = _run(works, rounds, rate)
+    fresh = _run({AS_IS: works[AS_IS]}, rounds, rate)
+    kept["memory kept"] = fresh[AS_IS]
+    whole = kept[AS_IS]
+    return {
+        choice: {"seconds": median(seconds), "times": median(seconds) / median(whole)}
+        for choice, seconds in kept.items()
+    }
+
+
+def _run(
+    works: dict[str, Callable[[], None]], rounds: int, rate: MatrixRate
+) -> dict[str, list[float]]:
+    turns = take_turns("choices", works, rounds, rate)
+    while True:
+        try:
+            next(turns)
+        except StopIteration as over:
+            return {choice: seconds["total"] for choice, seconds in over.value.items()}
+
+
+def main() -> None:
+    """Print a table, and write it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="brain-structures")
+    parser.add_argument("--keep-ratio", type=float, default=0.25)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--training", action="store_true", help="a step instead of a pass")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.set_flush_denormal(True)
+    found = measure(given.preset, given.keep_ratio, given.rounds, given.training)
+    for choice, figures in found.items():
+        print(f"{choice:38} {figures['seconds']:.3f} s  x {figures['times']:.2f}")
+    if given.json:
+        what = {k: getattr(given, k) for k in ("preset", "keep_ratio", "threads", "training")}
+        given.json.write_text(json.dumps({**what, "undone": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.benchmarks.macs import gmacs, unetr_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
     MONAI_UNETR,
@@ -83,7 +84,8 @@ def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[R
     """Time one window of every preset: pruned, dense, and by MONAI's UNETR.
 
     Totals come from rounds without a hook; the parts from rounds of their own. Presets of one
-    family, such as ``btcv`` and ``btcv-lite``, take turns with one another.
+    family, such as ``btcv`` and ``btcv-lite``, take turns with one another. All of them, MONAI's
+    too, gain by memory that is kept, as the engine does it.
 
     Yields
     ------
@@ -95,10 +97,11 @@ def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[R
     for family, names in families(plan.presets_of(PRESETS)).items():
         cases = [case for name in names for case in _cases(name, plan, backends)]
         works = {n: case.once for n, case in enumerate(cases)}
-        totals = yield from take_turns(f"{INFERENCE} {family}", works, plan.rounds, plan.rate)
         parted = {n: case.parted for n, case in enumerate(cases)}
         rounds = max(1, plan.rounds // 2)
-        parts = yield from take_turns(f"parts of {family}", parted, rounds, plan.rate)
+        with kept_memory():
+            totals = yield from take_turns(f"{INFERENCE} {family}", works, plan.rounds, plan.rate)
+            parts = yield from take_turns(f"parts of {family}", parted, rounds, plan.rate)
         for n, case in enumerate(cases):
             yield from case.rows(totals[n][TOTAL], parts[n])
 

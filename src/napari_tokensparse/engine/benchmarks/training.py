@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.benchmarks.inference import PLAIN
 from napari_tokensparse.engine.benchmarks.macs import gmacs, step_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
@@ -109,7 +110,8 @@ def time_training(plan: Plan) -> Iterator[Round | Row]:
     for family, names in families(plan.presets_of(PRESETS_TO_TRAIN)).items():
         cases = [case for name in names for case in _cases(name, plan)]
         works = {n: case.step for n, case in enumerate(cases)}
-        taken = yield from take_turns(f"{TRAINING} {family}", works, plan.rounds, plan.rate)
+        with kept_memory():
+            taken = yield from take_turns(f"{TRAINING} {family}", works, plan.rounds, plan.rate)
         for n, case in enumerate(cases):
             yield from case.rows(taken[n])
 

@@ -17,8 +17,18 @@ SPACING_MM = 3.0
 Figures = list[dict[str, Any]]
 
 
-def write_card(folder: Path, figures: Figures) -> None:
-    """Write the card of a model folder from what `evaluate_default_model.py` measured."""
+def write_card(folder: Path, figures: Figures, registered: dict[str, Any] | None = None) -> None:
+    """Write the card of a model folder.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    figures
+        What `evaluate_default_model.py` measured.
+    registered
+        What `register_atlas.py` measured.
+    """
     unseen, person = of(figures, "unseen"), of(figures, "another person")
     text = _TEXT.format(
         spacing=SPACING_MM,
@@ -27,6 +37,7 @@ def write_card(folder: Path, figures: Figures) -> None:
         controls=_controls(unseen),
         spoiled=_spoiled(figures),
         person=_person(person),
+        registration=_registration(registered),
         by_class=_by_class([f for f in unseen if f["scorer"] == "learned"]),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
@@ -96,6 +107,20 @@ def _person(figures: Figures) -> str:
     return "\n".join(rows)
 
 
+def _registration(registered: dict[str, Any] | None) -> str:
+    if registered is None:
+        return "Not measured for these weights."
+    found = registered["figures"]
+    rows = ["| scan | | mean Dice | seconds |", "|---|---|---|---|"]
+    for figure in found:
+        dice = np.mean(list(figure["dice"].values()))
+        rows.append(f"| {figure['case']} | {figure['by']} | {dice:.3f} | {figure['seconds']:.0f} |")
+    rows.append(
+        f"\nANTs {registered['ants']}, SyN with its defaults; {registered['threads']} threads."
+    )
+    return "\n".join(rows)
+
+
 def _by_class(figures: Figures) -> str:
     ratios = _ratios(figures, "learned")
     rows = [
@@ -158,6 +183,14 @@ it and that the model knows too. AAL draws some of them otherwise than FreeSurfe
 choose anything.
 
 {person}
+
+## Instead of a model: registering the atlas
+
+The template (ICBM152 2009c, whose labels the model was trained on) registered to the scan by ANTs,
+its labels taken, on the same machine. The unseen deformations are of that very template or of its
+label map, which favours registration; another person's brain does not.
+
+{registration}
 
 ## Every structure, training anatomy
 

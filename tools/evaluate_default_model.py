@@ -129,12 +129,16 @@ def figures(model: SCD, cases: Iterator[Case], quick: bool) -> Iterator[Figure]:
 
 def _figure(model: SCD, case: Case, keep_ratio: float, controls: Controls) -> Figure:
     labels = segment(case.scan, model, keep_ratio, controls=controls).labels
+    by = "encoder ablated" if controls.ablate_encoder else controls.scorer
+    return Figure(case.group, case.scan.name, by, keep_ratio, dice_by_name(labels, case))
+
+
+def dice_by_name(labels: np.ndarray, case: Case) -> dict[str, float]:
+    """Dice of each structure that the case's truth holds."""
     known = np.where(np.isin(labels, case.values), labels, 0)
     dice = dice_per_class(known, case.truth, case.values)
     names = {s.id: s.name for s in STRUCTURES}
-    found = {names[v]: float(d) for v, d in zip(case.values, dice, strict=True) if np.isfinite(d)}
-    by = "encoder ablated" if controls.ablate_encoder else controls.scorer
-    return Figure(case.group, case.scan.name, by, keep_ratio, found)
+    return {names[v]: float(d) for v, d in zip(case.values, dice, strict=True) if np.isfinite(d)}
 
 
 def _deformed(group: str, config: SynthesisConfig, keys: range) -> Iterator[Case]:
@@ -176,7 +180,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two cases, two keep ratios")
     parser.add_argument("--keep-card", action="store_true", help="write no card")
     parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--registration", type=Path, help="figures of register_atlas.py")
     arguments = parser.parse_args()
+    registered = json.loads(arguments.registration.read_text()) if arguments.registration else None
     model = load_model(arguments.model)
     count = 2 if arguments.quick else arguments.cases
     found: list[Figure] = []
@@ -195,7 +201,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps([f._asdict() for f in found], indent=1))
     if not arguments.keep_card:
-        write_card(arguments.model, [f._asdict() for f in found])
+        write_card(arguments.model, [f._asdict() for f in found], registered)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""Do what a user would do without the model: register the atlas by ANTs, and take its labels.
+
+The template is the ICBM152 2009c T1 that the model was trained on, with the training label map; the
+scans are those of ``evaluate_default_model.py``. Writes Dice and seconds of both for the card::
+
+    pip install --group train-default-model --group register-atlas
+    python tools/register_atlas.py figures/registration.json --cases 2
+    python tools/evaluate_default_model.py --registration figures/registration.json
+
+Where a scan is a deformed template (the group "unseen"), registration sees the very image again; a
+fair comparison is another person's brain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ants
+import numpy as np
+import torch
+
+from brain_atlas import build_atlas, training_t1s
+from evaluate_default_model import another_person, dice_by_name, unseen_cases
+from napari_tokensparse.data.structures import class_ids
+from napari_tokensparse.engine.infer import segment
+from napari_tokensparse.model.checkpoints import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evaluate_default_model import Case
+    from napari_tokensparse.model.scd import SCD
+
+
+def compare(case: Case, model: SCD) -> Iterator[dict[str, object]]:
+    """Label a scan by registration and by the model: Dice per structure, and seconds."""
+    began = time.perf_counter()
+    registered = by_registration(case)
+    yield _figure(case, "registration", registered, time.perf_counter() - began)
+    began = time.perf_counter()
+    labels = segment(case.scan, model, 0.5).labels
+    yield _figure(case, "model at keep 0.5", labels, time.perf_counter() - began)
+
+
+def by_registration(case: Case) -> np.ndarray:
+    """Warp the template's labels onto a scan: affine, then symmetric normalisation (SyN)."""
+    labels, affine = build_atlas()
+    template = next(t1 for name, t1, _ in training_t1s() if "2009c" in name)
+    fixed = _image(case.scan.array[0], case.scan.affine)
+    moving = _image(template, affine)
+    found = ants.registration(fixed, moving, type_of_transform="SyN", random_seed=1)
+    warped = ants.apply_transforms(
+        fixed,
+        _image(class_ids()[labels], affine),
+        found["fwdtransforms"],
+        interpolator="genericLabel",
+    )
+    return np.asarray(warped.numpy()).round().astype(np.uint8)
+
+
+def _image(array: np.ndarray, affine: np.ndarray) -> ants.ANTsImage:
+    """Place an array whose axes lie along the world's: ANTs counts from the right and the front."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    return ants.from_numpy(
+        np.ascontiguousarray(array, np.float32),
+        origin=list(to_lps @ affine[:3, 3]),
+        spacing=list(spacing),
+        direction=to_lps @ affine[:3, :3] / spacing,
+    )
+
+
+def _figure(case: Case, by: str, labels: np.ndarray, seconds: float) -> dict[str, object]:
+    dice = dice_by_name(labels, case)
+    print(f"{case.scan.name:20} {by:18} {np.mean(list(dice.values())):.3f} {seconds:.1f} s")
+    return {"group": case.group, "case": case.scan.name, "by": by, "dice": dice, "seconds": seconds}
+
+
+def main() -> None:
+    """Compare on some cases and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("json", type=Path)
+    parser.add_argument("--cases", type=int, default=2)
+    parser.add_argument("--model", default="brain-structures")
+    given = parser.parse_args()
+    model = load_model(given.model)
+    cases = [*unseen_cases(given.cases), *another_person()]
+    figures = [figure for case in cases for figure in compare(case, model)]
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    threads = {"threads": torch.get_num_threads(), "ants": ants.__version__}
+    given.json.write_text(json.dumps({**threads, "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.1)
-SMALL = {"embed_dim": 96, "completion_dim": 96, "feature_size": 8}
+SMALL: dict[str, Any] = {"embed_dim": 96, "completion_dim": 96, "feature_size": 8}
 PAPER = {
     "prune_after": (2, 5, 8),
     "completion": "mta",
+    "embedding": "linear",
+    "forgotten_stages": 0,
     "perturbation": "gumbel",
     "relaxation": "softmax",
     "tau": 1.0,
@@ -58,7 +60,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "+ distillation": (PAPER, DISTILLED),
     "+ score supervision": (PAPER, SUPERVISED),
     "+ threshold gradient": (THRESHOLD, SUPERVISED),
-    "+ lite layout": ({**THRESHOLD, **LITE}, SUPERVISED),
+    "+ lite layout": (
+        {**THRESHOLD, **LITE, "feature_size": SMALL["feature_size"] // 2},
+        SUPERVISED,
+    ),
+    "the bundled model's layout": ({}, SUPERVISED),
 }
 TABLE = ("<!-- table -->\n", "<!-- end of table -->")
 
@@ -69,8 +75,7 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     network, training = VARIANTS[variant]
-    lite = {"feature_size": SMALL["feature_size"] // 2} if variant == "+ lite layout" else {}
-    model = SCD(preset("brain-structures", **{**SMALL, **network, **lite}))
+    model = SCD(preset("brain-structures", **{**SMALL, **network}))
     labels, _ = build_atlas()
     t1s = [t1 for _, t1, _ in training_t1s()]
     sampler = Synthesizer(labels, t1s, model.config.window, SPACING_MM)

@@ -32,6 +32,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "brain-structures": {
         "out_channels": 28,
         "window": (64, 80, 64),
+        "embedding": "conv-stem",
         "embed_dim": 128,
         "num_heads": 4,
         "prune_after": (0, 3, 6),

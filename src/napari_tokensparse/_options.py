@@ -31,6 +31,10 @@ LabelsOption = Annotated[
     Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(help="How the network is run: auto, plain, openvino or compile."),
+]
 RegionOption = Annotated[
     str | None,
     typer.Option(

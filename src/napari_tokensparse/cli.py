@@ -15,6 +15,7 @@ from napari_tokensparse._evaluation import evaluate
 from napari_tokensparse._inspection import audit, sweep
 from napari_tokensparse._options import (
     DEFAULT_MODEL,
+    BackendOption,
     DebugOption,
     DeviceOption,
     KeepOption,
@@ -50,6 +51,7 @@ def segment(
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
     device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
     tokens: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
@@ -73,7 +75,7 @@ def segment(
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
         box = region_of(region, volume)
-        result = _run(volume, network, ratios_of(keep_ratio), device, controls, box)
+        result = _run(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
         written = [write_nifti(output, result.labels, volume)]
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
@@ -187,6 +189,7 @@ def _run(
     device: str,
     controls: Controls | None = None,
     region: Box | None = None,
+    backend: str = "auto",
 ) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
@@ -199,7 +202,13 @@ def _run(
     for concern in concerns(volume, check_fit(volume, network)):
         typer.echo(f"Warning: {concern}", err=True)
     events = segmenting(
-        volume, network, keep_ratio, device=device, controls=controls, region=region
+        volume,
+        network,
+        keep_ratio,
+        device=device,
+        controls=controls,
+        region=region,
+        backend=backend,
     )
     first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
@@ -230,7 +239,7 @@ def _report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
     from napari_tokensparse.model.ratios import describe_keep_ratio
 
     stats = result.stats
-    for note in volume.notes:
+    for note in (*volume.notes, *stats.notes):
         typer.echo(f"Note: {note}")
     typer.echo(describe_keep_ratio(stats.keep_ratios))
     typer.echo(

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
+from napari_tokensparse.engine.backends.choice import check_backend, make_backend
 from napari_tokensparse.engine.devices import available_devices, choose_device
 from napari_tokensparse.engine.segmentation import (
     Controls,
@@ -51,6 +52,7 @@ def segment(
     overlap: float | None = None,
     controls: Controls | None = None,
     region: Box | None = None,
+    backend: str = "auto",
 ) -> Segmentation:
     """Segment a volume.
 
@@ -72,6 +74,8 @@ def segment(
     region
         Run only the windows that reach into this box of the input's voxels; labels and tokens
         there are those of a run of the whole volume.
+    backend
+        How the network is run: ``auto``, ``plain``, ``openvino`` or ``compile`` (`make_backend`).
 
     Raises
     ------
@@ -93,6 +97,7 @@ def segment(
         overlap=overlap,
         controls=controls,
         region=region,
+        backend=backend,
     ):
         if isinstance(event, Segmentation):
             return event
@@ -108,6 +113,7 @@ def segmenting(
     overlap: float | None = None,
     controls: Controls | None = None,
     region: Box | None = None,
+    backend: str = "auto",
 ) -> Iterator[Progress | Segmentation]:
     """Segment a volume step by step; the parameters are those of `segment`.
 
@@ -119,6 +125,7 @@ def segmenting(
         Once, at the end.
     """
     started = time.perf_counter()
+    check_backend(backend)
     info = check_fit(volume, model)
     ratios = keep_ratios(
         model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
@@ -127,7 +134,8 @@ def segmenting(
     if region is not None:
         region.check(volume.shape, volume.name)
     placed = model if device is None else model.to(choose_device(str(device)))
-    run = WindowRun(volume, placed, info, RunOptions(ratios, share, controls or Controls(), region))
+    options = RunOptions(ratios, share, controls or Controls(), region)
+    run = WindowRun(volume, make_backend(placed, backend), info, options)
     run.seconds["preprocess"] = time.perf_counter() - started
     for done, _ in enumerate(run.windows()):
         yield run.progress(done)

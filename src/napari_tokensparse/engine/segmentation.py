@@ -65,6 +65,10 @@ class Stats:
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
         Per part: ``preprocess``, ``network``, ``stitch`` and ``total``.
+    backend
+        How the network was run.
+    notes
+        What of that could not be done as asked, one line each.
     """
 
     windows: int
@@ -73,6 +77,8 @@ class Stats:
     tokens_per_stage: tuple[int, ...]
     tokens: dict[str, int]
     seconds: dict[str, float]
+    backend: str = "plain"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

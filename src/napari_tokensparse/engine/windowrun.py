@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.data.windows import Shape
+    from napari_tokensparse.engine.backends.base import Backend
     from napari_tokensparse.model.info import ModelInfo
-    from napari_tokensparse.model.scd import SCD, SCDOutput
+    from napari_tokensparse.model.scd import SCDOutput
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ class WindowRun:
     def __init__(
         self,
         volume: Volume,
-        model: SCD,
+        backend: Backend,
         info: ModelInfo,
         options: RunOptions,
     ) -> None:
-        self._volume, self._model, self._info, self._options = volume, model, info, options
-        config = model.config
+        self._volume, self._backend, self._info, self._options = volume, backend, info, options
+        self._model = backend.network
+        config = self._model.config
         self._windowed = windowed(volume, config, info, options.overlap)
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped = self._chosen_windows()
@@ -98,6 +100,8 @@ class WindowRun:
             ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
+            backend=self._backend.name,
+            notes=self._backend.notes,
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
@@ -133,13 +137,12 @@ class WindowRun:
             self._info.background,
             keyed_generator(controls.seed, number),
         )
-        out: SCDOutput = self._model(
+        return self._backend(
             window,
             self._options.ratios,
             token_scores=scores,
             skip_blocks=controls.ablate_encoder,
         )
-        return out
 
     def _release(self, until: int) -> None:
         began = time.perf_counter()

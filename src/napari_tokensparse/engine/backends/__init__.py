@@ -1,0 +1,1 @@
+"""How a network is run: eagerly, by OpenVINO, compiled, or in half precision on a GPU."""

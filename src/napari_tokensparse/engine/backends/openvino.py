@@ -1,0 +1,57 @@
+"""OpenVINO on a CPU: it decodes, and torch encodes with packed weights.
+
+The decoder is where OpenVINO gains. It has nothing to do with keep ratios, so one graph does for
+all of them, and the choice of tokens stays torch's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_tokensparse.engine.backends.base import OPENVINO, PLAIN, Backend, with_parts
+from napari_tokensparse.engine.backends.graphs import GraphError, compiled_graph, decode
+from napari_tokensparse.engine.backends.packing import can_pack, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_tokensparse.model.scd import SCD
+
+
+def openvino_backend(model: SCD) -> Backend:
+    """Run a model on the CPU with OpenVINO, or plainly where that cannot be.
+
+    That is so when OpenVINO cannot convert the decoder, one of the user's own perhaps, or gives
+    other logits than torch; the backend's note says so.
+    """
+    try:
+        graph = compiled_graph(model)
+    except GraphError as error:
+        return Backend(PLAIN, model, (f"OpenVINO cannot decode here, so torch does ({error})",))
+    twin = with_parts(model, lambda part: part)
+    if can_pack():
+        twin.encoder, twin.completion = packed(model.encoder), packed(model.completion)
+    twin.decoder = _OpenVinoDecoder(graph, model)
+    return Backend(OPENVINO, twin)
+
+
+class _OpenVinoDecoder(nn.Module):
+    """Decode window by window with a compiled graph; for one thread at a time."""
+
+    def __init__(self, graph: Any, model: SCD) -> None:
+        super().__init__()
+        self._request = graph.create_infer_request()
+        self._size = (*model.config.window, model.config.out_channels)
+
+    def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
+        """Decode the map ``(B, E, gh, gw, gd)`` and image to logits, channels last in memory."""
+        inputs = [token_map.movedim(1, -1), image, *(skip.movedim(1, -1) for skip in skip_maps)]
+        logits = torch.empty(len(image), *self._size)
+        for each in zip(*(torch.split(x, 1) for x in (*inputs, logits)), strict=True):
+            decode(self._request, each[:-1], each[-1])
+        return logits.movedim(-1, 1)

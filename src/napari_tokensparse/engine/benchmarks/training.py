@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from napari_tokensparse.engine.allocation import kept_memory
-from napari_tokensparse.engine.benchmarks.inference import PLAIN
+from napari_tokensparse.engine.benchmarks.inference import PLAIN, most_memory
 from napari_tokensparse.engine.benchmarks.macs import gmacs, step_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
     SCD_VARIANT,
@@ -22,7 +22,6 @@ from napari_tokensparse.engine.benchmarks.networks import (
 from napari_tokensparse.engine.benchmarks.report import DENSE, TOTAL, Row
 from napari_tokensparse.engine.benchmarks.timing import take_turns
 from napari_tokensparse.engine.losses import make_loss
-from napari_tokensparse.engine.memory import PeakMemory
 from napari_tokensparse.engine.optim import make_optimizer
 from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.config import SCDConfig
 
 TRAINING = "training"
-FORWARD, BACKWARD, OPTIMISER = "forward", "backward", "optimiser"
+FORWARD, LOSS, BACKWARD, OPTIMISER = "forward", "loss", "backward", "optimiser"
+_PARTS = (FORWARD, LOSS, BACKWARD, OPTIMISER)
 PRESETS_TO_TRAIN = ("btcv", "btcv-lite", "brain-structures")
-_CPU = torch.device("cpu")
 _RUN = TrainConfig(steps=1)
 
 
@@ -55,7 +54,9 @@ class _Trainee:
     def step(self, keep_ratio: float) -> dict[str, float]:
         """Take one step as `train` does, and return the seconds of its parts."""
         marks = [time.perf_counter()]
-        loss = self._loss_of(self.model(self._image, keep_ratio).logits, self._target)
+        logits = self.model(self._image, keep_ratio).logits
+        marks.append(time.perf_counter())
+        loss = self._loss_of(logits, self._target)
         marks.append(time.perf_counter())
         torch.autograd.backward(loss)
         marks.append(time.perf_counter())
@@ -63,8 +64,7 @@ class _Trainee:
         self._optimizer.step()
         self._optimizer.zero_grad()
         marks.append(time.perf_counter())
-        forward, backward, optimiser = (b - a for a, b in pairwise(marks))
-        return {FORWARD: forward, BACKWARD: backward, OPTIMISER: optimiser}
+        return dict(zip(_PARTS, (b - a for a, b in pairwise(marks)), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,8 @@ class _Case:
         return self.trainee.step(self.keep_ratio)
 
     def peak_mb(self) -> float:
-        """Take one step and return the memory that it took."""
-        with PeakMemory(_CPU) as memory:
-            self.step()
-        return memory.mb
+        """Return the memory that a step takes."""
+        return most_memory(self.step)
 
     def rows(self, seconds: Mapping[str, Sequence[float]]) -> Iterator[Row]:
         """Yield the total, then the parts."""
@@ -93,7 +91,7 @@ class _Case:
         whole, forward = step_gmacs(config, ratio), gmacs(config, ratio)[TOTAL]
         counted = {FORWARD: forward, BACKWARD: whole - forward}
         yield replace(row.timed(seconds[TOTAL]), gmacs=whole, peak_mb=self.peak_mb())
-        for part in (FORWARD, BACKWARD, OPTIMISER):
+        for part in _PARTS:
             yield replace(row, part=part, gmacs=counted.get(part)).timed(seconds[part])
 
 

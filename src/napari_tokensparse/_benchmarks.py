@@ -39,6 +39,14 @@ def bench(
         str | None,
         typer.Option(metavar="RATIO[,RATIO…]", help="Keep ratios to try, the same at each stage."),
     ] = None,
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME…]",
+            help="How networks are run: plain, openvino, compile. [default: plain and, where it is "
+            "installed, openvino]",
+        ),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds that count; medians are over them.")
     ] = None,
@@ -72,7 +80,7 @@ def bench(
         _pin(threads)
         from napari_tokensparse.engine.benchmarks.plan import make_plan
 
-        plan = make_plan(names, ratios, rounds, quick)
+        plan = make_plan(names, ratios, _names(backends), rounds, quick)
         report = _measured([name for name, want in wanted.items() if want], plan)
         _show(report, None if old is None else compared(report, old), as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from napari_tokensparse.data.volume import Volume, read_volume, write_nifti
-from napari_tokensparse.engine.benchmarks import apart, training, volume
+from napari_tokensparse.engine.backends.base import Backend
+from napari_tokensparse.engine.benchmarks import apart, inference, training, volume
 from napari_tokensparse.engine.benchmarks.apart import Done, Job, nano_network, run, write_noise
 from napari_tokensparse.engine.benchmarks.inference import time_inference
 from napari_tokensparse.engine.benchmarks.macs import gmacs, step_gmacs, update_gmacs
@@ -42,7 +44,8 @@ class Fixed(MatrixRate):
 
 
 def plan(**given: object) -> Plan:
-    return replace(Plan(presets=("nano",), keep_ratios=(0.5, 1.0), rounds=2, rate=Fixed()), **given)
+    usual = Plan(("nano",), (0.5, 1.0), ("plain",), rounds=2, rate=Fixed())
+    return replace(usual, **given)
 
 
 def rows_of(events: Iterable[object]) -> list[Row]:
@@ -68,6 +71,34 @@ def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai() -> No
     assert parts["norms"].gmacs is None
     dense = {r.part: r.gmacs for r in rows if r.variant == "dense"}
     assert "pruning" not in dense
+
+
+def test_every_backend_is_timed_and_leaves_nothing_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
+    wanted = plan(keep_ratios=(0.5,), rounds=1, backends=("plain", "openvino"))
+    rows = [r for r in rows_of(time_inference(wanted)) if r.variant in ("scd", "dense")]
+    assert [(r.variant, r.backend) for r in rows if r.part == "total"] == [
+        (variant, backend) for variant in ("scd", "dense") for backend in ("plain", "openvino")
+    ]
+    assert {"blocks", "decoder"} <= {r.part for r in rows if r.backend == "openvino"}
+    assert list(tmp_path.iterdir()) == []
+    assert os.environ["TOKENSPARSE_CACHE"] == str(tmp_path)
+
+
+def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stand_in(model: SCD, _name: str) -> Backend:
+        return Backend("plain", model, ("it cannot",))
+
+    monkeypatch.setattr(inference, "make_backend", stand_in)
+    events = list(time_inference(plan(rounds=1, backends=("openvino",))))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert "nano scd by openvino is left out: it cannot" in notes
+    assert {r.variant for r in rows_of(events)} <= {"monai-unetr"}
 
 
 def test_a_training_step_is_timed_with_its_parts_and_memory() -> None:
@@ -142,23 +173,27 @@ def test_volumes_are_timed_by_each_engine_and_their_labels_compared() -> None:
         labels = np.zeros(scan.shape, np.uint8)
         labels[0] = job.engine == "monai"
         write_nifti(job.labels, labels, scan)
-        spent = {"network": 3.0, "write": 1.0, "total": 4.0 + len(jobs) % 2}
+        spent = {"network": 3.0, "write": 1.0, "total": 5.0 + len(jobs)}
         return Done(spent, 5, 100.0 + len(jobs))
 
-    events = list(volume.time_volumes(plan(rounds=6), shapes=((16, 8, 8),), apart=faked))
-    assert [job.engine for job in jobs] == ["ours"] * 2 + ["ours", "monai"] * 2
-    assert jobs[0].model == "brain-structures" and jobs[-1].model == "nano"
+    wanted = plan(rounds=6, backends=("plain", "openvino"))
+    events = list(volume.time_volumes(wanted, shapes=((16, 8, 8),), apart=faked))
+    assert [(job.model, job.engine, job.backend) for job in jobs] == [
+        *[("brain-structures", "ours", "plain"), ("brain-structures", "ours", "openvino")] * 2,
+        *[("nano", "ours", "plain"), ("nano", "monai", "plain")] * 2,
+    ]
     rounds = [event for event in events if isinstance(event, Round)]
     assert [r.what for r in rounds] == ["volume 197 × 233 × 189"] * 2 + ["volume 16 × 8 × 8"] * 2
-    sample, ours, monai = (r for r in rows_of(events) if r.part == "total")
+    sample, by_openvino, ours, monai = (r for r in rows_of(events) if r.part == "total")
+    assert (by_openvino.backend, by_openvino.agreement) == ("openvino", 1.0)
     assert (sample.preset, ours.preset, monai.variant) == (
         "brain-structures",
         "nano",
         "monai-inferer",
     )
     assert (sample.shape, ours.shape) == ((197, 233, 189), (16, 8, 8))
-    assert (sample.seconds, sample.spread, sample.windows) == (4.5, 0.25, 5)
-    assert (ours.peak_mb, monai.peak_mb) == (105.0, 106.0)
+    assert (sample.seconds, sample.spread, sample.windows) == (7.0, 0.5, 5)
+    assert (ours.peak_mb, monai.peak_mb) == (107.0, 108.0)
     assert ours.agreement is None and monai.agreement == 15 / 16
     network = next(r for r in rows_of(events) if r.part == "network" and r.preset == "nano")
     assert network.gmacs == 5 * gmacs(nano_network().config, 0.1)["total"]
@@ -207,6 +242,8 @@ def test_presets_of_one_family_take_turns_and_a_quick_plan_takes_the_small_ones(
     [
         ({"presets": ("tiny",)}, "preset 'tiny': choose one of"),
         ({"keep_ratios": (0.5, 1.5)}, "keep ratio 1.5: must be in"),
+        ({"backends": ("auto",)}, "backend 'auto': name one of those"),
+        ({"backends": ("tpu",)}, "backend 'tpu': choose one of"),
         ({"rounds": 0}, "rounds 0: must be at least 1"),
     ],
 )

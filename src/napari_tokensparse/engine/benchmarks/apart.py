@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path  # noqa: TC003  # pickled
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,8 @@ from monai.inferers.utils import sliding_window_inference
 
 from napari_tokensparse.data.preprocess import preprocess
 from napari_tokensparse.data.volume import Volume, read_volume, write_nifti
+from napari_tokensparse.engine.backends.base import PLAIN
+from napari_tokensparse.engine.backends.choice import make_backend
 from napari_tokensparse.engine.infer import check_fit, segment
 from napari_tokensparse.engine.memory import PeakMemory
 from napari_tokensparse.engine.windowing import decision, label_dtype
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    _Segmented = tuple[NDArray[np.unsignedinteger], dict[str, float], int]
+    """Labels, seconds of the parts, windows that were run."""
+
+Engine = Literal["ours", "monai"]
 NANO = "nano"
 CLASSES = 14
 _SIZES: dict[str, Any] = {
@@ -59,13 +66,16 @@ class Job:
         in between that the engine is what is measured; or what `load_model` takes.
     threads
         That torch computes with.
+    backend
+        How our engine runs the network.
     """
 
-    engine: Literal["ours", "monai"]
+    engine: Engine
     scan: Path
     labels: Path
     model: str
     threads: int
+    backend: str = PLAIN
 
 
 @dataclass(frozen=True)
@@ -104,12 +114,13 @@ def run_apart(job: Job) -> Done:
 
 
 def run(job: Job) -> Done:
-    """Run a job, after a window that warms up."""
+    """Run a job, after a window that warms up and leaves what the backend converts in its cache."""
     torch.set_num_threads(job.threads)
     model = nano_network() if job.model == NANO else load_model(job.model)
     with torch.inference_mode():
-        model(torch.zeros(1, model.config.in_channels, *model.config.window))
-    segmented = _by_us if job.engine == "ours" else _by_monai
+        warm = make_backend(model, job.backend)
+        warm(torch.zeros(1, model.config.in_channels, *model.config.window))
+    segmented = partial(_by_us, backend=job.backend) if job.engine == "ours" else _by_monai
     with PeakMemory(_CPU) as memory:
         began = time.perf_counter()
         volume = read_volume(job.scan)
@@ -147,15 +158,13 @@ def write_noise(path: Path, shape: tuple[int, int, int]) -> Path:
     return write_nifti(path, grey[0], volume)
 
 
-def _by_us(volume: Volume, model: SCD) -> tuple[NDArray[np.unsignedinteger], dict[str, float], int]:
-    result = segment(volume, model)
+def _by_us(volume: Volume, model: SCD, backend: str) -> _Segmented:
+    result = segment(volume, model, backend=backend)
     parts = {part: s for part, s in result.stats.seconds.items() if part != "total"}
     return result.labels, parts, result.stats.windows
 
 
-def _by_monai(
-    volume: Volume, model: SCD
-) -> tuple[NDArray[np.unsignedinteger], dict[str, float], int]:
+def _by_monai(volume: Volume, model: SCD) -> _Segmented:
     """Segment as MONAI's tools do; the volume must need no turning or resampling."""
     info = check_fit(volume, model)
     began, run = time.perf_counter(), 0

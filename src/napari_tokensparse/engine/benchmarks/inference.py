@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_tokensparse.engine.allocation import kept_memory
+from napari_tokensparse.engine.backends.base import PLAIN
+from napari_tokensparse.engine.backends.choice import make_backend
+from napari_tokensparse.engine.backends.compiled import COMPILE
 from napari_tokensparse.engine.benchmarks.macs import gmacs, unetr_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
     MONAI_UNETR,
@@ -32,12 +37,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from napari_tokensparse.engine.backends.base import Backend
     from napari_tokensparse.engine.benchmarks.plan import Plan
     from napari_tokensparse.engine.benchmarks.timing import Round
     from napari_tokensparse.model.config import SCDConfig
 
 INFERENCE = "inference"
-PLAIN = "plain"
+_CACHE_VARIABLE = "TOKENSPARSE_CACHE"  # of backends.graphs, which needs OpenVINO
 _CPU = torch.device("cpu")
 
 
@@ -91,7 +97,7 @@ def most_memory(work: Callable[[], object]) -> float:
     return max(peaks)
 
 
-def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[Round | Note | Row]:
+def time_inference(plan: Plan) -> Iterator[Round | Note | Row]:
     """Time one window of every preset: pruned, dense, and by MONAI's UNETR.
 
     Totals come from rounds without a hook; the parts from rounds of their own. Presets of one
@@ -106,7 +112,12 @@ def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[R
     if not has_unetr():
         yield Note(f"{MONAI_UNETR} is left out: MONAI's UNETR needs einops, of the extra 'bench'")
     for family, names in families(plan.presets_of(PRESETS)).items():
-        cases = [case for name in names for case in _cases(name, plan, backends)]
+        cases: list[_Case] = []
+        for made in (made for name in names for made in _cases(name, plan)):
+            if isinstance(made, Note):
+                yield made
+            else:
+                cases.append(made)
         works = {n: case.once for n, case in enumerate(cases)}
         parted = {n: case.parted for n, case in enumerate(cases)}
         rounds = max(1, plan.rounds // 2)
@@ -117,30 +128,50 @@ def time_inference(plan: Plan, backends: Sequence[str] = (PLAIN,)) -> Iterator[R
             yield from case.rows(totals[n][TOTAL], parts[n])
 
 
-def _cases(name: str, plan: Plan, backends: Sequence[str]) -> Iterator[_Case]:
+def _cases(name: str, plan: Plan) -> Iterator[_Case | Note]:
     config = preset(name)
-    image = torch.randn(1, config.in_channels, *config.window)
-    model = SCD(config).eval()
-    for keep_ratio in plan.keep_ratios:
-        yield from _scd_cases(name, SCD_VARIANT, model, (image, keep_ratio), backends)
-    if not has_baselines(name):
-        return
-    dense = SCD(dense_of(config)).eval()
-    yield from _scd_cases(name, DENSE, dense, (image, 1.0), backends)
-    if has_unetr():
-        yield _unetr_case(name, config, image)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, config.in_channels, *config.window, generator=generator)
+    yield from _scd_cases((name, SCD_VARIANT), config, image, plan.keep_ratios, plan.backends)
+    if has_baselines(name):
+        yield from _scd_cases((name, DENSE), dense_of(config), image, (1.0,), plan.backends)
+        if has_unetr():
+            yield _unetr_case(name, config, image)
 
 
 def _scd_cases(
-    name: str,
-    variant: str,
-    model: SCD,
-    window: tuple[Tensor, float],
+    named: tuple[str, str],
+    config: SCDConfig,
+    image: Tensor,
+    keep_ratios: Sequence[float],
     backends: Sequence[str],
-) -> Iterator[_Case]:
-    counted = gmacs(model.config, window[1])
-    row = Row(INFERENCE, TOTAL, name, variant, keep_ratio=window[1])
-    yield _Case(replace(row, backend=PLAIN), partial(model, *window), counted, model, SCD_PARTS)
+) -> Iterator[_Case | Note]:
+    """Make the cases of a network at all keep ratios, by all backends."""
+    model = SCD(config).eval()
+    counted = {ratio: gmacs(config, ratio) for ratio in keep_ratios}
+    for name in backends:
+        backend = _made(model, name)
+        if backend.name != name:
+            yield Note(f"{named[0]} {named[1]} by {name} is left out: {'; '.join(backend.notes)}")
+            continue
+        # Hooks would break up what is compiled.
+        parts = None if name == COMPILE else SCD_PARTS
+        for ratio, found in counted.items():
+            row = Row(INFERENCE, TOTAL, *named, name, ratio)
+            yield _Case(row, partial(backend, image, ratio), found, backend.network, parts)
+
+
+def _made(model: SCD, name: str) -> Backend:
+    """Make a backend; graphs of random weights do not go to the user's cache."""
+    before = os.environ.get(_CACHE_VARIABLE)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ[_CACHE_VARIABLE] = folder
+        try:
+            return make_backend(model, name)
+        finally:
+            del os.environ[_CACHE_VARIABLE]
+            if before is not None:
+                os.environ[_CACHE_VARIABLE] = before
 
 
 def _unetr_case(name: str, config: SCDConfig, image: Tensor) -> _Case:

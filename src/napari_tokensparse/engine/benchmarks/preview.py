@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import read_volume
-from napari_tokensparse.engine.benchmarks.inference import PLAIN
+from napari_tokensparse.engine.backends.base import PLAIN
 from napari_tokensparse.engine.benchmarks.macs import gmacs, update_gmacs
 from napari_tokensparse.engine.benchmarks.networks import SCD_VARIANT
 from napari_tokensparse.engine.benchmarks.report import TOTAL, Row

@@ -46,7 +46,7 @@ class Row:
     shape, windows
         Of a volume: voxels, and windows that were run.
     agreement
-        Share of voxels that have the same label as those of the variant ``scd``.
+        Share of voxels that have the same label as by the first of those that took turns.
     """
 
     section: str

@@ -11,7 +11,8 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from napari_tokensparse.engine.allocation import kept_memory
-from napari_tokensparse.engine.benchmarks.inference import PLAIN, most_memory
+from napari_tokensparse.engine.backends.base import PLAIN
+from napari_tokensparse.engine.benchmarks.inference import most_memory
 from napari_tokensparse.engine.benchmarks.macs import gmacs, step_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
     SCD_VARIANT,

@@ -14,16 +14,17 @@ import torch
 
 from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import read_volume
+from napari_tokensparse.engine.backends.base import PLAIN
 from napari_tokensparse.engine.benchmarks.apart import (
     CLASSES,
     NANO,
     Done,
+    Engine,
     Job,
     nano_network,
     run_apart,
     write_noise,
 )
-from napari_tokensparse.engine.benchmarks.inference import PLAIN
 from napari_tokensparse.engine.benchmarks.macs import gmacs
 from napari_tokensparse.engine.benchmarks.networks import MONAI_INFERER, SCD_VARIANT
 from napari_tokensparse.engine.benchmarks.preview import DEFAULT_MODEL
@@ -101,7 +102,8 @@ def time_volumes(
         shapes = QUICK_SHAPES if plan.quick else SHAPES
     with TemporaryDirectory() as name:
         folder = Path(name)
-        yield from _timed([_sample(folder)], rounds, plan, apart)
+        sample = [_sample(folder, backend) for backend in plan.backends]
+        yield from _timed(sample, rounds, plan, apart)
         for shape in shapes:
             engines = [SCD_VARIANT]
             if _has_room(shape):
@@ -118,28 +120,26 @@ def _timed(
 ) -> Iterator[Round | Row]:
     shape = cases[0].row.shape
     assert shape is not None
-    works = {case.row.variant: partial(case.once, apart) for case in cases}
+    works = {n: partial(case.once, apart) for n, case in enumerate(cases)}
     yield from take_turns(f"{VOLUME} {_said(shape)}", works, rounds, plan.rate, warm_up=False)
     yield from cases[0].rows()
     for other in cases[1:]:
         yield from other.rows(_agreement(cases[0].job.labels, other.job.labels))
 
 
-def _sample(folder: Path) -> _Case:
-    config, scan = load_model(DEFAULT_MODEL).config, sample_path()
-    job = Job("ours", scan, folder / "labels.nii.gz", DEFAULT_MODEL, torch.get_num_threads())
-    return _Case(_row(DEFAULT_MODEL, config, read_volume(scan).shape, SCD_VARIANT), job, config)
+def _sample(folder: Path, backend: str) -> _Case:
+    config, scan, labels = load_model(DEFAULT_MODEL).config, sample_path(), folder / backend
+    row = Row(VOLUME, TOTAL, DEFAULT_MODEL, SCD_VARIANT, backend, shape=read_volume(scan).shape)
+    threads = torch.get_num_threads()
+    job = Job("ours", scan, labels.with_suffix(".nii.gz"), DEFAULT_MODEL, threads, backend)
+    return _Case(replace(row, keep_ratio=config.keep_ratio[0]), job, config)
 
 
 def _noise(scan: Path, shape: Shape, variant: str) -> _Case:
     config, labels = nano_network().config, scan.with_name(f"{variant}.nii")
-    ours = variant == SCD_VARIANT
-    job = Job("ours" if ours else "monai", scan, labels, NANO, torch.get_num_threads())
-    return _Case(_row(NANO, config, shape, variant), job, config)
-
-
-def _row(preset: str, config: SCDConfig, shape: Shape, variant: str) -> Row:
-    return Row(VOLUME, TOTAL, preset, variant, PLAIN, config.keep_ratio[0], shape=shape)
+    row = Row(VOLUME, TOTAL, NANO, variant, PLAIN, config.keep_ratio[0], shape=shape)
+    engine: Engine = "ours" if variant == SCD_VARIANT else "monai"
+    return _Case(row, Job(engine, scan, labels, NANO, torch.get_num_threads()), config)
 
 
 def _agreement(one: Path, other: Path) -> float:

@@ -104,7 +104,7 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
     frame = voxel_frame(volume)
-    image = _compose(definitions)({KEY: _placed(volume.array, frame)})[KEY]
+    image = _compose(definitions)({KEY: _placed(volume.array, frame, _dtype(definitions))})[KEY]
     _check_left(image, volume.name)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
@@ -138,7 +138,8 @@ def preprocess_pair(
         As `preprocess`.
     """
     frame = voxel_frame(volume)
-    pair = {KEY: _placed(volume.array, frame), LABEL_KEY: _placed(label.array, frame)}
+    image = _placed(volume.array, frame, _dtype(definitions))
+    pair = {KEY: image, LABEL_KEY: _placed(label.array, frame, np.float32)}
     pair = _compose(definitions, _with_label)(pair)
     _check_left(pair[KEY], volume.name)
     return pair[KEY].as_tensor().float(), pair[LABEL_KEY].as_tensor().to(torch.int32)
@@ -189,8 +190,17 @@ def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
     return pair
 
 
-def _placed(array: NDArray[Any], frame: NDArray[np.float64]) -> MetaTensor:
-    values = np.array(array, np.float32, order="C")  # a copy: some transforms work in place
+def _dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:
+    """Return the type that the first transform which looks at intensities computes in."""
+    first = next((d for d in definitions if d.get("_target_") != "Orientationd"), {})
+    doubles = first.get("_target_") == "Spacingd" and "dtype" not in first
+    return np.float64 if doubles else np.float32
+
+
+def _placed(
+    array: NDArray[Any], frame: NDArray[np.float64], dtype: type[np.floating]
+) -> MetaTensor:
+    values = np.array(array, dtype, order="C")  # a copy: some transforms work in place
     return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from napari_tokensparse.data.preprocess import AxisMap, preprocess
 from napari_tokensparse.data.windows import Shape, WindowGrid, window_grid
+from napari_tokensparse.engine.labelrule import LabelRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,22 +67,22 @@ def windowed(volume: Volume, config: SCDConfig, info: ModelInfo, overlap: float)
     return Windowed(image, grid, (i, j, k), info.background)
 
 
+def label_rule(info: ModelInfo) -> LabelRule:
+    """Return how the model's logits become labels."""
+    return LabelRule(info.label_values, info.exclusive, info.paint_order)
+
+
 def decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
-    """Return how logits ``(K, ...)`` become label values ``(...)``."""
-    values = torch.tensor(info.label_values, dtype=torch.int32)
+    """Return how logits ``(K, ...)`` become label values ``(...)``, int32."""
+    rule = label_rule(info)
 
-    def exclusive(logits: Tensor) -> Tensor:
-        return values[logits.argmax(dim=0)]
+    def decide(logits: Tensor) -> Tensor:
+        labels = rule.labels(rule.codes(logits.movedim(0, -1)))
+        return torch.from_numpy(labels.astype(np.int32))
 
-    def regions(logits: Tensor) -> Tensor:
-        labels = torch.zeros(logits.shape[1:], dtype=torch.int32)
-        for channel in info.paint_order or range(len(logits)):
-            labels[logits[channel] > 0] = values[channel]  # sigmoid > 0.5
-        return labels
-
-    return exclusive if info.exclusive else regions
+    return decide
 
 
 def label_dtype(info: ModelInfo) -> np.dtype[np.unsignedinteger]:
     """Return the smallest type that holds every label value."""
-    return np.min_scalar_type(max(info.label_values))
+    return label_rule(info).dtype

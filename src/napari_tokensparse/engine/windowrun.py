@@ -11,10 +11,11 @@ import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.region import windows_over
+from napari_tokensparse.engine.inputgrid import InputGrid
 from napari_tokensparse.engine.segmentation import Controls, Progress, Segmentation, Stats
-from napari_tokensparse.engine.stitch import InputGrid, Stitcher
+from napari_tokensparse.engine.stitch import Stitcher
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder
-from napari_tokensparse.engine.windowing import decision, label_dtype, windowed
+from napari_tokensparse.engine.windowing import label_rule, windowed
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.ratios import live_counts
 
@@ -63,9 +64,7 @@ class WindowRun:
             volume.shape,
             self._axes,
             self._grid.extents,
-            decision(info),
-            label_dtype(info),
-            0 if info.exclusive else config.out_channels,
+            label_rule(info),
             options.region,
         )
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}

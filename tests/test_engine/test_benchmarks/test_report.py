@@ -81,7 +81,7 @@ def test_rows_are_compared_with_the_same_keep_ratio_backend_and_shape_only() -> 
 
 def test_a_lite_preset_is_set_against_the_dense_baseline_of_its_model() -> None:
     lite = replace(ROW, preset="btcv-lite", seconds=1.0, gmacs=20.0)
-    rows = (ROW, lite, DENSE, replace(DENSE, backend="other", seconds=1.0))
+    rows = (ROW, lite, replace(DENSE, backend="other", seconds=1.0), DENSE)
     assert by_dense(rows, ROW) == (0.4, 0.5)
     assert by_dense(rows, lite) == (0.2, 0.2)
     assert by_dense(rows[:2], ROW) == (None, None)

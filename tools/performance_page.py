@@ -77,15 +77,22 @@ def _inference(rows: Rows) -> str:
 
 
 def _training(rows: Rows) -> str:
-    heads = ("preset", "variant", "keep ratio", "samples/s", "peak MB", "memory by dense")
+    heads = (
+        "preset",
+        "variant",
+        "backend",
+        "keep ratio",
+        "samples/s",
+        "peak MB",
+        "memory by dense",
+    )
     memory = []
     for row in _totals(rows):
         dense = next((r for r in _totals(rows) if _is_dense_of(r, row)), None)
         share = row.peak_mb / dense.peak_mb if dense and dense.peak_mb and row.peak_mb else None
         rate = 1 / row.seconds if row.seconds else None
-        memory.append(
-            [*_named(row), _said(rate, ".3f"), _said(row.peak_mb, ".0f"), _said(share, ".2f")]
-        )
+        figures = (_said(rate, ".3f"), _said(row.peak_mb, ".0f"), _said(share, ".2f"))
+        memory.append([*_named(row), _ratio(row), *figures])
     return "\n".join(
         [
             *("### Training: one optimisation step on one window", ""),
@@ -114,7 +121,7 @@ def _against_dense(rows: Rows) -> list[str]:
         kept = less / fewer if less and fewer else None
         lines.append(
             [
-                *(row.preset or "", row.variant or "", row.backend or "", _ratio(row)),
+                *(*_named(row), _ratio(row)),
                 *(_said(row.seconds, ".3f"), _said(row.spread, ".3f"), _said(row.gmacs, ".1f")),
                 *(_said(row.efficiency, ".2f"), _said(fewer, ".2f"), _said(less, ".2f")),
                 _said(kept, ".2f"),
@@ -125,12 +132,12 @@ def _against_dense(rows: Rows) -> list[str]:
 
 def _volume(rows: Rows) -> str:
     heads = (
-        *("preset", "variant", "voxels", "windows", "s", "±", "windows/s"),
+        *("preset", "variant", "backend", "voxels", "windows", "s", "±", "windows/s"),
         *("not the network", "peak MB", "same labels"),
     )
     lines = [
         [
-            *(row.preset or "", row.variant or "", _shape(row), str(row.windows)),
+            *(*_named(row), _shape(row), str(row.windows)),
             *(_said(row.seconds, ".1f"), _said(row.spread, ".1f")),
             _said(row.windows / row.seconds if row.windows and row.seconds else None, ".2f"),
             *(_said(_beside_network(rows, row), ".0%"), _said(row.peak_mb, ".0f")),
@@ -217,9 +224,9 @@ def _parts(
     for total in _totals(rows):
         same = {row.part: figure(row) for row in rows if row.key[:-1] == total.key[:-1]}
         if len(same) > 1:
-            names = [total.preset or "", total.variant or "", told(total)]
+            names = [*_named(total), told(total)]
             lines.append([*names, *(_said(same.get(part), ".3f") for part in parts)])
-    return _table(("preset", "variant", head, *parts), lines)
+    return _table(("preset", "variant", "backend", head, *parts), lines)
 
 
 def _kept(choices: Sequence[dict[str, Any]]) -> str:
@@ -241,7 +248,7 @@ def _totals(rows: Rows) -> Rows:
 
 
 def _named(row: Row) -> list[str]:
-    return [row.preset or "", row.variant or "", _ratio(row)]
+    return [row.preset or "", row.variant or "", row.backend or "–"]
 
 
 def _ratio(row: Row) -> str:

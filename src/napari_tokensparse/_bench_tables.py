@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Rows = tuple["Row", ...]
 _WINDOW = ("preset", "variant", "backend", "keep ratio")
-_VOLUME = ("preset", "variant", "voxels")
+_VOLUME = ("preset", "variant", "backend", "voxels")
 _SECONDS = "Seconds of the parts; the total has been timed by itself"
 _UNETR_NOTE = "monai-unetr has patch 16, the presets patch 8: it has an eighth of the tokens"
 
@@ -139,7 +139,8 @@ def _by_part(
 
 
 def _volume_named(row: Row) -> tuple[str, ...]:
-    return row.preset or "", row.variant or "", " × ".join(map(str, row.shape or ()))
+    shape = " × ".join(map(str, row.shape or ()))
+    return row.preset or "", row.variant or "", row.backend or "", shape
 
 
 def _gmacs(row: Row) -> str:

@@ -149,7 +149,7 @@ def test_a_preview_is_timed_whole_and_updated_at_every_keep_ratio(
 def test_both_engines_give_a_volume_of_noise_the_same_labels_window_by_window(
     tmp_path: Path,
 ) -> None:
-    scan = write_noise(tmp_path / "noise.nii", (128, 96, 96))
+    scan = write_noise(tmp_path / "noise.nii", (168, 96, 96))
     threads = torch.get_num_threads()
     done = {
         name: run(Job(name, scan, tmp_path / f"{name}.nii", "nano", threads))

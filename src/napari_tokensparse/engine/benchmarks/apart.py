@@ -42,8 +42,9 @@ _SIZES: dict[str, Any] = {
     "window": (96, 96, 96),
     "decoder": "linear",
     "depth": 3,
-    "prune_after": (0,),
+    "prune_after": (-1,),
     "keep_ratio": (0.1,),
+    "completion": "mta-mlp",
 }
 _RANGE = (-175, 250)  # HU, as in the recipe for BTCV
 _OVERLAP = 0.25  # MONAI's usual one

@@ -56,9 +56,10 @@ class Backend:
     ) -> SCDOutput:
         """Segment windows ``(B, C, h, w, d)``; parameters and result are those of `SCD`.
 
-        The logits are float32.
+        The logits are float32; there are no gradients.
         """
         with ExitStack() as around:
+            around.enter_context(torch.inference_mode())
             if windows.is_cuda:
                 around.enter_context(torch.backends.cudnn.flags(benchmark=True))
             if self.autocast is not None:

@@ -65,8 +65,8 @@ def make_backend(model: SCD, name: str = AUTO) -> Backend:
 def fastest(model: SCD) -> str:
     """Choose the fastest backend that is installed and exact enough.
 
-    On a CPU of the x86 kind that is OpenVINO: a window of the presets takes two thirds of the time,
-    at logits within 1e-4 of their size. It must have been installed, and the network be large
+    On a CPU of the x86 kind that is OpenVINO: a window takes four fifths of torch's time, at logits
+    within 1e-4 of the largest one. It must have been installed, and the network be large
     enough for the seconds that converting it takes, once, to be earned back in a volume or two. On
     other processors it has not been measured. torch.compile is never chosen: it takes a minute for
     each keep ratio, which one volume does not earn back. On a GPU ``plain`` means half precision,

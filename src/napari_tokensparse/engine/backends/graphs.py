@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
 from napari_tokensparse import __version__
-from napari_tokensparse.engine.backends.exporting import for_export
+from napari_tokensparse.engine.backends.exporting import ChannelsLast, for_export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "TOKENSPARSE_CACHE"
 IN_MEMORY, ON_DISK = 4, 16
 """Graphs that are kept; the one not used for longest goes."""
+_FORM = 1  # of the graphs: to be counted up when `exporting` makes other ones
 TOLERANCE = 1e-4
 """Most that a logit may differ from torch's, as a share of the largest one (at least 1)."""
 
@@ -80,8 +82,8 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     request
         Of the compiled graph.
     inputs
-        Map ``(1, gh, gw, gd, E)``, image ``(1, C, h, w, d)`` and, for the dense baseline, skips
-        like the map; float32.
+        Tokens ``(1, L, E)``, image ``(1, C, h, w, d)`` and, for the dense baseline, skips like
+        tokens; float32.
     logits
         ``(1, h, w, d, K)``, contiguous, to write to.
     """
@@ -117,12 +119,11 @@ def _made(model: SCD, key: str, threads: int) -> Any:
 
 def _check(model: SCD, compiled: Any) -> None:
     """Compare with torch on noise."""
-    token_map, image, *skips = _examples(model)
+    inputs = _examples(model)
     found = torch.empty(1, *model.config.window, model.config.out_channels)
-    decode(compiled.create_infer_request(), (token_map, image, *skips), found)
+    decode(compiled.create_infer_request(), inputs, found)
     with torch.inference_mode():
-        given = ([skip.movedim(-1, 1) for skip in skips],) if skips else ()
-        wanted = model.decoder(token_map.movedim(-1, 1), image, *given).movedim(1, -1)
+        wanted = ChannelsLast(model.decoder, model.config.grid)(*inputs)
     off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     if not off <= TOLERANCE:  # so also for NaN
         raise GraphError(f"logits differ by {off:.2g} of the largest, more than {TOLERANCE:g}")
@@ -132,18 +133,19 @@ def _examples(model: SCD) -> tuple[Tensor, ...]:
     """Draw the inputs of `decode`."""
     config, generator = model.config, torch.Generator().manual_seed(0)
     image = torch.randn(1, config.in_channels, *config.window, generator=generator)
-    maps = [
-        torch.randn(1, *config.grid, config.embed_dim, generator=generator)
+    length = math.prod(config.grid)
+    tokens = [
+        torch.randn(1, length, config.embed_dim, generator=generator)
         for _ in range(1 + len(config.skip_after))
     ]
-    return maps[0], image, *maps[1:]
+    return tokens[0], image, *tokens[1:]
 
 
 def _converted(model: SCD) -> Any:
     """Convert a decoder by OpenVINO's parts: its own ``convert_model`` reports on its users."""
     inputs = _examples(model)
     with _quiet(), torch.no_grad():
-        exported = torch.export.export(for_export(model.decoder), inputs, strict=False)
+        exported = torch.export.export(for_export(model), inputs, strict=False)
         program = TorchFXPythonDecoder.from_exported_program(exported)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(program))
@@ -177,7 +179,7 @@ def _write(graph: Any, folder: Path) -> None:
 
 
 def _key(model: SCD) -> str:
-    versions = (openvino.__version__, torch.__version__, monai.__version__, __version__)
+    versions = (_FORM, openvino.__version__, torch.__version__, monai.__version__, __version__)
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME")
     digest = hashlib.sha256(repr((versions, processor, model.config, model.decoder)).encode())
     if model.config.decoder == "custom":

@@ -50,7 +50,8 @@ class _OpenVinoDecoder(nn.Module):
 
     def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
         """Decode the map ``(B, E, gh, gw, gd)`` and image to logits, channels last in memory."""
-        inputs = [token_map.movedim(1, -1), image, *(skip.movedim(1, -1) for skip in skip_maps)]
+        tokens, *skips = (x.flatten(2).transpose(1, 2) for x in (token_map, *skip_maps))
+        inputs = (tokens, image, *skips)
         logits = torch.empty(len(image), *self._size)
         for each in zip(*(torch.split(x, 1) for x in (*inputs, logits)), strict=True):
             decode(self._request, each[:-1], each[-1])

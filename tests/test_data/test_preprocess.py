@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai import transforms
+from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
 from napari_tokensparse.data.preprocess import (
@@ -17,6 +19,7 @@ from napari_tokensparse.data.preprocess import (
 from napari_tokensparse.data.volume import Volume
 
 ORIENT: dict[str, Any] = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
+RAS = (("L", "R"), ("P", "A"), ("I", "S"))
 SPACE: dict[str, Any] = {
     "_target_": "Spacingd",
     "keys": "image",
@@ -270,3 +273,54 @@ def test_the_volume_itself_is_left_as_it_is() -> None:
         assert preprocess(volume, definitions).image.mean().abs() < 1e-4
         preprocess_pair(volume, Volume(np.ones_like(values), np.eye(4), "label"), definitions)
         assert np.array_equal(volume.array, values)
+
+
+SCALE: dict[str, Any] = {
+    "_target_": "ScaleIntensityRanged",
+    "keys": "image",
+    "a_min": -1.5,
+    "a_max": 1.0,
+    "b_min": 0.0,
+    "b_max": 1.0,
+    "clip": True,
+}
+CHAINS = {
+    "turned": [ORIENT],
+    "turned elsewhere": [{**ORIENT, "axcodes": "PIL"}, SCALE],
+    "scaled": [SCALE],
+    "turned and scaled": [ORIENT, SCALE],
+    "resampled": [SPACE],
+    "turned and resampled": [ORIENT, SPACE, SCALE],
+    "scaled before it is resampled": [ORIENT, SCALE, SPACE],
+    "resampled in float32": [ORIENT, {**SPACE, "dtype": np.float32}],
+    "turned last": [SCALE, ORIENT],
+    "normalised over all": [{"_target_": "NormalizeIntensityd", "keys": "image"}],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_the_image_is_what_monais_transforms_make_of_it(
+    chain: list[dict[str, Any]], dtype: type
+) -> None:
+    array = (3 * np.random.default_rng(0).normal(size=(2, 40, 9, 11))).astype(dtype)
+    affine = affine_of((1, 2, 0), (-1, 1, -1))
+    frame = affine - affine * np.eye(4)[3]  # without the origin
+    frame[3, 3] = 1.0
+    made = [
+        getattr(transforms, d["_target_"])(
+            **{key: value for key, value in d.items() if key != "_target_"},
+            **({"labels": RAS} if d["_target_"] == "Orientationd" else {}),
+        )
+        for d in chain
+    ]
+    given = MetaTensor(torch.from_numpy(array.astype(np.float32)), affine=torch.from_numpy(frame))
+    expected = transforms.Compose(made)({"image": given})["image"]
+    prepared = preprocess(Volume(array, affine, "scan"), chain)
+    assert torch.equal(prepared.image, expected.as_tensor())
+    assert prepared.image.dtype == torch.float32
+    # Both know where model voxels lie: at the same input voxels.
+    to_input = np.linalg.inv(frame) @ expected.affine.numpy()
+    for axis, where in enumerate(prepared.axes):
+        assert 1 / where.slope == pytest.approx(to_input[axis, where.axis])
+        assert -where.start / where.slope == pytest.approx(to_input[axis, 3], abs=1e-6)

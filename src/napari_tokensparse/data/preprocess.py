@@ -15,7 +15,13 @@ import torch
 from monai import transforms
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
-from nibabel.orientations import io_orientation
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +46,7 @@ ALLOWED = (
 # What moves voxels, and so moves those of a label too.
 _GEOMETRIC = ("CropForegroundd", "Orientationd", "Spacingd")
 # The voxel frame is in RAS; stated, because MONAI warns that its default changes.
+_ROWS_AT_ONCE = 16
 _DEFAULTS = {"Orientationd": {"labels": (("L", "R"), ("P", "A"), ("I", "S"))}}
 
 
@@ -104,7 +111,7 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
     frame = voxel_frame(volume)
-    image = _compose(definitions)({KEY: _placed(volume.array, frame, _dtype(definitions))})[KEY]
+    image = _compose(definitions)({KEY: _placed(volume.array, frame, definitions)})[KEY]
     _check_left(image, volume.name)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
@@ -137,10 +144,13 @@ def preprocess_pair(
     PreprocessError
         As `preprocess`.
     """
-    frame = voxel_frame(volume)
-    image = _placed(volume.array, frame, _dtype(definitions))
-    pair = {KEY: image, LABEL_KEY: _placed(label.array, frame, np.float32)}
-    pair = _compose(definitions, _with_label)(pair)
+    frame, composed = voxel_frame(volume), _compose(definitions, _with_label)
+    pair = composed(
+        {
+            KEY: _placed(volume.array, frame, definitions),
+            LABEL_KEY: _placed(label.array, frame, definitions),
+        }
+    )
     _check_left(pair[KEY], volume.name)
     return pair[KEY].as_tensor().float(), pair[LABEL_KEY].as_tensor().to(torch.int32)
 
@@ -177,7 +187,35 @@ def _compose(
 ) -> Compose:
     for definition in definitions:
         _check(definition)
-    return Compose([make_transform(adapted(definition)) for definition in definitions])
+    made = [make_transform(adapted(definition)) for definition in definitions]
+    return Compose(
+        [
+            _InSlabs(transform) if _is_voxelwise(definition) else transform
+            for transform, definition in zip(made, definitions, strict=True)
+        ]
+    )
+
+
+class _InSlabs:
+    """A transform that looks at one voxel at a time, applied in place to a few rows at a time.
+
+    Applied to a whole volume, MONAI's would make several copies of it.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        self._transform = transform
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Transform what lies under the key ``image``."""
+        values = data[KEY].as_tensor()
+        for first in range(0, values.shape[1], _ROWS_AT_ONCE):
+            rows = values[:, first : first + _ROWS_AT_ONCE]
+            rows.copy_(self._transform({KEY: rows})[KEY])
+        return data
+
+
+def _is_voxelwise(definition: Mapping[str, Any]) -> bool:
+    return definition["_target_"] == "ScaleIntensityRanged" and "dtype" not in definition
 
 
 def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,18 +228,28 @@ def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
     return pair
 
 
+def _placed(
+    array: NDArray[Any], frame: NDArray[np.float64], definitions: Sequence[Mapping[str, Any]]
+) -> MetaTensor:
+    """Copy a volume into what MONAI takes, for some transforms work in place.
+
+    What the first transforms would do by copies of the whole volume is done by this one: turning
+    its axes, and the doubles that resampling computes in.
+    """
+    first = definitions[0] if definitions else {}
+    if first.get("_target_") == "Orientationd" and set(first) == {"_target_", "keys", "axcodes"}:
+        turns = ornt_transform(io_orientation(frame), axcodes2ornt(first["axcodes"]))
+        frame = frame @ inv_ornt_aff(turns, array.shape[1:])
+        array = apply_orientation(array, np.vstack([[0, 1], turns + np.array([1, 0])]))  # a view
+    values = np.array(array, _dtype(definitions), order="C")
+    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
+
+
 def _dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:
     """Return the type that the first transform which looks at intensities computes in."""
     first = next((d for d in definitions if d.get("_target_") != "Orientationd"), {})
     doubles = first.get("_target_") == "Spacingd" and "dtype" not in first
     return np.float64 if doubles else np.float32
-
-
-def _placed(
-    array: NDArray[Any], frame: NDArray[np.float64], dtype: type[np.floating]
-) -> MetaTensor:
-    values = np.array(array, dtype, order="C")  # a copy: some transforms work in place
-    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
 
 
 def _check_left(image: Tensor, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,9 @@ class WindowGrid:
         return tuple((b, b + n) for b, n in zip(self.before, self.shape, strict=True))
 
     def pad(self, image: Tensor, value: float) -> Tensor:
-        """Pad ``(C, h, w, d)`` to the padded shape with a constant."""
+        """Pad ``(C, h, w, d)`` to the padded shape with a constant; as it is if it has that."""
+        if self.padded == self.shape:
+            return image
         pads: list[int] = []
         for n, before, padded in zip(self.shape, self.before, self.padded, strict=True):
             pads = [before, padded - n - before, *pads]
@@ -110,6 +113,7 @@ def _starts(padded: int, window: int, patch: int, overlap: float) -> tuple[int, 
     return tuple(dict.fromkeys([*range(0, last, step), last]))
 
 
+@lru_cache(maxsize=1024)
 def _owned(starts: tuple[int, ...], start: int, window: int, padded: int, patch: int) -> slice:
     centres: NDArray[np.float64] = np.asarray(starts) + window / 2
     tokens = np.arange(0, padded, patch) + patch / 2

@@ -70,7 +70,7 @@ class _Norm(nn.Module):
         mean = _mean(x)
         squares = _mean(torch.linalg.vector_norm(x, dim=4, keepdim=True).square()) / x.shape[4]
         scale = torch.rsqrt((squares - mean.square()).clamp(min=0.0) + self.eps)
-        return x * scale - mean * scale
+        return (x - mean) * scale
 
 
 def _mean(x: Tensor) -> Tensor:

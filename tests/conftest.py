@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("windows"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave the person's cache alone: converted networks go to a folder of this run."""
+    os.environ["TOKENSPARSE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def write_nano(tmp_path: Path) -> Callable[..., Path]:
     """Write a model folder of random weights: one class, windows of 32³ voxels of the input."""

@@ -82,6 +82,11 @@ def test_padding_goes_round_the_volume_and_cutting_finds_it_again(
         assert torch.equal(cut, padded[(slice(None), *here)])
 
 
+def test_an_image_that_needs_no_padding_is_not_copied() -> None:
+    image = torch.zeros(1, 64, 32, 40)
+    assert window_grid((64, 32, 40), (32, 32, 32), 8, 0.5).pad(image, 5.0) is image
+
+
 def test_a_volume_of_one_window_is_one_window() -> None:
     grid = window_grid((32, 30, 7), (32, 32, 32), 8, 0.5)
     assert grid.starts == ((0, 0, 0),)

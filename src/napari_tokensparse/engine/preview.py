@@ -139,7 +139,10 @@ class PreviewSession:
         return Preview(shown, box, trace, ratios, time.perf_counter() - began)
 
     def run(self, ratios: tuple[float, ...]) -> SCDOutput:
-        """Finish the forward pass of the window: logits and ids are those of a whole run."""
+        """Finish the forward pass of the window: logits and ids are those of a whole run.
+
+        Where that runs several small windows at once, the last digits may differ.
+        """
         with torch.inference_mode():
             if self._begun is None:
                 window = self._windowed.grid.cut(self._windowed.image, self.start)[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +46,23 @@ class Windowed:
 
     def is_foreground(self, start: Shape) -> bool:
         """Whether a window holds anything but background; others are not run."""
-        return bool((self.grid.cut(self.image, start) != self.background).any())
+        patch = self.grid.patch
+        h, w, d = (
+            slice(s // patch, (s + n) // patch)
+            for s, n in zip(start, self.grid.window, strict=True)
+        )
+        return bool(self.foreground[h, w, d].any())
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """Which tokens hold anything but background, ``(gh, gw, gd)``."""
+        patch, (_, gw, gd) = self.grid.patch, self.grid.tokens
+        rows = []
+        for row in range(0, self.image.shape[1], patch):
+            slab = self.image[:, row : row + patch]
+            other = torch.stack([slab.amax(dim=(0, 1)), slab.amin(dim=(0, 1))]) != self.background
+            rows.append(other.view(2, gw, patch, gd, patch).any(dim=(0, 2, 4)))
+        return torch.stack(rows)
 
 
 def windowed(volume: Volume, config: SCDConfig, info: ModelInfo, overlap: float) -> Windowed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.region import windows_over
+from napari_tokensparse.engine.batching import windows_at_once
 from napari_tokensparse.engine.inputgrid import InputGrid
 from napari_tokensparse.engine.segmentation import Controls, Progress, Segmentation, Stats
 from napari_tokensparse.engine.stitch import Stitcher
@@ -20,7 +21,7 @@ from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.ratios import live_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -54,10 +55,11 @@ class WindowRun:
     ) -> None:
         self._volume, self._backend, self._info, self._options = volume, backend, info, options
         self._model = backend.network
+        self._device = next(self._model.parameters()).device
         config = self._model.config
         self._windowed = windowed(volume, config, info, options.overlap)
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
-        self._starts, self._skipped = self._chosen_windows()
+        self._starts, self._skipped, self._at_once = self._chosen_windows()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
         self._out = InputGrid(
@@ -67,22 +69,27 @@ class WindowRun:
             label_rule(info),
             options.region,
         )
+        self._computed = 0
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     def windows(self) -> Iterator[None]:
         """Run all windows: yields once before the first and after each."""
         yield
-        for number, start in self._starts:
-            self._release(start[0])
-            self._window(number, start)
-            yield
+        for at in range(0, len(self._starts), self._at_once):
+            windows = self._starts[at : at + self._at_once]
+            out = self._network(windows)
+            self._computed += len(windows)
+            for row, (_, start) in enumerate(windows):
+                self._stitch(start, out, row)
+                yield
         self._release(self._grid.padded[0])
 
     def progress(self, done: int) -> Progress:
         """Say how far the run is."""
         total = len(self._starts)
         spent = self.seconds["network"] + self.seconds["stitch"]
-        return Progress(done, total, spent / done * (total - done) if done else None)
+        left = spent / self._computed * (total - done) if self._computed else None
+        return Progress(done, total, left)
 
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
@@ -104,44 +111,64 @@ class WindowRun:
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
-    def _chosen_windows(self) -> tuple[list[tuple[int, Shape]], int]:
-        """Return the windows to run, numbered as in a run of all, and how many are background."""
+    def _chosen_windows(self) -> tuple[list[tuple[int, Shape]], int, int]:
+        """Choose the windows to run, numbered as in a run of all.
+
+        Returned with how many others are background, and how many are run at once: as many as in a
+        run of all, for the last digits of logits depend on it.
+        """
         region, every = self._options.region, self._grid.starts
         run = [start for start in every if self._windowed.is_foreground(start)]
+        at_once = windows_at_once(self._model.config, len(run), self._device)
         if region is None:
-            return list(enumerate(run)), len(every) - len(run)
+            return list(enumerate(run)), len(every) - len(run), at_once
         reach = windows_over(region, self._axes, self._grid, run)
         chosen = [pair for pair, reaches in zip(enumerate(run), reach, strict=True) if reaches]
-        return chosen, sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
+        skipped = sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
+        return chosen, skipped, at_once
 
-    def _window(self, number: int, start: Shape) -> None:
+    def _network(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput:
+        """Run windows at once; where there are too few, the last is run again to fill up."""
         began = time.perf_counter()
-        device = next(self._model.parameters()).device
-        window = self._grid.cut(self._windowed.image, start)[None].to(device)
+        filled = [*windows, *[windows[-1]] * (self._at_once - len(windows))]
+        cut = [self._grid.cut(self._windowed.image, start) for _, start in filled]
         with torch.inference_mode():
-            out = self._forward(window, number)
-            logits = out.logits[0].cpu()
-        computed = time.perf_counter()
-        self._stitcher.add(start, logits)
-        self._tokens.add(start, out.trace)
-        self.seconds["network"] += computed - began
-        self.seconds["stitch"] += time.perf_counter() - computed
+            out = self._forward(torch.stack(cut).to(self._device), [n for n, _ in filled])
+            out = replace(out, logits=out.logits.cpu())
+        self.seconds["network"] += time.perf_counter() - began
+        return out
 
-    def _forward(self, window: Tensor, number: int) -> SCDOutput:
-        controls, config = self._options.controls, self._model.config
-        scores = control_scores(
-            controls.scorer,
-            window,
-            config.patch_size,
-            self._info.background,
-            keyed_generator(controls.seed, number),
-        )
+    def _forward(self, windows: Tensor, numbers: Sequence[int]) -> SCDOutput:
+        controls = self._options.controls
         return self._backend(
-            window,
+            windows,
             self._options.ratios,
-            token_scores=scores,
+            token_scores=self._control_scores(windows, numbers),
             skip_blocks=controls.ablate_encoder,
         )
+
+    def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
+        controls = self._options.controls
+        if controls.scorer == "learned":
+            return None
+        scores = [
+            control_scores(
+                controls.scorer,
+                window[None],
+                self._model.config.patch_size,
+                self._info.background,
+                keyed_generator(controls.seed, number),
+            )
+            for number, window in zip(numbers, windows, strict=True)
+        ]
+        return torch.cat([each for each in scores if each is not None])
+
+    def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
+        self._release(start[0])
+        began = time.perf_counter()
+        self._stitcher.add(start, out.logits[row])
+        self._tokens.add(start, out.trace, row)
+        self.seconds["stitch"] += time.perf_counter() - began
 
     def _release(self, until: int) -> None:
         began = time.perf_counter()

@@ -1,0 +1,45 @@
+"""How many windows go through a network at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from napari_tokensparse.model.config import SCDConfig
+
+_VOXELS_ON_CPU = 2**18
+_VOXELS_ON_GPU = 2**22
+_SHARE_OF_GPU = 0.25
+_MAPS_AT_ONCE = 10  # maps of the finest level, and copies of the logits, that are alive together
+_LOGITS_AT_ONCE = 2
+_BYTES = 4
+
+
+def windows_at_once(config: SCDConfig, windows: int, device: torch.device) -> int:
+    """Choose how many windows to run at once.
+
+    On a CPU that is worth while for small windows alone: a pass costs some milliseconds however
+    little it computes, but the maps of large windows do not fit into its caches. On a GPU memory
+    limits it.
+
+    Parameters
+    ----------
+    config
+        Of the network.
+    windows
+        How many there are in all: they are dealt out evenly.
+    device
+        Where the network runs.
+    """
+    h, w, d = config.window
+    voxels = h * w * d
+    limit = max(1, _VOXELS_ON_CPU // voxels)
+    if device.type == "cuda":
+        channels = _MAPS_AT_ONCE * config.feature_size + _LOGITS_AT_ONCE * config.out_channels
+        memory = torch.cuda.get_device_properties(device).total_memory
+        fitting = int(_SHARE_OF_GPU * memory) // (_BYTES * channels * voxels)
+        limit = max(1, min(_VOXELS_ON_GPU // voxels, fitting))
+    passes = max(1, -(-windows // limit))
+    return max(1, -(-windows // passes))

@@ -1,11 +1,17 @@
 import platform
 import threading
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
+from napari_tokensparse.data.volume import Volume
+from napari_tokensparse.engine import allocation
 from napari_tokensparse.engine.allocation import kept_memory
+from napari_tokensparse.engine.infer import segmenting
+from napari_tokensparse.model.scd import SCD
 
 resource = pytest.importorskip("resource", reason="no page faults to count")
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
@@ -66,3 +72,20 @@ def test_elsewhere_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", None)
     with kept_memory():
         pass
+
+
+@glibc
+def test_a_run_keeps_memory_until_it_ends_or_is_left(make_model: Callable[..., SCD]) -> None:
+    model = make_model()
+    volume = Volume(np.ones((1, 40, 40, 40), np.float32), np.eye(4), "ones")
+    for leave in (False, True):
+        run = segmenting(volume, model)
+        assert isinstance(run, Generator)
+        before = allocation._holders
+        next(run)
+        assert allocation._holders == before + 1
+        if leave:
+            run.close()
+        else:
+            list(run)
+        assert allocation._holders == before

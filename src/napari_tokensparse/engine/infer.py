@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
+from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.backends.choice import check_backend, make_backend
 from napari_tokensparse.engine.devices import available_devices, choose_device
 from napari_tokensparse.engine.segmentation import (
@@ -137,8 +138,9 @@ def segmenting(
     options = RunOptions(ratios, share, controls or Controls(), region)
     run = WindowRun(volume, make_backend(placed, backend), info, options)
     run.seconds["preprocess"] = time.perf_counter() - started
-    for done, _ in enumerate(run.windows()):
-        yield run.progress(done)
+    with kept_memory():
+        for done, _ in enumerate(run.windows()):
+            yield run.progress(done)
     yield run.result(time.perf_counter() - started)
 
 

@@ -155,7 +155,9 @@ def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
     )
 
 
-def write_nifti(path: str | os.PathLike[str], array: ArrayLike, like: Volume) -> Path:
+def write_nifti(
+    path: str | os.PathLike[str], array: ArrayLike, like: Volume, *, labels: bool | None = None
+) -> Path:
     """Write an array on another volume's grid; the file appears only once it is complete.
 
     The header's geometry (pixdim, qform, sform, their codes and the units) is the source header's,
@@ -166,10 +168,12 @@ def write_nifti(path: str | os.PathLike[str], array: ArrayLike, like: Volume) ->
     path
         Where to, ending in ``.nii`` or ``.nii.gz``.
     array
-        Shape (i, j, k), that of ``like``. Integers and booleans are stored in the smallest type
-        that holds them, with the intent "label"; floats as float32.
+        Shape (i, j, k), that of ``like``. Floats are stored as float32.
     like
         Whose grid it is.
+    labels
+        Whether integers are labels: stored in the smallest type that holds them, with the intent
+        "label". Others keep their type. Integers and booleans are labels if not given.
 
     Returns
     -------
@@ -191,7 +195,10 @@ def write_nifti(path: str | os.PathLike[str], array: ArrayLike, like: Volume) ->
         raise VolumeError(f"{path.name}: must end in .nii or .nii.gz")
     if not path.parent.is_dir():
         raise VolumeError(f"{path.parent}: no such folder; create it first")
-    return _save(_image(_compact(array), like), path)
+    is_labels = array.dtype.kind in "iub" if labels is None else labels
+    if is_labels or array.dtype.kind not in "iu":
+        array = _compact(array)
+    return _save(_image(array, like, is_labels and array.dtype.kind in "iu"), path)
 
 
 def volume_name(path: str | os.PathLike[str]) -> str:
@@ -316,7 +323,7 @@ def _compact(array: NDArray[Any]) -> NDArray[Any]:
     raise VolumeError(f"label {high}: does not fit in a 64-bit integer")
 
 
-def _image(array: NDArray[Any], like: Volume) -> Nifti1Image:
+def _image(array: NDArray[Any], like: Volume, is_labels: bool) -> Nifti1Image:
     if like.header is None:
         image = Nifti1Image(array, like.affine, dtype=array.dtype)
         image.header.set_xyzt_units("mm")
@@ -327,7 +334,7 @@ def _image(array: NDArray[Any], like: Volume) -> Nifti1Image:
         image = kind(array, None, header)
         for field in _GEOMETRY_FIELDS:  # only now: the image resets some of them
             image.header[field] = like.header[field]
-    if array.dtype.kind in "iu":
+    if is_labels:
         image.header.set_intent("label")
     return image
 

@@ -142,14 +142,15 @@ _TEXT = """\
 27 brain structures of a FreeSurfer-style `aseg` in a **skull-stripped** brain MRI of any contrast.
 Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
 
-- **Network.** SCD; window 64 × 80 × 64 voxels of {spacing:g} mm, patch 8, stages after blocks 1, 4
-  and 7 of 12; what the first stage prunes is forgotten; token assembly without attention, the
-  `unetr-x8-v2` decoder; one checkpoint for every keep ratio.
+- **Network.** SCD; window 64 × 80 × 64 voxels of {spacing:g} mm, patch 8 behind a convolutional
+  stem, stages after blocks 1, 4 and 7 of 12; what the first stage prunes is forgotten; token
+  assembly without attention, the `unetr-x8-v2` decoder; one checkpoint for every keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023) of
-  one label map, mixed with two deformed T1 averages; keep ratio drawn anew at each step, both ends
-  of its range and self-distillation at a share of the steps, scores told what share of the
-  structures each patch holds. The weights were trained in several sessions, from one layout to the
-  next, so no single seeded command repeats them bit for bit.
+  one label map, mixed with two deformed T1 averages; first with most tokens kept, then with a keep
+  ratio drawn anew at each step, both ends of its range and self-distillation at a share of the
+  steps; scores told what share of the structures each patch holds. The weights were trained in
+  several sessions, from one layout to the next, so no single seeded command repeats them bit for
+  bit.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.
 - **Data.** Labels: the `aparc+aseg` of FreeSurfer's average in MNI152 space, from the PyPI package

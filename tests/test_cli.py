@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import torch
@@ -80,12 +82,57 @@ def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
     assert "Segmenting oblique" in run.stderr
 
 
+def test_segment_writes_nrrd_a_table_and_what_the_values_mean(
+    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = ("--model", write_nano(), "--keep-ratio", 0.5, "--device", "cpu")
+    run = tokensparse(
+        "segment", scan, "-o", "labels.nrrd", *options, "--table", "found.csv", cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    labels, header = nrrd.read(str(tmp_path / "labels.nrrd"))
+    np.testing.assert_array_equal(labels, run_segment(scan, options[1], 0.5).labels)
+    affine = nib.load(scan).affine
+    np.testing.assert_array_equal(header["space origin"], affine[:3, 3] * [-1, -1, 1])
+    with (tmp_path / "found.csv").open(newline="", encoding="utf-8") as file:
+        (seven,) = csv.DictReader(file)
+    assert (seven["id"], seven["name"]) == ("7", "seven")
+    assert int(seven["voxels"]) == np.count_nonzero(labels == 7)
+    assert float(seven["volume_ml"]) == pytest.approx(
+        int(seven["voxels"]) * 0.9 * 1.1 * 2.5 / 1000, rel=1e-4
+    )
+    mean = np.asarray(nib.load(scan).dataobj)[labels == 7].mean()
+    assert float(seven["mean_intensity"]) == pytest.approx(mean, rel=1e-6)
+    assert '"seven"' in (tmp_path / "labels.label.txt").read_text()
+    assert "7\tseven\t#ff0000" in (tmp_path / "labels_dseg.tsv").read_text()
+    for name in ("labels.nrrd", "labels.label.txt", "labels_dseg.tsv", "found.csv"):
+        assert f"Wrote {name}" in run.stdout
+
+
+def test_segment_writes_the_labels_alone_where_no_legend_is_wanted(
+    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    run = tokensparse(
+        "segment", scan, "-o", "out/labels.nii", "--no-legend", "--model", write_nano(),
+        "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert [p.name for p in folder.iterdir()] == ["labels.nii"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["missing.nii.gz", "-o", "x.nii.gz"], "missing.nii.gz"),
-        (["oblique.nii.gz", "-o", "x.png"], "x.png: the labels' file must end in .nii or .nii.gz"),
-        (["oblique.nii.gz", "-o", "no/x.nii.gz"], "no: no such folder; make it first"),
+        (["oblique.nii.gz", "-o", "x.png"], "x.png: must end in .nii.gz, .nii or .nrrd"),
+        (["oblique.nii.gz", "-o", "no/x.nii.gz"], "no: no such folder; create it first"),
+        (
+            ["oblique.nii.gz", "-o", "x.nii", "--table", "x.xls"],
+            "x.xls: the table must end in",
+        ),
+        (["oblique.nii.gz", "-o", "x.nii", "--table", "no/x.csv"], "no: no such folder; create it"),
         (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in"),
         (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "0.5,x"], "keep ratio '0.5,x': must be"),
         (["oblique.nii.gz", "-o", "x.nii", "--keep-ratio", "0.5,1"], "give one number, or one per"),

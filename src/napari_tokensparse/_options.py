@@ -43,6 +43,21 @@ RegionOption = Annotated[
         "An end that is not given is the volume's.",
     ),
 ]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Table to write, a row per class: volume, voxels, bounding box, mean intensity, "
+        "share of voxels whose token was kept, mean importance.",
+    ),
+]
+LegendOption = Annotated[
+    bool,
+    typer.Option(
+        help="Write names and colours of the classes beside the labels, "
+        "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -64,6 +79,16 @@ def region_of(text: str | None, volume: Volume) -> Box | None:
     from napari_tokensparse.data.region import parse_box
 
     return None if text is None else parse_box(text, volume.shape, volume.name)
+
+
+def check_table(path: Path | None) -> None:
+    """Refuse a table that could not be written, before a run rather than after it."""
+    if path is None:
+        return
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"{path}: the table must end in .csv")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; create it first")
 
 
 @contextmanager

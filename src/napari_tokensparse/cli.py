@@ -19,8 +19,11 @@ from napari_tokensparse._options import (
     DebugOption,
     DeviceOption,
     KeepOption,
+    LegendOption,
     ModelOption,
     RegionOption,
+    TableOption,
+    check_table,
     plain_errors,
     ratios_of,
     region_of,
@@ -32,9 +35,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Controls, Segmentation
     from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD
-
-SUFFIXES = (".nii", ".nii.gz")
 
 app = typer.Typer(
     help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
@@ -47,7 +49,9 @@ app = typer.Typer(
 @app.command()
 def segment(
     scan: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write, .nii.gz.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Labels to write: .nii.gz, .nii or .nrrd.")
+    ],
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
     device: DeviceOption = "auto",
@@ -56,6 +60,8 @@ def segment(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
     ] = None,
+    table: TableOption = None,
+    legend: LegendOption = True,
     scorer: Annotated[
         str,
         typer.Option(help="Control: prune by learned, random, intensity or foreground."),
@@ -68,15 +74,19 @@ def segment(
 ) -> None:
     """Segment a volume: labels on its own grid and affine."""
     with plain_errors(debug):
-        _check_output(output)
-        from napari_tokensparse.data.volume import read_volume, write_nifti
+        from napari_tokensparse.data.volume import read_volume
+        from napari_tokensparse.engine.writing import check_output
         from napari_tokensparse.model.checkpoints import load_model
 
+        check_output(output)
+        check_table(table)
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
         box = region_of(region, volume)
         result = _run(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
-        written = [write_nifti(output, result.labels, volume)]
+        written = _write_labels(output, result, volume, network.info if legend else None)
+        if table is not None:
+            written.append(_write_table(table, result, volume, network))
         if tokens is not None:
             written += _write_tokens(tokens, result, volume)
         _report(result, volume, written)
@@ -221,6 +231,26 @@ def _run(
     raise AssertionError("the run ended without a result")
 
 
+def _write_labels(
+    path: Path, result: Segmentation, volume: Volume, info: ModelInfo | None
+) -> list[Path]:
+    """Write the labels and, where ``info`` is given, names and colours beside them."""
+    from napari_tokensparse.engine.classfiles import write_class_files
+    from napari_tokensparse.engine.writing import write_volume
+
+    labels = write_volume(path, result.labels, volume)
+    return [labels] if info is None else [labels, *write_class_files(labels, info)]
+
+
+def _write_table(path: Path, result: Segmentation, volume: Volume, network: SCD) -> Path:
+    from napari_tokensparse.engine.classresults import class_results, write_class_results
+
+    assert network.info is not None  # or it would not have segmented
+    return write_class_results(
+        path, class_results(result, volume, network.info), network.info.channels
+    )
+
+
 def _write_tokens(folder: Path, result: Segmentation, volume: Volume) -> list[Path]:
     """Write ``importance-1.nii.gz`` … and ``pruned-at.nii.gz`` on the input's grid."""
     from napari_tokensparse.data.volume import write_nifti
@@ -250,13 +280,6 @@ def _report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
     )
     for path in written:
         typer.echo(f"Wrote {path}")
-
-
-def _check_output(path: Path) -> None:
-    if not path.name.endswith(SUFFIXES):
-        raise ValueError(f"{path}: the labels' file must end in .nii or .nii.gz")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent}: no such folder; make it first")
 
 
 def _has_display() -> bool:

@@ -10,7 +10,7 @@ import napari_tokensparse
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "sample", "segment", "train", "inspect")
+NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "inspect")
 COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
 
 
@@ -49,6 +49,13 @@ def test_reader_takes_nifti_files_and_no_folders(manifest: PluginManifest) -> No
     (reader,) = manifest.contributions.readers or []
     assert reader.filename_patterns == ["*.nii", "*.nii.gz"]
     assert not reader.accepts_directories
+
+
+def test_writers_take_one_layer_and_put_nii_gz_first(manifest: PluginManifest) -> None:
+    writers = manifest.contributions.writers or []
+    assert [writer.layer_types for writer in writers] == [["labels"], ["image"]]
+    for writer in writers:
+        assert writer.filename_extensions == [".nii.gz", ".nii", ".nrrd"]
 
 
 def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:

@@ -168,6 +168,8 @@ def volume_from_layer_data(
     translate: Sequence[float],
     metadata: Mapping[str, Any],
     name: str,
+    *,
+    finite: bool = True,
 ) -> tuple[Volume, bool]:
     """Turn what a napari image layer holds back into a volume.
 
@@ -184,6 +186,8 @@ def volume_from_layer_data(
         The layer's.
     name
         The layer's.
+    finite
+        Whether to refuse NaN and infinity.
 
     Returns
     -------
@@ -197,13 +201,35 @@ def volume_from_layer_data(
     VolumeError
         If the data are not 3-D, or contain NaN or infinity.
     """
-    array = _checked(data, name)
+    array = _checked(data, name, finite=finite)
     place = (*map(float, scale[-3:]), *map(float, translate[-3:]))
     ours = metadata.get(KEY)
     volume = None if ours is None else _ours(array, place, ours, name)
     if volume is None:
-        volume = _foreign(array, place, name)
+        world = np.diag([*place[:3], 1.0])
+        world[:3, 3] = place[3:]
+        volume = _foreign(array, world, name)
     return volume, _UNKNOWN.isdisjoint(volume.notes)
+
+
+def volume_from_world(data: ArrayLike, world: NDArray[np.float64], name: str) -> Volume:
+    """Turn a layer that is turned, sheared or mirrored into a volume, as it is shown.
+
+    Parameters
+    ----------
+    data
+        Shape (z, y, x).
+    world
+        Shape (4, 4): index (z, y, x, 1) to napari's world, (z, y, x) = up, back, left in mm.
+    name
+        The layer's.
+
+    Raises
+    ------
+    VolumeError
+        The data are not 3-D, or the matrix is not invertible.
+    """
+    return _foreign(_checked(data, name, finite=False), world, name)
 
 
 def orientation_known(metadata: Mapping[str, Any]) -> bool:
@@ -245,13 +271,14 @@ def _metadata(volume: Volume, placement: Placement, channel: int) -> dict[str, A
     }
 
 
-def _checked(data: ArrayLike, name: str) -> NDArray[Any]:
+def _checked(data: ArrayLike, name: str, *, finite: bool) -> NDArray[Any]:
     array = np.asarray(data)
     if array.ndim != 3:
         raise VolumeError(f"{name}: has {array.ndim} axes; choose a 3-D image, one channel")
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
-    check_finite(array, name)
+    if finite:
+        check_finite(array, name)
     return array
 
 
@@ -275,8 +302,6 @@ def _ours(
     )
 
 
-def _foreign(array: NDArray[Any], place: Sequence[float], name: str) -> Volume:
-    shown = np.diag([*place[:3], 1.0])
-    shown[:3, 3] = place[3:]
-    affine = np.linalg.inv(_TO_LPS_ZYX) @ shown @ np.eye(4)[[2, 1, 0, 3]]
+def _foreign(array: NDArray[Any], world: NDArray[np.float64], name: str) -> Volume:
+    affine = np.linalg.inv(_TO_LPS_ZYX) @ world @ np.eye(4)[[2, 1, 0, 3]]
     return Volume(array.transpose()[None], affine, name, notes=(NOTE_FOREIGN_LAYER,))

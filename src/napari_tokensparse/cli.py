@@ -74,12 +74,13 @@ def segment(
 ) -> None:
     """Segment a volume: labels on its own grid and affine."""
     with plain_errors(debug):
-        from napari_tokensparse.data.volume import read_volume
         from napari_tokensparse.engine.writing import check_output
-        from napari_tokensparse.model.checkpoints import load_model
 
         check_output(output)
         check_table(table)
+        from napari_tokensparse.data.volume import read_volume
+        from napari_tokensparse.model.checkpoints import load_model
+
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
         box = region_of(region, volume)

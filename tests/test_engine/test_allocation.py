@@ -40,9 +40,9 @@ def test_maps_take_memory_that_the_process_has() -> None:
     usual = faults_of_maps()
     with kept_memory():
         kept = faults_of_maps()
-    assert usual > 5 * 2 * 48 * 2**20 / resource.getpagesize() * 0.9
+    assert usual > 5 * 48 * 2**20 / resource.getpagesize()  # of the ten maps, half at least
     assert kept < usual / 10
-    assert faults_of_maps() > 0.9 * usual
+    assert faults_of_maps() > usual / 2
 
 
 @glibc
@@ -68,7 +68,7 @@ def test_threads_may_come_and_go() -> None:
 
 
 def test_elsewhere_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocation, "_is_glibc", lambda: False)
     monkeypatch.setattr("ctypes.CDLL", None)
     with kept_memory():
         pass

@@ -212,7 +212,8 @@ def test_token_maps_come_from_the_window_that_owns_the_token(make_model: MakeMod
         assert np.array_equal(result.tokens.pruned_at[owned], pruned_at[local])
         for stage in range(3):
             found, expected = result.tokens.importance[stage][owned], importance[stage][local]
-            assert np.array_equal(found, expected, equal_nan=True)
+            # Several windows at once and one by itself may differ in the last digit.
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert np.all(seen == 1)
     counts = result.stats.tokens
     assert counts == result.tokens.counts()

@@ -12,6 +12,7 @@ import ctypes
 import platform
 import threading
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def kept_memory() -> Iterator[None]:
 def _hold(change: int) -> None:
     """Count who keeps memory; the first and the last one switch."""
     global _holders
-    if platform.libc_ver()[0] != "glibc":
+    if not _is_glibc():
         return
     with _lock:
         before, _holders = _holders, _holders + change
@@ -59,3 +60,8 @@ def _hold(change: int) -> None:
                 libc.mallopt(parameter, value)
         if _holders == 0:
             libc.malloc_trim(0)
+
+
+@cache
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"  # reads the interpreter's file

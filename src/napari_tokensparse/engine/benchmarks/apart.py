@@ -19,17 +19,19 @@ from napari_tokensparse.data.preprocess import preprocess
 from napari_tokensparse.data.volume import Volume, read_volume, write_nifti
 from napari_tokensparse.engine.backends.base import PLAIN
 from napari_tokensparse.engine.backends.choice import make_backend
+from napari_tokensparse.engine.benchmarks.networks import drawn
 from napari_tokensparse.engine.infer import check_fit, segment
 from napari_tokensparse.engine.memory import PeakMemory
 from napari_tokensparse.engine.windowing import decision, label_dtype
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from napari_tokensparse.model.scd import SCD
 
     _Segmented = tuple[NDArray[np.unsignedinteger], dict[str, float], int]
     """Labels, seconds of the parts, windows that were run."""
@@ -146,10 +148,7 @@ def nano_network() -> SCD:
         overlap=_OVERLAP,
         preprocessing=({"_target_": "ScaleIntensityRanged", "keys": "image", **scaled},),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SCD(preset(NANO, **_SIZES), info).eval()
-    return model
+    return drawn(preset(NANO, **_SIZES), info).eval()
 
 
 def write_noise(path: Path, shape: tuple[int, int, int]) -> Path:

@@ -20,6 +20,7 @@ from napari_tokensparse.engine.benchmarks.networks import (
     PRESETS,
     SCD_VARIANT,
     dense_of,
+    drawn,
     families,
     has_baselines,
     has_unetr,
@@ -30,7 +31,6 @@ from napari_tokensparse.engine.benchmarks.report import DENSE, TOTAL, Row
 from napari_tokensparse.engine.benchmarks.timing import Note, take_turns
 from napari_tokensparse.engine.memory import PeakMemory
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.benchmarks.plan import Plan
     from napari_tokensparse.engine.benchmarks.timing import Round
     from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.scd import SCD
 
 INFERENCE = "inference"
 _CACHE_VARIABLE = "TOKENSPARSE_CACHE"  # of backends.graphs, which needs OpenVINO
@@ -147,7 +148,7 @@ def _scd_cases(
     backends: Sequence[str],
 ) -> Iterator[_Case | Note]:
     """Make the cases of a network at all keep ratios, by all backends."""
-    model = SCD(config).eval()
+    model = drawn(config).eval()
     counted = {ratio: gmacs(config, ratio) for ratio in keep_ratios}
     for name in backends:
         backend = _made(model, name)

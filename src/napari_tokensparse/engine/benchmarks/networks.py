@@ -14,12 +14,26 @@ if TYPE_CHECKING:
 
     from monai.networks.nets.unetr import UNETR
 
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+
 SCD_VARIANT = "scd"
 MONAI_UNETR, MONAI_INFERER = "monai-unetr", "monai-inferer"
 PRESETS = ("btcv", "btcv-lite", "brats", "small", "brain-structures")
 KEEP_RATIOS = (0.1, 0.25, 0.5, 0.75, 1.0)
 UNETR_PATCH = 16
 """The only patch size of MONAI's UNETR: of a preset with patch 8 it has an eighth of the tokens."""
+
+
+def drawn(config: SCDConfig, info: ModelInfo | None = None) -> SCD:
+    """Make a network whose random weights are the same in every run."""
+    import torch
+
+    from napari_tokensparse.model.scd import SCD
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SCD(config, info)
 
 
 def dense_of(config: SCDConfig) -> SCDConfig:

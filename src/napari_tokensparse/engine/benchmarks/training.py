@@ -17,6 +17,7 @@ from napari_tokensparse.engine.benchmarks.macs import gmacs, step_gmacs
 from napari_tokensparse.engine.benchmarks.networks import (
     SCD_VARIANT,
     dense_of,
+    drawn,
     families,
     has_baselines,
 )
@@ -26,7 +27,6 @@ from napari_tokensparse.engine.losses import make_loss
 from napari_tokensparse.engine.optim import make_optimizer
 from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ class _Trainee:
     """A network in training, with a window and its target."""
 
     def __init__(self, config: SCDConfig) -> None:
-        self.model = SCD(config).train()
+        self.model = drawn(config).train()
         self._optimizer = make_optimizer(self.model, _RUN)
         self._loss_of = make_loss("dice-ce")
         self._image = torch.randn(1, config.in_channels, *config.window)

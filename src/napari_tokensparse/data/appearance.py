@@ -93,7 +93,7 @@ def scan(
     bias = smooth_field(grid_axes((h, w, d), spacing_mm), 60.0, rng)
     image = image * torch.exp(bias * uniform(rng, 0, config.bias))
     image = _gaussian_blur(image, float(uniform(rng, 0, 1.0)))
-    if float(uniform(rng, 0, 1)) < 0.5:
+    if float(uniform(rng, 0, 1)) < config.slice_share:
         thickness = float(uniform(rng, spacing_mm, max(spacing_mm, config.slice_mm)))
         axis = int(torch.randint(3, (), generator=rng))
         image = _thick_slices(image, axis, thickness / spacing_mm)

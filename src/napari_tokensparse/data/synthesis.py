@@ -72,8 +72,8 @@ class SynthesisConfig(BaseModel):
     bias, gamma, noise : float
         Largest standard deviation of the log bias field, standard deviation of log gamma, largest
         standard deviation of the noise relative to the brain's intensity range (mostly far less).
-    slice_mm : float
-        Thickest slice.
+    slice_mm, slice_share : float
+        Thickest slice, and the share of samples that have thick slices.
     strip_mm : tuple of float
         Where the skull strip cuts, in mm outwards from the brain mask.
     """
@@ -92,6 +92,7 @@ class SynthesisConfig(BaseModel):
     gamma: float = 0.35
     noise: float = 0.08
     slice_mm: float = 6.0
+    slice_share: float = 0.5
     strip_mm: tuple[float, float] = (-4.0, 1.0)
 
 

@@ -1,6 +1,9 @@
 """How a network is run: OpenVINO, packed weights, half precision, torch.compile, and the choice."""
 
+import gc
+import importlib
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +150,34 @@ def test_a_graph_is_converted_once_and_found_again_in_memory_and_on_disk(
     assert torch.equal(found, wanted)
     make_backend(linear_model(seed=2), "openvino")
     assert graphs.conversions == 2
+
+
+def test_what_is_made_of_a_model_serves_until_its_weights_change(
+    graphs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("napari_tokensparse.engine.backends.openvino")
+    laid_out, pack = [], module.packed
+    monkeypatch.setattr(module, "packed", lambda part: laid_out.append(part) or pack(part))
+    model = linear_model(seed=6)
+    image = windows(model)
+    first = make_backend(model, "openvino")
+    before = first(image).logits
+    second = make_backend(model, "openvino")
+    assert len(laid_out) == 2  # encoder and completion, once
+    assert torch.equal(second(image).logits, before)
+    model.load_state_dict(linear_model(seed=7).state_dict())
+    with torch.inference_mode():
+        check_agreement(make_backend(model, "openvino")(image), model(image))
+    assert len(laid_out) == 4
+
+
+def test_a_model_that_was_run_can_be_forgotten(graphs: Any) -> None:
+    model = linear_model(seed=6)
+    made, kept = weakref.ref(model), make_backend(model, "openvino")
+    del model
+    gc.collect()
+    assert made() is None
+    assert kept.name == "openvino"
 
 
 def test_only_so_many_graphs_are_kept_the_latest_ones(

@@ -6,7 +6,8 @@ all of them, and the choice of tokens stays torch's own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -20,7 +21,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_tokensparse.model.completion import Completion, NoCompletion
+    from napari_tokensparse.model.encoder import SparseEncoder
     from napari_tokensparse.model.scd import SCD
+
+
+class _Made(NamedTuple):
+    """What was made of a model, and the state of its weights and of torch then."""
+
+    state: tuple[int, ...] | None
+    graph: Any
+    encoder: SparseEncoder
+    completion: Completion | NoCompletion
+
+
+_made: WeakKeyDictionary[SCD, _Made] = WeakKeyDictionary()
 
 
 def openvino_backend(model: SCD) -> Backend:
@@ -30,14 +45,34 @@ def openvino_backend(model: SCD) -> Backend:
     other logits than torch; the backend's note says so.
     """
     try:
-        graph = compiled_graph(model)
+        made = _made_of(model)
     except GraphError as error:
         return Backend(PLAIN, model, (f"OpenVINO cannot decode here, so torch does ({error})",))
     twin = with_parts(model, lambda part: part)
-    if can_pack():
-        twin.encoder, twin.completion = packed(model.encoder), packed(model.completion)
-    twin.decoder = _OpenVinoDecoder(graph, model)
+    twin.encoder, twin.completion = made.encoder, made.completion
+    twin.decoder = _OpenVinoDecoder(made.graph, model)
     return Backend(OPENVINO, twin)
+
+
+def _made_of(model: SCD) -> _Made:
+    """Make graph and packed weights, or find them if the model's weights are still the same."""
+    state, made = _state(model), _made.get(model)
+    if made is None or made.state is None or made.state != state:
+        graph = compiled_graph(model)
+        encoder, completion = model.encoder, model.completion
+        if can_pack():
+            encoder, completion = packed(encoder), packed(completion)
+        made = _made[model] = _Made(state, graph, encoder, completion)
+    return made
+
+
+def _state(model: SCD) -> tuple[int, ...] | None:
+    """Return what changes with the weights; None of weights on which torch does not count."""
+    weights = (*model.parameters(), *model.buffers())
+    if any(each.is_inference() for each in weights):
+        return None
+    marks = (mark for each in weights for mark in (id(each), each._version))
+    return (torch.get_num_threads(), *marks)
 
 
 class _OpenVinoDecoder(nn.Module):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import os
 import runpy
 import shutil
-from functools import cache
+import subprocess
+import sys
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # No test, nor a process that it starts, reads or writes the settings of the person's own napari.
 os.environ["NAPARI_CONFIG"] = ""
@@ -33,7 +36,53 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the person's cache alone: converted networks go to a folder of this run."""
-    os.environ["TOKENSPARSE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all processes: what one converts, the others find
+    os.environ["TOKENSPARSE_CACHE"] = str(folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def run_python(
+    own_cache: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run Python in a process of its own, without a display: ``run_python("-m", …, cwd=folder)``.
+
+    Torch and MONAI are there already (``warm.py``); tests of a start from nothing start it so.
+    """
+    folder = tmp_path_factory.mktemp("streams")
+    line = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    with subprocess.Popen(line, stdin=-1, stdout=-1, text=True) as server:
+        assert server.stdin is not None and server.stdout is not None
+
+        def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+            hidden = ("DISPLAY", "WAYLAND_DISPLAY")
+            out, err = folder / "out", folder / "err"
+            out.write_bytes(b"")
+            err.write_bytes(b"")
+            job = {
+                "arguments": [str(each) for each in arguments],
+                "cwd": str(cwd),
+                "env": {k: v for k, v in os.environ.items() if k not in hidden},
+                "stdout": str(out),
+                "stderr": str(err),
+            }
+            server.stdin.write(json.dumps(job) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            return subprocess.CompletedProcess(
+                job["arguments"], status, out.read_text("utf-8"), err.read_text("utf-8")
+            )
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def tokensparse(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line: ``tokensparse("segment", …, cwd=folder)``."""
+    return partial(run_python, "-m", "napari_tokensparse.cli")
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -22,17 +22,10 @@ from napari_tokensparse.engine.infer import segment as run_segment
 from napari_tokensparse.model.checkpoints import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
-def tokensparse(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the installed command without a display."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    command = [sys.executable, "-m", "napari_tokensparse.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
-    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tokensparse(
         "segment", scan, "-o", "labels.nii.gz", "--model", write_nano(), "--keep-ratio", 0.5,
@@ -83,7 +76,7 @@ def test_segment_writes_labels_and_token_maps_on_the_scans_own_grid(
 
 
 def test_segment_writes_nrrd_a_table_and_what_the_values_mean(
-    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     options = ("--model", write_nano(), "--keep-ratio", 0.5, "--device", "cpu")
     run = tokensparse(
@@ -110,7 +103,7 @@ def test_segment_writes_nrrd_a_table_and_what_the_values_mean(
 
 
 def test_segment_writes_the_labels_alone_where_no_legend_is_wanted(
-    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -149,7 +142,7 @@ def test_segment_writes_the_labels_alone_where_no_legend_is_wanted(
     ],
 )
 def test_bad_input_is_one_plain_line_and_writes_nothing(
-    scan: Path, tmp_path: Path, arguments: list[str], said: str
+    tokensparse: Command, scan: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     run = tokensparse("segment", *arguments, cwd=tmp_path)
     assert run.returncode == 1
@@ -160,13 +153,15 @@ def test_bad_input_is_one_plain_line_and_writes_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {scan.name}
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(tokensparse: Command, tmp_path: Path) -> None:
     run = tokensparse("segment", "missing.nii", "-o", "x.nii", "--debug", cwd=tmp_path)
     assert run.returncode != 0
     assert "Traceback" in run.stderr
 
 
-def test_controls_prune_as_they_say(write_nano: Callable[..., Path], tmp_path: Path) -> None:
+def test_controls_prune_as_they_say(
+    tokensparse: Command, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
     noise = np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32)
     nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "noise.nii")
     model, maps = write_nano(), {}
@@ -193,7 +188,7 @@ def test_controls_prune_as_they_say(write_nano: Callable[..., Path], tmp_path: P
 
 
 def test_segment_warns_of_a_scan_that_the_model_is_not_made_for(
-    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     model = write_nano(foreground_ml=(300.0, 2400.0))
     run = tokensparse(
@@ -205,7 +200,7 @@ def test_segment_warns_of_a_scan_that_the_model_is_not_made_for(
 
 
 def test_segment_of_a_region_labels_the_box_alone(
-    scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tokensparse(
         "segment", scan, "-o", "part.nii.gz", "--model", write_nano(), "--device", "cpu",
@@ -226,7 +221,7 @@ def import_arguments(folder: Path, config: str = "config.json") -> list[str | Pa
 
 @pytest.mark.parametrize("name", ["scd_p16_att", "dense_p8"])
 def test_an_imported_checkpoint_is_a_model_folder_with_the_same_logits(
-    reference: Callable[[str], Path], tmp_path: Path, name: str
+    tokensparse: Command, reference: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
     source = reference(name)
     run = tokensparse(*import_arguments(source), "-o", "mine", cwd=tmp_path)
@@ -245,7 +240,7 @@ def test_an_imported_checkpoint_is_a_model_folder_with_the_same_logits(
 
 
 def test_what_the_authors_command_line_changed_is_set_on_import(
-    reference: Callable[[str], Path], tmp_path: Path
+    tokensparse: Command, reference: Callable[[str], Path], tmp_path: Path
 ) -> None:
     settings = ["--set", "tp_ratio=0.75", "--set", "perturbation=gumbel"]
     arguments = import_arguments(reference("scd_p8_mlp"))
@@ -267,7 +262,12 @@ def test_what_the_authors_command_line_changed_is_set_on_import(
     ],
 )
 def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothing(
-    reference: Callable[[str], Path], tmp_path: Path, config: str, settings: list[str], said: str
+    tokensparse: Command,
+    reference: Callable[[str], Path],
+    tmp_path: Path,
+    config: str,
+    settings: list[str],
+    said: str,
 ) -> None:
     arguments = import_arguments(reference("scd_p8_mlp"), config)
     changes = [argument for setting in settings for argument in ("--set", setting)]
@@ -278,7 +278,7 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bench_prints_the_cost_of_every_part_as_json(tmp_path: Path) -> None:
+def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
     run = tokensparse("bench", "--macs", "--json", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
@@ -297,7 +297,7 @@ def test_bench_prints_the_cost_of_every_part_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.deep
-def test_bench_times_the_live_preview_as_json(tmp_path: Path) -> None:
+def test_bench_times_the_live_preview_as_json(tokensparse: Command, tmp_path: Path) -> None:
     run = tokensparse("bench", "--preview", "--json", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
@@ -309,7 +309,7 @@ def test_bench_times_the_live_preview_as_json(tmp_path: Path) -> None:
         assert 0.5 < update["gmacs"] / full["gmacs"] < 1.0
 
 
-def test_bench_without_a_section_says_what_to_give(tmp_path: Path) -> None:
+def test_bench_without_a_section_says_what_to_give(tokensparse: Command, tmp_path: Path) -> None:
     run = tokensparse("bench", cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr == (
@@ -319,6 +319,7 @@ def test_bench_without_a_section_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_run(
+    tokensparse: Command,
     tmp_path: Path,
 ) -> None:
     row = Row("inference", "total", "nano", "scd", "plain", 0.5, seconds=2.0, gmacs=1.0)
@@ -348,7 +349,7 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     ],
 )
 def test_a_benchmark_that_cannot_be_run_is_one_plain_line(
-    tmp_path: Path, arguments: list[str], said: str
+    tokensparse: Command, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     run = tokensparse("bench", "--macs", *arguments, cwd=tmp_path)
     assert run.returncode == 1
@@ -356,7 +357,9 @@ def test_a_benchmark_that_cannot_be_run_is_one_plain_line(
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_demo_without_a_display_writes_labels_maps_and_a_montage(tmp_path: Path) -> None:
+def test_demo_without_a_display_writes_labels_maps_and_a_montage(
+    tokensparse: Command, tmp_path: Path
+) -> None:
     run = tokensparse("demo", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "demo"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +27,10 @@ def test_every_example_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_runs_and_prints_what_it_says(name: str, tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, EXAMPLES / name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_script_runs_and_prints_what_it_says(
+    run_python: Callable[..., Any], name: str, tmp_path: Path
+) -> None:
+    run = run_python(EXAMPLES / name, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert SCRIPTS[name] in run.stdout
 

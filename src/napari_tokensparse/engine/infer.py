@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
 from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.backends.choice import check_backend, make_backend
@@ -16,6 +18,7 @@ from napari_tokensparse.engine.segmentation import (
     SegmentError,
     Stats,
 )
+from napari_tokensparse.engine.shortage import tried
 from napari_tokensparse.engine.windowrun import RunOptions, WindowRun
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.ratios import keep_ratios
@@ -25,9 +28,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    import torch
-
     from napari_tokensparse.data.region import Box
+    from napari_tokensparse.engine.backends.base import Backend
     from napari_tokensparse.model.info import ModelInfo
 
 __all__ = [
@@ -136,12 +138,27 @@ def segmenting(
         region.check(volume.shape, volume.name)
     placed = model if device is None else model.to(choose_device(str(device)))
     options = RunOptions(ratios, share, controls or Controls(), region)
-    run = WindowRun(volume, make_backend(placed, backend), info, options)
+    run = _begun(volume, make_backend(placed, backend), info, options)
     run.seconds["preprocess"] = time.perf_counter() - started
     with kept_memory():
         for done, _ in enumerate(run.windows()):
             yield run.progress(done)
     yield run.result(time.perf_counter() - started)
+
+
+def _begun(volume: Volume, backend: Backend, info: ModelInfo, options: RunOptions) -> WindowRun:
+    """Prepare a run, or say how much memory that would have needed."""
+    runs: list[WindowRun] = []
+    lacking = tried(
+        lambda: runs.append(WindowRun(volume, backend, info, options)), torch.device("cpu")
+    )
+    if lacking is None:
+        return runs[0]
+    size = " x ".join(map(str, volume.shape))
+    raise SegmentError(
+        f"{volume.name}: {size} voxels do not fit into memory ({lacking}); close other programs, "
+        "or crop the scan"
+    )
 
 
 def check_fit(volume: Volume, model: SCD) -> ModelInfo:

@@ -41,7 +41,7 @@ class PeakMemory:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
-            _give_back()
+            give_back()
             self._before = self._peak = self._resident()
             self._sampling.start()
         return self
@@ -75,7 +75,7 @@ def memory_measured(device: torch.device) -> str:
     return "peak growth of the process's resident memory"
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Let glibc return freed memory, or what an earlier run left would hide the growth of this."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

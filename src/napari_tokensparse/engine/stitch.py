@@ -6,9 +6,11 @@ them: what a voxel's class is decided from lies together.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
 
@@ -81,6 +83,7 @@ class Stitcher:
         rows = (grid.window[0], *grid.padded[1:])
         self._lone = len(grid.starts) == 1
         self._first = 0
+        self._on_disk = False
         self._at_once = max(1, _VOXELS_AT_ONCE // (rows[1] * rows[2]))
         if self._lone:  # its logits are the means
             self._sums = torch.zeros(1).expand(*rows, channels)
@@ -107,6 +110,26 @@ class Stitcher:
         ):
             self._sums[ring, w, d].addcmul_(rows[window], self._spread[window])
             self._weights[ring, w, d] += self._weight[window]
+
+    def move_to_disk(self) -> bool:
+        """Keep the sums in a temporary file from now on; it goes when the stitcher does.
+
+        Returns whether they were in memory until now, and there were any.
+
+        Raises
+        ------
+        OSError
+            The disk is full; the sums stay in memory.
+        """
+        if self._lone or self._on_disk:
+            return False
+        with tempfile.TemporaryFile() as file:
+            for row in self._sums:  # writing them takes the room now, not when a page is needed
+                row.numpy().tofile(file)
+            file.flush()
+            mapped = np.memmap(file, np.float32, "r+", shape=tuple(self._sums.shape))
+        self._sums, self._on_disk = torch.from_numpy(mapped), True
+        return True
 
     def release(self, until: int) -> Iterator[Rows]:
         """Yield the padded rows before ``until``, a few at once and in order.

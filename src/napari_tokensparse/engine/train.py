@@ -35,6 +35,7 @@ from napari_tokensparse.engine.elastic import (
 from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validated
 from napari_tokensparse.engine.losses import make_loss
 from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from napari_tokensparse.engine.shortage import is_shortage
 from napari_tokensparse.engine.state import BEST_FILE, STATE_FILE, Counters, read, write
 
 if TYPE_CHECKING:
@@ -153,7 +154,9 @@ def _events(
     while not run.finished():
         try:
             done = run.step(next(batches))
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
             raise TrainError(
                 f"step {run.counters.step}: memory ran out on {setting.device}; give a smaller "
                 f"micro_batch than {config.micro_batch}, a smaller network or window"

@@ -13,7 +13,14 @@ from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.region import windows_over
 from napari_tokensparse.engine.batching import windows_at_once
 from napari_tokensparse.engine.inputgrid import InputGrid
-from napari_tokensparse.engine.segmentation import Controls, Progress, Segmentation, Stats
+from napari_tokensparse.engine.segmentation import (
+    Controls,
+    Progress,
+    Segmentation,
+    SegmentError,
+    Stats,
+)
+from napari_tokensparse.engine.shortage import tried
 from napari_tokensparse.engine.stitch import Stitcher
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder
 from napari_tokensparse.engine.windowing import label_rule, windowed
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.engine.backends.base import Backend
+    from napari_tokensparse.engine.stitch import Rows
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCDOutput
 
@@ -70,14 +78,17 @@ class WindowRun:
             options.region,
         )
         self._computed = 0
+        self._notes: list[str] = []
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     def windows(self) -> Iterator[None]:
         """Run all windows: yields once before the first and after each."""
         yield
-        for at in range(0, len(self._starts), self._at_once):
-            windows = self._starts[at : at + self._at_once]
-            out = self._network(windows)
+        while self._computed < len(self._starts):
+            windows = self._starts[self._computed :][: self._at_once]
+            out = self._network_or_less(windows)
+            if out is None:
+                continue
             self._computed += len(windows)
             for row, (_, start) in enumerate(windows):
                 self._stitch(start, out, row)
@@ -107,7 +118,7 @@ class WindowRun:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
-            notes=self._backend.notes,
+            notes=(*self._backend.notes, *self._notes),
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
@@ -126,6 +137,37 @@ class WindowRun:
         chosen = [pair for pair, reaches in zip(enumerate(run), reach, strict=True) if reaches]
         skipped = sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
         return chosen, skipped, at_once
+
+    def _network_or_less(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput | None:
+        """Run windows; None if memory ran out and another try, with less, may do.
+
+        Raises
+        ------
+        SegmentError
+            Memory ran out, and there is nothing more to save.
+        """
+        out: list[SCDOutput] = []
+        lacking = tried(lambda: out.append(self._network(windows)), self._device)
+        if lacking is None:
+            return out[0]
+        if self._at_once > 1:
+            self._at_once = -(-self._at_once // 2)
+            self._notes.append(f"memory ran out: {self._at_once} windows at once from there on")
+        elif self._device.type == "cpu" and self._moved_to_disk():
+            self._notes.append("memory ran out: windows were stitched on disk from there on")
+        else:
+            raise SegmentError(
+                f"{self._volume.name}: memory ran out on {self._device} at window "
+                f"{self._computed + 1} of {len(self._starts)} ({lacking}); close other programs, "
+                "or take a model of smaller windows, or another device"
+            )
+        return None
+
+    def _moved_to_disk(self) -> bool:
+        try:
+            return self._stitcher.move_to_disk()
+        except OSError:  # full too
+            return False
 
     def _network(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput:
         """Run windows at once; where there are too few, the last is run again to fill up."""
@@ -173,5 +215,19 @@ class WindowRun:
     def _release(self, until: int) -> None:
         began = time.perf_counter()
         for rows in self._stitcher.release(until):
-            self._out.add(rows)
+            self._label(rows)
         self.seconds["stitch"] += time.perf_counter() - began
+
+    def _label(self, rows: Rows) -> None:
+        """Label finished rows; where memory runs out, half of them at a time."""
+        lacking = tried(lambda: self._out.add(rows), torch.device("cpu"))
+        if lacking is None:
+            return
+        if len(rows) == 1:
+            raise SegmentError(
+                f"{self._volume.name}: memory ran out where labels are made ({lacking}); close "
+                "other programs"
+            )
+        middle = len(rows) // 2
+        self._label(rows.part(0, middle))
+        self._label(rows.part(middle, None))

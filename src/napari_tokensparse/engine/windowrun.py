@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +78,7 @@ class WindowRun:
             label_rule(info),
             options.region,
         )
+        self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes: list[str] = []
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
@@ -219,15 +221,17 @@ class WindowRun:
         self.seconds["stitch"] += time.perf_counter() - began
 
     def _label(self, rows: Rows) -> None:
-        """Label finished rows; where memory runs out, half of them at a time."""
-        lacking = tried(lambda: self._out.add(rows), torch.device("cpu"))
-        if lacking is None:
-            return
-        if len(rows) == 1:
-            raise SegmentError(
-                f"{self._volume.name}: memory ran out where labels are made ({lacking}); close "
-                "other programs"
-            )
-        middle = len(rows) // 2
-        self._label(rows.part(0, middle))
-        self._label(rows.part(middle, None))
+        """Label finished rows; from when memory runs out, fewer at once."""
+        at = 0
+        while at < len(rows):
+            some = rows.part(at, at + self._rows_at_once)
+            lacking = tried(partial(self._out.add, some), torch.device("cpu"))
+            if lacking is None:
+                at += len(some)
+            elif len(some) > 1:
+                self._rows_at_once = len(some) // 2
+            else:
+                raise SegmentError(
+                    f"{self._volume.name}: memory ran out where labels are made ({lacking}); "
+                    "close other programs"
+                )

@@ -43,7 +43,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     second.write_text(Report(MACHINE, 90.0, ROWS[4:]).to_json())
     choices = tmp_path / "choices.json"
     undone = {"as it is": {"seconds": 2.0, "times": 1.0}, "norm": {"seconds": 3.0, "times": 1.5}}
-    choices.write_text(json.dumps({"preset": "btcv", "training": False, "undone": undone}))
+    choices.write_text(
+        json.dumps({"preset": "btcv", "training": False, "volume": False, "undone": undone})
+    )
     output = tmp_path / "performance.md"
     arguments = [first, second, "--choices", choices, "-o", output]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])

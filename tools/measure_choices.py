@@ -2,6 +2,7 @@
 
 python tools/measure_choices.py --preset btcv --keep-ratio 0.1 --json btcv.json
 python tools/measure_choices.py --preset brain-structures --keep-ratio 0.25 --training
+python tools/measure_choices.py --volume --json volume.json
 """
 
 from __future__ import annotations
@@ -12,13 +13,25 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.data.volume import Volume, read_volume
+from napari_tokensparse.engine import infer, windowrun
 from napari_tokensparse.engine.allocation import kept_memory
+from napari_tokensparse.engine.backends import openvino
+from napari_tokensparse.engine.benchmarks.networks import drawn
 from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
+from napari_tokensparse.engine.inputgrid import InputGrid
+from napari_tokensparse.engine.windowing import Windowed
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
@@ -26,6 +39,8 @@ from napari_tokensparse.model.scd import SCD
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from torch import Tensor
 
 AS_IS = "as it is"
 
@@ -113,6 +128,76 @@ def _run(
             return {choice: seconds["total"] for choice, seconds in over.value.items()}
 
 
+def every_cell(lowest: Tensor, highest: Tensor) -> Tensor:
+    """Take all cells for such as hold more classes than one."""
+    return torch.ones(lowest.shape[:3], dtype=torch.bool).nonzero()
+
+
+def own_voxels(windowed: Windowed, start: tuple[int, int, int]) -> bool:
+    """Look through the voxels of each window by itself for anything but background."""
+    window = windowed.grid.cut(windowed.image, start)
+    return bool((window != windowed.background).any())
+
+
+@contextmanager
+def unpacked() -> Iterator[None]:
+    """Leave Linear layers to torch."""
+    none: WeakKeyDictionary[object, object] = WeakKeyDictionary()
+    with patch.object(openvino, "can_pack", bool), patch.object(openvino, "_made", none):
+        yield
+
+
+def small_windows() -> tuple[Volume, SCD]:
+    """Make a volume of many small windows, and the network for it."""
+    kind = LabelClass(value=1, name="one", color=(255, 0, 0))
+    model = drawn(preset("nano"), ModelInfo(name="nano", channels=("a",), classes=(kind,))).eval()
+    noise = np.random.default_rng(0).normal(size=(1, 160, 160, 128)).astype(np.float32)
+    return Volume(noise, np.eye(4), "noise"), model
+
+
+def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
+    """Time whole volumes in memory: the sample brain, and one of many small windows."""
+    brain, network = read_volume(sample_path()), load_model("brain-structures")
+    noise, nano = small_windows()
+    changes: dict[str, tuple[str, Callable[[], AbstractContextManager[object]]]] = {
+        AS_IS: ("brain", nullcontext),
+        "labels between unlike voxels alone": (
+            "brain",
+            lambda: patch.object(InputGrid, "_mixed", staticmethod(every_cell)),
+        ),
+        "memory kept": ("brain", lambda: patch.object(infer, "kept_memory", nullcontext)),
+        "weights laid out for oneDNN": ("brain", unpacked),
+        f"{AS_IS}, small windows": ("noise", nullcontext),
+        "small windows several at once": (
+            "noise",
+            lambda: patch.object(windowrun, "windows_at_once", lambda *_: 1),
+        ),
+        "background looked for once": (
+            "noise",
+            lambda: patch.object(Windowed, "is_foreground", own_voxels),
+        ),
+    }
+
+    def work(
+        scan: str, context: Callable[[], AbstractContextManager[object]]
+    ) -> Callable[[], None]:
+        volume, model = (brain, network) if scan == "brain" else (noise, nano)
+
+        def run() -> None:
+            with context():
+                infer.segment(volume, model, 0.25)
+
+        return run
+
+    works = {choice: work(*change) for choice, change in changes.items()}
+    found = _run(works, rounds, MatrixRate())
+    whole = {"brain": found[AS_IS], "noise": found[f"{AS_IS}, small windows"]}
+    return {
+        choice: {"seconds": median(s), "times": median(s) / median(whole[changes[choice][0]])}
+        for choice, s in found.items()
+    }
+
+
 def main() -> None:
     """Print a table, and write it if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -121,15 +206,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--training", action="store_true", help="a step instead of a pass")
+    parser.add_argument("--volume", action="store_true", help="whole volumes instead of a window")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_flush_denormal(True)
-    found = measure(given.preset, given.keep_ratio, given.rounds, given.training)
+    found = (
+        measure_volumes(given.rounds)
+        if given.volume
+        else measure(given.preset, given.keep_ratio, given.rounds, given.training)
+    )
     for choice, figures in found.items():
         print(f"{choice:38} {figures['seconds']:.3f} s  x {figures['times']:.2f}")
     if given.json:
-        what = {k: getattr(given, k) for k in ("preset", "keep_ratio", "threads", "training")}
+        names = ("preset", "keep_ratio", "threads", "training", "volume")
+        what = {name: getattr(given, name) for name in names}
         given.json.write_text(json.dumps({**what, "undone": found}, indent=1))
 
 

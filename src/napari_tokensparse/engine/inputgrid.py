@@ -122,8 +122,13 @@ class InputGrid:
         for axis, model_axis in enumerate(self._storage):
             codes = codes.index_select(axis, cells[model_axis].cell_of)
         self._fill(tuple(cells[axis].span for axis in self._storage), codes)
-        mixed = (lowest != highest).any(dim=-1).nonzero()
+        mixed = self._mixed(lowest, highest)
         return mixed, lowest[mixed.unbind(dim=1)]
+
+    @staticmethod
+    def _mixed(lowest: Tensor, highest: Tensor) -> Tensor:
+        """Return the numbers ``(N, 3)`` of the cells whose corners have other codes."""
+        return (lowest != highest).any(dim=-1).nonzero()
 
     def _interpolate(
         self, rows: Rows, cells: Sequence[_Cells], mixed: Tensor, codes: Tensor

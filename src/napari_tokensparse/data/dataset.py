@@ -129,7 +129,12 @@ def channel_names(image: Volume) -> tuple[str, ...]:
 
 
 def _volume(source: Path | Volume, finite: bool) -> Volume:
-    volume = read_volume(source, finite=False) if isinstance(source, Path) else source
+    # A list of cases says itself what its channels are.
+    volume = (
+        read_volume(source, finite=False, time_is_channels=True)
+        if isinstance(source, Path)
+        else source
+    )
     if finite:
         check_finite(volume.array, volume.name)
     return volume

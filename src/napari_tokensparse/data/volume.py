@@ -1,44 +1,41 @@
-"""NIfTI files in and out, without ever changing their grid.
+"""Volumes: read from any file, and written as NIfTI, without ever changing their grid.
 
 A :class:`Volume` keeps the file's own voxel order; only its affine says where the voxels lie. What
-is written back takes every geometry field of the source header as it is, bit for bit.
+is written back takes every geometry field of a NIfTI source header as it is, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Header, Nifti1Image, Nifti1Pair
+from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
-from nibabel.spatialimages import HeaderDataError
 
 if TYPE_CHECKING:
-    from nibabel.arrayproxy import ArrayProxy
     from numpy.typing import ArrayLike, NDArray
 
 SUFFIXES = (".nii.gz", ".nii")
+"""What names of NIfTI files that are written end in."""
+READ_SUFFIXES = (*SUFFIXES, ".hdr", ".img", ".nrrd", ".nhdr", ".mgz", ".mgh")
+"""What names of files that are read may end in, in small letters or capitals."""
 NOTE_NO_ORIENTATION = (
-    "the file does not say how it is oriented (its sform and qform codes are 0): "
+    "the file does not say how it is oriented (in NIfTI: its sform and qform codes are 0): "
     "left and right are assumed, not known"
 )
 
 _LABEL_INTENT = 1002
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _LABEL_DTYPES = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64)
 _GEOMETRY_FIELDS = (
     *("pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
 )
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
 class VolumeError(ValueError):
@@ -60,9 +57,11 @@ class Volume:
     channel_names
         One per channel, or empty.
     header
-        The source file's header, whose geometry fields are copied into what is written back.
+        The source file's NIfTI header, whose geometry fields are copied into what is written back.
     notes
         What a person should know about this volume, one sentence each.
+    slices
+        Of a DICOM series, the file of each slice along k; else empty.
 
     Raises
     ------
@@ -76,6 +75,7 @@ class Volume:
     channel_names: tuple[str, ...] = ()
     header: Nifti1Header | None = None
     notes: tuple[str, ...] = ()
+    slices: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no function here could use."""
@@ -88,7 +88,7 @@ class Volume:
                 f"{self.name}: {len(self.channel_names)} channel names for "
                 f"{len(self.array)} channels: give one for each"
             )
-        _check_affine(self.affine, self.name)
+        check_affine(self.affine, self.name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,18 +112,33 @@ class Volume:
         )
 
 
-def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
-    """Read a ``.nii`` or ``.nii.gz`` file.
+def read_volume(
+    path: str | os.PathLike[str],
+    *,
+    frame: int | None = None,
+    series: str | int | None = None,
+    finite: bool = True,
+    time_is_channels: bool = False,
+) -> Volume:
+    """Read a NIfTI, NRRD or MGH file, or a folder that holds a DICOM series.
 
-    A fourth axis is read as channels. The affine is the sform where its code is set, else the
-    qform, else NIfTI's fallback, with a note; a file in metres or micrometres gets one in mm.
+    A fourth axis is read as channels, unless the file says that it is time. The affine of NIfTI is
+    the sform where its code is set, else the qform, else NIfTI's fallback, with a note; a file in
+    metres or micrometres gets one in mm.
 
     Parameters
     ----------
     path
-        The file.
+        The file, its name ending in one of `READ_SUFFIXES`, or the folder.
+    frame
+        Which one of a time series, or of a fourth axis, to read: from 0.
+    series
+        Which series of a DICOM folder to read: its number or its SeriesInstanceUID. Only needed
+        where there are several.
     finite
         Whether to refuse NaN and infinity.
+    time_is_channels
+        Whether the frames of a time series are the channels of one case after all.
 
     Returns
     -------
@@ -134,25 +149,18 @@ def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
     Raises
     ------
     VolumeError
-        If there is no such file, it is not NIfTI or is cut short, it is not a 3-D or 4-D image of
-        integers or real numbers, it contains NaN or infinity, or its affine is not invertible.
+        In one line: there is no such file, it is of another format or cut short, it is not a 3-D
+        or 4-D image of integers or real numbers, it is a time series and no frame was given, it
+        contains NaN or infinity, its affine is not invertible, or the slices of a DICOM series do
+        not make one volume.
     """
+    from napari_tokensparse.data.formats import Choice, reader_of  # they import this module
+
     path = Path(path)
-    image = _open(path)
-    shape = _checked_shape(image.shape, path.name)
-    _check_dtype(image.header, path.name)
-    affine = _affine_mm(image, path.name)
-    array = _data(image, path.name).reshape(shape, order="F")
+    volume = reader_of(path)(path, Choice(frame, series, time_is_channels))
     if finite:
-        check_finite(array, path.name)
-    known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
-    return Volume(
-        array=array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0),
-        affine=affine,
-        name=volume_name(path),
-        header=image.header,
-        notes=() if known else (NOTE_NO_ORIENTATION,),
-    )
+        check_finite(volume.array, path.name)
+    return volume
 
 
 def write_nifti(
@@ -202,9 +210,9 @@ def write_nifti(
 
 
 def volume_name(path: str | os.PathLike[str]) -> str:
-    """Return the file's name without its folder and NIfTI suffix."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
+    """Return the name of a file, or of a folder, without where it lies and its suffix."""
+    name = Path(path).name or Path(path).resolve().name
+    for suffix in READ_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -225,63 +233,14 @@ def check_finite(array: NDArray[Any], name: str) -> None:
     raise VolumeError(f"{name}: contains {what} ({count} voxels); replace them, for example by 0")
 
 
-def header_from_bytes(block: bytes) -> Nifti1Header:
-    """Rebuild a NIfTI-1 or NIfTI-2 header from its ``binaryblock`` (348 or 540 bytes)."""
-    if len(block) == Nifti2Header.template_dtype.itemsize:
-        return Nifti2Header(block, check=False)
-    return Nifti1Header(block, check=False)
+def check_affine(affine: NDArray[np.float64], name: str) -> None:
+    """Refuse what is not an invertible matrix of voxel indices to mm.
 
-
-def _open(path: Path) -> Nifti1Pair:
-    if not path.is_file():
-        raise VolumeError(f"{path}: no such file; check the path")
-    try:
-        image = nib.load(path, mmap=False)
-    except _READ_ERRORS as error:
-        raise VolumeError(
-            f"{path.name}: is not a NIfTI file ({_reason(error)}); give a .nii or .nii.gz file"
-        ) from error
-    if not isinstance(image, Nifti1Pair):
-        raise VolumeError(
-            f"{path.name}: is not a NIfTI file ({type(image).__name__}); convert it to .nii.gz"
-        )
-    return image
-
-
-def _checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Drop trailing axes of length one beyond the third."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    text = " x ".join(map(str, shape))
-    if len(shape) < 3 or min(shape[:3]) < 2:
-        raise VolumeError(
-            f"{name}: is a 2-D image ({text}); give a volume with at least 2 voxels along each axis"
-        )
-    if len(shape) > 4:
-        raise VolumeError(f"{name}: has {len(shape)} axes ({text}); give 3-D, or 4-D with channels")
-    return shape
-
-
-def _check_dtype(header: Nifti1Header, name: str) -> None:
-    if header.get_data_dtype().kind not in "iuf":
-        kind = header.get_value_label("datatype")
-        raise VolumeError(f"{name}: holds {kind} values; give one real number per voxel")
-
-
-def _affine_mm(image: Nifti1Pair, name: str) -> NDArray[np.float64]:
-    affine = np.array(image.affine, dtype=np.float64)
-    try:
-        unit = image.header.get_xyzt_units()[0]
-    except KeyError:
-        raise VolumeError(
-            f"{name}: unit code {int(image.header['xyzt_units'])} is not NIfTI's; set it to mm (2)"
-        ) from None
-    affine[:3] *= _MM_PER_UNIT.get(unit, 1.0)
-    _check_affine(affine, name)
-    return affine
-
-
-def _check_affine(affine: NDArray[np.float64], name: str) -> None:
+    Raises
+    ------
+    VolumeError
+        In one line.
+    """
     if affine.shape != (4, 4):
         raise VolumeError(f"{name}: affine of shape {affine.shape}: must be (4, 4)")
     if not np.isfinite(affine).all():
@@ -294,23 +253,11 @@ def _check_affine(affine: NDArray[np.float64], name: str) -> None:
         )
 
 
-def _data(image: Nifti1Pair, name: str) -> NDArray[Any]:
-    proxy = cast("ArrayProxy", image.dataobj)
-    try:
-        if (proxy.slope, proxy.inter) == (1.0, 0.0):
-            array = proxy.get_unscaled()
-        else:
-            array = np.asarray(proxy, dtype=np.float32)
-    except _READ_ERRORS as error:
-        raise VolumeError(
-            f"{name}: is damaged or cut short ({_reason(error)}); copy it again from its source"
-        ) from error
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def header_from_bytes(block: bytes) -> Nifti1Header:
+    """Rebuild a NIfTI-1 or NIfTI-2 header from its ``binaryblock`` (348 or 540 bytes)."""
+    if len(block) == Nifti2Header.template_dtype.itemsize:
+        return Nifti2Header(block, check=False)
+    return Nifti1Header(block, check=False)
 
 
 def _compact(array: NDArray[Any]) -> NDArray[Any]:

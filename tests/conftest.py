@@ -131,6 +131,12 @@ def write_folders(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def dicoms() -> dict[str, Any]:
+    """Return what ``dicoms.py`` writes DICOM series with."""
+    return runpy.run_path(str(Path(__file__).with_name("dicoms.py")))
+
+
+@pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Unpack a recording of the authors' code: a folder as their code leaves it, and ``io.npz``."""
 

@@ -7,6 +7,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_tokensparse
+from napari_tokensparse.data.volume import READ_SUFFIXES
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
@@ -45,10 +46,10 @@ def test_there_are_no_other_commands(manifest: PluginManifest) -> None:
     assert [c.id for c in manifest.contributions.commands or []] == COMMANDS
 
 
-def test_reader_takes_nifti_files_and_no_folders(manifest: PluginManifest) -> None:
+def test_reader_takes_every_format_that_is_read_and_folders(manifest: PluginManifest) -> None:
     (reader,) = manifest.contributions.readers or []
-    assert reader.filename_patterns == ["*.nii", "*.nii.gz"]
-    assert not reader.accepts_directories
+    assert sorted(reader.filename_patterns) == sorted(f"*{suffix}" for suffix in READ_SUFFIXES)
+    assert reader.accepts_directories  # those of DICOM: get_reader says no to others
 
 
 def test_writers_take_one_layer_and_put_nii_gz_first(manifest: PluginManifest) -> None:

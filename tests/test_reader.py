@@ -1,4 +1,7 @@
+import time
+
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
@@ -193,6 +196,61 @@ def test_several_files_are_read_in_their_order(tmp_path):
 @pytest.mark.parametrize("path", ["a.png", ["a.nii", "b.png"], "nii"])
 def test_other_files_are_left_to_other_readers(path):
     assert get_reader(path) is None
+
+
+def test_a_file_of_each_format_is_read_where_it_lies(tmp_path):
+    affine = np.diag([-2.0, 1.5, 2.5, 1.0])
+    nib.save(nib.MGHImage(phantom(), affine), tmp_path / "scan.mgz")
+    nib.save(nib.Nifti1Pair(phantom(), affine), tmp_path / "scan.img")
+    lps = {"space": "left-posterior-superior", "space directions": np.diag([2.0, -1.5, 2.5])}
+    nrrd.write(str(tmp_path / "scan.nrrd"), phantom(), {**lps, "space origin": np.zeros(3)})
+    for name in ("scan.mgz", "scan.img", "scan.hdr", "scan.nrrd"):
+        reader = get_reader(str(tmp_path / name))
+        assert reader is not None
+        ((data, kwargs, _),) = reader(str(tmp_path / name))
+        assert np.array_equal(data, phantom().transpose()[:, ::-1])  # +i is to the left here
+        assert kwargs["scale"] == (2.5, 1.5, 2.0)
+        assert kwargs["metadata"][KEY]["affine"] == pytest.approx(affine)
+
+
+def test_what_only_has_the_name_of_half_a_nifti_pair_is_left_to_others(tmp_path):
+    (tmp_path / "light.hdr").write_bytes(b"#?RADIANCE\n" + bytes(400))
+    (tmp_path / "disk.img").write_bytes(bytes(400))
+    (tmp_path / "light.img").touch()
+    for name in ("light.hdr", "disk.img", "light.img"):
+        assert get_reader(str(tmp_path / name)) is None
+
+
+def test_a_folder_is_taken_if_it_holds_dicom_and_each_of_its_series_is_a_layer(
+    dicoms, tmp_path, monkeypatch
+):
+    pixels = phantom().transpose(2, 1, 0).astype(np.uint16)
+    for name in ("empty", "pictures"):
+        (tmp_path / name).mkdir()
+    for n in range(300):
+        (tmp_path / f"pictures/{n}.png").write_bytes(b"\x89PNG" + bytes(200))
+    started = time.perf_counter()
+    assert get_reader(str(tmp_path / "pictures")) is None
+    assert time.perf_counter() - started < 0.5
+    assert get_reader(str(tmp_path / "empty")) is None
+
+    folder = tmp_path / "exam"
+    dicoms["write_series"](folder, pixels, SeriesNumber=3, prefix="a")
+    reader = get_reader(str(folder))
+    assert reader is not None
+    assert [kwargs["name"] for _, kwargs, _ in reader(str(folder))] == ["exam"]
+    dicoms["write_series"](folder, pixels, SeriesNumber=8, prefix="b")
+    gap = dicoms["write_series"](folder, pixels, SeriesNumber=9, prefix="c")
+    gap[5].unlink()
+    told = []
+    monkeypatch.setattr(
+        "napari_tokensparse._reader._tell", lambda _, problems: told.extend(problems)
+    )
+    layers = reader(str(folder))
+    assert [kwargs["name"] for _, kwargs, _ in layers] == ["exam 3", "exam 8"]
+    assert np.array_equal(layers[1][0], phantom().transpose())
+    (problem,) = told
+    assert problem.startswith("exam 9: 1 of its slices, 3.5 mm apart, are missing between")
 
 
 def test_a_bad_file_is_refused_in_one_line(tmp_path):

@@ -1,4 +1,4 @@
-"""The npe2 reader for NIfTI files: layers placed where the patient is, in millimetres."""
+"""The npe2 reader: layers placed where the patient is, in millimetres."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerData]]
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """Return the reader if every path ends in ``.nii`` or ``.nii.gz``."""
-    from napari_tokensparse.data.volume import SUFFIXES
-
-    paths = _paths(path)
-    return read_layers if all(p.lower().endswith(SUFFIXES) for p in paths) else None
+    """Return the reader if every path is one of a volume: by its name, or a folder with DICOM."""
+    return read_layers if all(map(_is_ours, _paths(path))) else None
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
-    """Read files as layers: labels where the header says so, else one image per channel.
+    """Read files or DICOM folders: labels where the header says so, else an image per channel.
+
+    Of a folder every series is read that makes a volume; a message tells of the others.
 
     Returns
     -------
@@ -33,11 +32,23 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     VolumeError
         In one line, if a file is not a usable volume.
     """
+    volumes, problems = [], []
+    for one in _paths(path):
+        read, unread = _volumes(one)
+        volumes += read
+        problems += unread
+    layers = [layer for volume in volumes for layer in volume_layers(volume)]
+    _tell(layers, problems)
+    return layers
+
+
+def _volumes(path: str) -> tuple[list[Volume], list[str]]:
+    from pathlib import Path
+
+    from napari_tokensparse.data.dicomfolder import read_each
     from napari_tokensparse.data.volume import read_volume
 
-    layers = [layer for p in _paths(path) for layer in volume_layers(read_volume(p))]
-    _tell(layers)
-    return layers
+    return read_each(Path(path)) if Path(path).is_dir() else ([read_volume(path)], [])
 
 
 def volume_layers(volume: Volume) -> list[LayerData]:
@@ -56,12 +67,20 @@ def volume_layers(volume: Volume) -> list[LayerData]:
     ]
 
 
+def _is_ours(path: str) -> bool:
+    from pathlib import Path
+
+    from napari_tokensparse.data.formats import could_be_volume
+
+    return could_be_volume(Path(path))
+
+
 def _paths(path: str | Sequence[str]) -> list[str]:
     return [path] if isinstance(path, str) else [str(p) for p in path]
 
 
-def _tell(layers: Sequence[LayerData]) -> None:
-    """Turn the viewer, if there is one, to the patient's sides, and pass on the notes."""
+def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
+    """Turn the viewer, if there is one, to the patient's sides, and pass on notes and problems."""
     import napari
     from napari.utils.notifications import show_info
 
@@ -74,5 +93,6 @@ def _tell(layers: Sequence[LayerData]) -> None:
 
     show_patient_sides(viewer)
     told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
-    for text in dict.fromkeys(f"{one['name']}: {note}" for one in told for note in one["notes"]):
+    notes = [f"{one['name']}: {note}" for one in told for note in one["notes"]]
+    for text in dict.fromkeys((*notes, *problems)):
         show_info(text)

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tokensparse.data.dicomgeometry import check_stack
-from napari_tokensparse.data.dicomseries import Slice, choose_series, frames_of
-from napari_tokensparse.data.formats import is_one_frame, native, reason
+from napari_tokensparse.data.dicomseries import Slice, choose_series, find_series, frames_of
+from napari_tokensparse.data.formats import Choice, is_one_frame, native, reason
 from napari_tokensparse.data.volume import Volume, VolumeError, volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from napari_tokensparse.data.formats import Choice
 
 LOOKED_AT = 64
 """Files that `holds_dicom` looks at before it says no."""
@@ -70,7 +68,38 @@ def read_dicom(folder: Path, choice: Choice) -> Volume:
         or slices are missing, lie twice in one place or differ in orientation, spacing or size.
     """
     name = volume_name(folder)
-    series = choose_series(_slices(folder), choice.series, name)
+    return _volume(choose_series(_slices(folder), choice.series, name), choice, name)
+
+
+def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
+    """Read every series of a folder.
+
+    Returns
+    -------
+    volumes
+        Called after the folder and, where there are several, the series' number.
+    problems
+        Why other series cannot be read, one line each.
+
+    Raises
+    ------
+    VolumeError
+        As `read_dicom`, if none can be read.
+    """
+    volumes, problems = [], []
+    found = find_series(_slices(folder))
+    for series in found:
+        name = volume_name(folder) + f" {series.number}" * (len(found) > 1)
+        try:
+            volumes.append(_volume(series.slices, Choice(), name))
+        except VolumeError as error:
+            problems.append(str(error))
+    if not volumes:
+        raise VolumeError(problems[0])
+    return volumes, problems
+
+
+def _volume(series: Sequence[Slice], choice: Choice, name: str) -> Volume:
     frames = frames_of(series)
     is_one_frame((1, 1, 1, len(frames)), choice, name, "")
     ordered, notes = check_stack(frames[choice.frame or 0], name)

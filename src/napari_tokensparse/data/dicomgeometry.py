@@ -91,10 +91,9 @@ def _check_gaps(ordered: Sequence[Slice], name: str) -> None:
     pairs = list(zip(ordered, ordered[1:], gaps.tolist(), strict=False))
     twice = [(a, b) for a, b, gap in pairs if gap < SAME_PLACE_MM]
     if twice:
-        said = ", ".join(f"{_at(a)} and {b.path.name}" for a, b in twice[:_NAMED])
+        said = ", ".join(f"{a.path.name} and {_at(b)}" for a, b in twice[:_NAMED])
         raise VolumeError(
-            f"{name}: {len(twice)} slices lie where another one does: {said}"
-            f"{_more(twice)}; keep one of each"
+            f"{name}: slices that lie in one place: {said}{_more(twice)}; keep one of each"
         )
     usual = float(np.median(gaps))
     missing = [(a, b, gap) for a, b, gap in pairs if gap > 1.5 * usual]
@@ -136,7 +135,7 @@ def _shear_note(normal: NDArray[np.float64], stack: NDArray[np.float64]) -> tupl
 
 
 def _at(one: Slice) -> str:
-    return f"{one.path.name} (at {one.along_mm:.4g} mm)"
+    return f"{one.path.name} (at {one.along_mm:.5g} mm)"
 
 
 def _names(slices: Sequence[Slice]) -> str:

@@ -61,6 +61,36 @@ def reader_of(path: Path) -> Reader:
     )
 
 
+def could_be_volume(path: Path) -> bool:
+    """Say quickly whether `read_volume` would try: by the name, and whether a folder has DICOM.
+
+    The header of a pair must begin as NIfTI's do: others give other files .hdr and .img.
+    """
+    if path.is_dir():
+        from napari_tokensparse.data.dicomfolder import holds_dicom
+
+        return holds_dicom(path)
+    name = path.name.lower()
+    if name.endswith((".hdr", ".img")):
+        return _begins_as_nifti(path if name.endswith(".hdr") else other_half(path))
+    return name.endswith(READ_SUFFIXES)
+
+
+def other_half(path: Path) -> Path:
+    """Return the ``.img`` of a ``.hdr`` and the reverse, in capitals where that one is."""
+    other = {".hdr": ".img", ".img": ".hdr"}[path.suffix.lower()]
+    return path.with_suffix(other.upper() if path.suffix.isupper() else other)
+
+
+def _begins_as_nifti(header: Path) -> bool:
+    try:
+        with header.open("rb") as file:
+            start = file.read(348)
+    except OSError:
+        return False
+    return start[344:347] == b"ni1" or start[4:7] == b"ni2"
+
+
 def is_one_frame(shape: Sequence[int], choice: Choice, name: str, mend: str | None) -> bool:
     """Whether one frame of a fourth axis, the last, is to be read, rather than all as channels.
 

@@ -56,7 +56,8 @@ def read_mgh(path: Path, choice: Choice) -> Volume:
 
 def _content(path: Path) -> bytes:
     try:
-        return gzip.decompress(raw) if (raw := path.read_bytes())[:2] == b"\x1f\x8b" else raw
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
     except READ_ERRORS as error:
         raise VolumeError(
             f"{path.name}: is damaged or cut short ({reason(error)}); copy it again from its source"

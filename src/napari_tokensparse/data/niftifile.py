@@ -11,7 +11,13 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import HeaderDataError
 
-from napari_tokensparse.data.formats import checked_shape, is_one_frame, native, reason
+from napari_tokensparse.data.formats import (
+    checked_shape,
+    is_one_frame,
+    native,
+    other_half,
+    reason,
+)
 from napari_tokensparse.data.volume import (
     NOTE_NO_ORIENTATION,
     Volume,
@@ -34,7 +40,6 @@ FORMS_DISAGREE_MM = 0.1
 READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 """What nibabel raises on files that are damaged or something else."""
 
-_HALVES = {".hdr": ".img", ".img": ".hdr"}
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _TIME_UNITS = ("sec", "msec", "usec")
 _MEND_TIME = "; if they are channels, take the unit of time out of its header"
@@ -90,9 +95,8 @@ def voxels(
 
 
 def _open(path: Path) -> Nifti1Pair:
-    other = _HALVES.get(path.suffix.lower())
-    if other is not None and not path.with_suffix(other).is_file():
-        raise VolumeError(f"{path.name}: {path.with_suffix(other).name} is not beside it; add it")
+    if path.suffix.lower() in (".hdr", ".img") and not other_half(path).is_file():
+        raise VolumeError(f"{path.name}: {other_half(path).name} is not beside it; add it")
     try:
         image = nib.load(path, mmap=False)
     except READ_ERRORS as error:

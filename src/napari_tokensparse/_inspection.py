@@ -11,13 +11,18 @@ import typer
 
 from napari_tokensparse._options import (
     DEFAULT_MODEL,
+    ChannelOption,
     DebugOption,
     DeviceOption,
+    FrameOption,
     KeepOption,
     ModelOption,
     RegionOption,
+    ScanArgument,
+    SeriesOption,
     plain_errors,
     ratios_of,
+    read_case,
     region_of,
 )
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.audit import Audit
     from napari_tokensparse.engine.progress import RunProgress
     from napari_tokensparse.engine.sweep import Sweep
@@ -38,7 +44,6 @@ DEFAULT_SCORERS = "learned,random,intensity"
 LISTED = 20
 """Components that are shown; the files hold all."""
 
-ScanArgument = Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume.")]
 FolderOption = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")
 ]
@@ -46,8 +51,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, not a tabl
 
 
 def sweep(
-    scan: ScanArgument,
     output: FolderOption,
+    scan: ScanArgument = None,
+    channel: ChannelOption = None,
+    frame: FrameOption = None,
+    series: SeriesOption = None,
     keep_ratios: Annotated[
         str,
         typer.Option(metavar="RATIO,RATIO…", help="Of each stage, in (0, 1]; 1.0 is always run."),
@@ -71,10 +79,12 @@ def sweep(
         from napari_tokensparse.engine.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
 
-        volume = read_volume(scan)
+        network = load_model(model)
+        volume = read_case(scan, channel, network, frame, series)
+        _say_notes(volume)
         events = sweeping(
             volume,
-            load_model(model),
+            network,
             _ratios(keep_ratios),
             labels=None if labels is None else read_volume(labels),
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
@@ -95,8 +105,11 @@ def sweep(
 
 
 def audit(
-    scan: ScanArgument,
     output: FolderOption,
+    scan: ScanArgument = None,
+    channel: ChannelOption = None,
+    frame: FrameOption = None,
+    series: SeriesOption = None,
     keep_ratio: KeepOption = None,
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
@@ -106,13 +119,14 @@ def audit(
 ) -> None:
     """Tell what pruning changed, against keep ratio 1.0: classes and connected components."""
     with plain_errors(debug):
-        from napari_tokensparse.data.volume import read_volume, write_nifti
+        from napari_tokensparse.data.volume import write_nifti
         from napari_tokensparse.engine.audit import Audit, auditing
         from napari_tokensparse.engine.infer import choose_device
         from napari_tokensparse.model.checkpoints import load_model
 
-        volume, network = read_volume(scan), load_model(model)
-        given = ratios_of(keep_ratio)
+        network, given = load_model(model), ratios_of(keep_ratio)
+        volume = read_case(scan, channel, network, frame, series)
+        _say_notes(volume)
         events = auditing(
             volume,
             network,
@@ -167,6 +181,11 @@ def _last(events: Iterable[Any], kind: type[T]) -> T:
     *_, last = events
     assert isinstance(last, kind)
     return last
+
+
+def _say_notes(volume: Volume) -> None:
+    for note in volume.notes:
+        typer.echo(f"Note: {note}", err=True)
 
 
 def _say_written(paths: Iterable[Path]) -> None:

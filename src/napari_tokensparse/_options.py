@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.model.scd import SCD
 
 DEFAULT_MODEL = "brain-structures"
 
@@ -58,6 +59,30 @@ LegendOption = Annotated[
         "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
     ),
 ]
+ScanArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="IN",
+        help="Volume: a NIfTI, NRRD or MGH file, or the folder of a DICOM series.",
+        show_default=False,
+    ),
+]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        metavar="NAME=FILE",
+        help="In place of IN: a file with one channel of the model; once for each, in any order. "
+        "The first one's grid is that of the labels.",
+    ),
+]
+FrameOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Which frame of a time series, from 0.")
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|UID", help="Which series of a DICOM folder that holds several."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -72,6 +97,41 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
             f"keep ratio {text!r}: must be one number, or one per stage with commas between"
         ) from None
     return ratios[0] if len(ratios) == 1 else ratios
+
+
+def read_case(
+    scan: Path | None,
+    channels: list[str] | None,
+    network: SCD,
+    frame: int | None,
+    series: str | None,
+) -> Volume:
+    """Read IN, or the files of ``--channel`` as the channels of one case."""
+    from napari_tokensparse.data.channels import read_channels
+    from napari_tokensparse.data.volume import read_volume
+
+    if not channels:
+        if scan is None:
+            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
+        return read_volume(scan, frame=frame, series=series)
+    if scan is not None:
+        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
+    if frame is not None or series is not None:
+        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
+    info = network.info
+    return read_channels(_by_name(channels), () if info is None else info.channels)
+
+
+def _by_name(channels: list[str]) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for text in channels:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise ValueError(f"--channel {text}: must be NAME=FILE, for example T1=t1.nii.gz")
+        if name in paths:
+            raise ValueError(f"--channel {text}: {name} is given twice; give each channel once")
+        paths[name] = Path(path)
+    return paths
 
 
 def region_of(text: str | None, volume: Volume) -> Box | None:

@@ -11,16 +11,21 @@ import typer
 from napari_tokensparse._options import (
     DEFAULT_MODEL,
     BackendOption,
+    ChannelOption,
     DebugOption,
     DeviceOption,
+    FrameOption,
     KeepOption,
     LegendOption,
     ModelOption,
     RegionOption,
+    ScanArgument,
+    SeriesOption,
     TableOption,
     check_table,
     plain_errors,
     ratios_of,
+    read_case,
     region_of,
 )
 
@@ -29,15 +34,22 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Controls, Segmentation
     from napari_tokensparse.model.controls import Scorer
-    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD
 
 
 def segment(
-    scan: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Labels to write: .nii.gz, .nii or .nrrd.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Labels to write: .nii.gz, .nii, .nrrd, or .dcm (DICOM SEG) of a DICOM series.",
+        ),
     ],
+    scan: ScanArgument = None,
+    channel: ChannelOption = None,
+    frame: FrameOption = None,
+    series: SeriesOption = None,
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
     device: DeviceOption = "auto",
@@ -64,14 +76,14 @@ def segment(
 
         check_output(output)
         check_table(table)
-        from napari_tokensparse.data.volume import read_volume
         from napari_tokensparse.model.checkpoints import load_model
 
-        controls = _controls(scorer, ablate)
-        volume, network = read_volume(scan), load_model(model)
+        controls, network = _controls(scorer, ablate), load_model(model)
+        volume = read_case(scan, channel, network, frame, series)
+        check_output(output, volume)
         box = region_of(region, volume)
         result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
-        written = _write_labels(output, result, volume, network.info if legend else None)
+        written = _write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
         if tokens is not None:
@@ -127,14 +139,17 @@ def run_shown(
 
 
 def _write_labels(
-    path: Path, result: Segmentation, volume: Volume, info: ModelInfo | None
+    path: Path, result: Segmentation, volume: Volume, network: SCD, legend: bool
 ) -> list[Path]:
-    """Write the labels and, where ``info`` is given, names and colours beside them."""
+    """Write the labels and, unless the file itself has them, names and colours beside them."""
     from napari_tokensparse.engine.classfiles import write_class_files
-    from napari_tokensparse.engine.writing import write_volume
+    from napari_tokensparse.engine.writing import SEG_SUFFIX, write_volume
 
-    labels = write_volume(path, result.labels, volume)
-    return [labels] if info is None else [labels, *write_class_files(labels, info)]
+    assert network.info is not None  # or it would not have segmented
+    labels = write_volume(path, result.labels, volume, info=network.info)
+    if not legend or path.name.lower().endswith(SEG_SUFFIX):
+        return [labels]
+    return [labels, *write_class_files(labels, network.info)]
 
 
 def _write_table(path: Path, result: Segmentation, volume: Volume, network: SCD) -> Path:

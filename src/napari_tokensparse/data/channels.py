@@ -8,15 +8,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from napari_tokensparse.data.volume import Volume, VolumeError
+from napari_tokensparse.data.volume import Volume, VolumeError, read_volume
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 SAME_GRID_MM = 0.01
 """Grids whose corners lie no further apart than this are one grid."""
+
+
+def read_channels(
+    sources: Mapping[str, str | os.PathLike[str] | Volume], order: Sequence[str]
+) -> Volume:
+    """Read files, unless they are volumes already, and make one volume of them.
+
+    Parameters
+    ----------
+    sources
+        Channel name to what `read_volume` takes, or to a volume.
+    order
+        As for `stack_channels`.
+
+    Raises
+    ------
+    VolumeError
+        As `stack_channels`, or a file cannot be read.
+    """
+    check_names(sources, order)
+    volumes = {
+        name: source if isinstance(source, Volume) else read_volume(source)
+        for name, source in sources.items()
+    }
+    return stack_channels(volumes, order)
 
 
 def stack_channels(volumes: Mapping[str, Volume], order: Sequence[str]) -> Volume:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from napari_tokensparse.data.channels import read_channels
 from napari_tokensparse.data.volume import Volume, check_finite, read_volume
 from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.backends.choice import check_backend, make_backend
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.backends.base import Backend
     from napari_tokensparse.model.info import ModelInfo
 
+    Source: TypeAlias = str | os.PathLike[str] | Volume
+
 __all__ = [
     "Controls",
     "Progress",
@@ -47,7 +51,7 @@ __all__ = [
 
 
 def segment(
-    source: str | os.PathLike[str] | Volume,
+    source: Source | Mapping[str, Source],
     model: SCD | str | os.PathLike[str] = "brain-structures",
     keep_ratio: float | Sequence[float] | None = None,
     *,
@@ -62,7 +66,8 @@ def segment(
     Parameters
     ----------
     source
-        A NIfTI file, or a `Volume`.
+        What `read_volume` takes, or a `Volume`; or one of these with one channel for each name of
+        the model's channels (`read_channels`).
     model
         A loaded model, or what `load_model` takes.
     keep_ratio
@@ -90,8 +95,8 @@ def segment(
     >>> result = segment("scan.nii.gz", keep_ratio=0.5)  # doctest: +SKIP
     >>> result.labels.shape, result.stats.tokens["kept"]  # doctest: +SKIP
     """
-    volume = source if isinstance(source, Volume) else read_volume(source)
     network = model if isinstance(model, SCD) else load_model(model)
+    volume = _volume(source, network)
     for event in segmenting(
         volume,
         network,
@@ -105,6 +110,12 @@ def segment(
         if isinstance(event, Segmentation):
             return event
     raise AssertionError("the run ended without a result")
+
+
+def _volume(source: Source | Mapping[str, Source], network: SCD) -> Volume:
+    if isinstance(source, Mapping):
+        return read_channels(source, () if network.info is None else network.info.channels)
+    return source if isinstance(source, Volume) else read_volume(source)
 
 
 def segmenting(

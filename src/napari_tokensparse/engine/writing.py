@@ -18,44 +18,66 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.model.info import ModelInfo
 
-SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd")
+SEG_SUFFIX = ".dcm"
+"""What names of DICOM segmentations end in."""
+SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", SEG_SUFFIX)
 """What names may end in, in small letters or capitals."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
+def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Path:
     """Refuse where no volume could be written, before a run rather than after it.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    like
+        Whose grid it will be, once that is known: DICOM SEG can only be written of DICOM.
 
     Raises
     ------
     VolumeError
-        The suffix is none of `SUFFIXES`, there is no such folder, or the path is itself a folder.
+        The suffix is none of `SUFFIXES`, there is no such folder, the path is itself a folder, or
+        DICOM SEG cannot be written.
     """
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES):
-        raise VolumeError(f"{path}: must end in .nii.gz, .nii or .nrrd")
+        raise VolumeError(
+            f"{path}: must end in .nii.gz, .nii or .nrrd (of a DICOM series, also .dcm)"
+        )
     if not path.parent.is_dir():
         raise VolumeError(f"{path.parent}: no such folder; create it first")
     if path.is_dir():
         raise VolumeError(f"{path}: is a folder; name a file")
+    if like is not None and path.name.lower().endswith(SEG_SUFFIX):
+        from napari_tokensparse.engine.dicomseg import check_seg
+
+        check_seg(path, like)
     return path
 
 
 def write_volume(
-    path: str | os.PathLike[str], array: ArrayLike, like: Volume, *, labels: bool | None = None
+    path: str | os.PathLike[str],
+    array: ArrayLike,
+    like: Volume,
+    *,
+    labels: bool | None = None,
+    info: ModelInfo | None = None,
 ) -> Path:
     """Write an array on another volume's grid; the file appears only once it is complete.
 
     NIfTI takes the source header's geometry as it is, bit for bit (`write_nifti`). NRRD states the
     affine: ``space`` left-posterior-superior, ``space directions`` and ``space origin`` in mm,
-    gzip-compressed.
+    gzip-compressed. DICOM SEG refers to the slices it was made from (`write_seg`).
 
     Parameters
     ----------
     path
-        Where to, ending in ``.nii.gz``, ``.nii`` or ``.nrrd``.
+        Where to, ending in ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.dcm``.
     array
         Shape (i, j, k), that of ``like``, in its voxel order. Floats are stored as float32.
     like
@@ -63,6 +85,8 @@ def write_volume(
     labels
         Whether integers are labels: stored in the smallest type that holds them, in NIfTI with the
         intent "label". Others keep their type. Integers and booleans are labels if not given.
+    info
+        What DICOM SEG says of the classes and the algorithm; other formats do not need it.
 
     Returns
     -------
@@ -74,7 +98,7 @@ def write_volume(
     VolumeError
         In one line: the shape differs, or the file cannot be written there (`check_output`).
     """
-    path, array = check_output(path), np.asarray(array)
+    path, array = check_output(path, like), np.asarray(array)
     if array.shape != like.shape:
         raise VolumeError(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"
@@ -82,6 +106,8 @@ def write_volume(
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             return write_nifti(path, array, like, labels=labels)
+        if path.name.lower().endswith(SEG_SUFFIX):
+            return _write_seg(path, array, like, info)
         return _write_nrrd(path, _stored(array, labels), like)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -98,6 +124,14 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     """
     name = Path(path).name
     return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
+
+
+def _write_seg(path: Path, array: NDArray[Any], like: Volume, info: ModelInfo | None) -> Path:
+    from napari_tokensparse.engine.dicomseg import write_seg
+
+    if info is None:
+        raise VolumeError(f"{path.name}: DICOM SEG is for labels that a model made; write .nii.gz")
+    return write_seg(path, array, like, info)
 
 
 def _stored(array: NDArray[Any], labels: bool | None) -> NDArray[Any]:

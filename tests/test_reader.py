@@ -221,36 +221,38 @@ def test_what_only_has_the_name_of_half_a_nifti_pair_is_left_to_others(tmp_path)
         assert get_reader(str(tmp_path / name)) is None
 
 
-def test_a_folder_is_taken_if_it_holds_dicom_and_each_of_its_series_is_a_layer(
-    dicoms, tmp_path, monkeypatch
-):
-    pixels = phantom().transpose(2, 1, 0).astype(np.uint16)
+def test_a_folder_without_dicom_is_left_to_others_at_once(tmp_path):
     for name in ("empty", "pictures"):
         (tmp_path / name).mkdir()
     for n in range(300):
         (tmp_path / f"pictures/{n}.png").write_bytes(b"\x89PNG" + bytes(200))
     started = time.perf_counter()
     assert get_reader(str(tmp_path / "pictures")) is None
-    assert time.perf_counter() - started < 0.5
     assert get_reader(str(tmp_path / "empty")) is None
+    assert time.perf_counter() - started < 0.5
 
+
+@pytest.mark.gui
+def test_napari_opens_each_series_of_a_dicom_folder_and_says_which_it_cannot(
+    dicoms, tmp_path, make_napari_viewer, monkeypatch
+):
+    said = []
+    monkeypatch.setattr("napari.utils.notifications.show_info", said.append)
+    pixels = phantom().transpose(2, 1, 0).astype(np.uint16)
     folder = tmp_path / "exam"
     dicoms["write_series"](folder, pixels, SeriesNumber=3, prefix="a")
     reader = get_reader(str(folder))
     assert reader is not None
     assert [kwargs["name"] for _, kwargs, _ in reader(str(folder))] == ["exam"]
-    dicoms["write_series"](folder, pixels, SeriesNumber=8, prefix="b")
+    dicoms["write_series"](folder, pixels + 1, SeriesNumber=8, prefix="b")
     gap = dicoms["write_series"](folder, pixels, SeriesNumber=9, prefix="c")
     gap[5].unlink()
-    told = []
-    monkeypatch.setattr(
-        "napari_tokensparse._reader._tell", lambda _, problems: told.extend(problems)
-    )
-    layers = reader(str(folder))
-    assert [kwargs["name"] for _, kwargs, _ in layers] == ["exam 3", "exam 8"]
-    assert np.array_equal(layers[1][0], phantom().transpose())
-    (problem,) = told
-    assert problem.startswith("exam 9: 1 of its slices, 3.5 mm apart, are missing between")
+    layers = make_napari_viewer().open(str(folder), plugin="napari-tokensparse")
+    assert [layer.name for layer in layers] == ["exam 3", "exam 8"]
+    assert np.array_equal(layers[1].data, pixels + 1)
+    assert tuple(layers[1].scale) == (3.5, 1.25, 0.75)
+    assert tuple(layers[1].translate) == (7.25, 22.5, -31.0)  # LPS: as in the files
+    assert said[-1].startswith("exam 9: 1 of its slices, 3.5 mm apart, are missing between")
 
 
 def test_a_bad_file_is_refused_in_one_line(tmp_path):

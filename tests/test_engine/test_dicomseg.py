@@ -18,13 +18,14 @@ from napari_tokensparse.model.info import LabelClass, ModelInfo
 if TYPE_CHECKING:
     from pathlib import Path
 
+HIPPOCAMPUS = (("123037004", "SCT", "Anatomical Structure"), ("5366008", "SCT", "Hippocampus"))
 INFO = ModelInfo(
     name="three-parts",
     channels=("T1",),
     classes=(
         LabelClass(value=53, name="Right-Hippocampus", color=(220, 216, 20)),
         LabelClass(value=3, name="Left-Cortex", color=(205, 62, 78)),
-        LabelClass(value=17, name="Left-Hippocampus", color=(0, 0, 255)),
+        LabelClass(value=17, name="Left-Hippocampus", color=(0, 0, 255), codes=HIPPOCAMPUS),
     ),
     weights_sha256="0123456789abcdef" * 4,
 )
@@ -112,6 +113,14 @@ def test_segments_have_names_colours_and_the_model_as_their_algorithm(dicoms, tm
         "0123456789abcdef",
     )
     assert segments[1].SegmentAlgorithmType == "AUTOMATIC"
+    kinds = [s.SegmentedPropertyTypeCodeSequence[0] for s in segments]
+    assert [(k.CodeValue, k.CodeMeaning) for k in kinds] == [
+        ("85756007", "Tissue"),
+        ("5366008", "Hippocampus"),
+        ("85756007", "Tissue"),
+    ]
+    category = segments[1].SegmentedPropertyCategoryCodeSequence[0]
+    assert (category.CodeValue, category.CodingSchemeDesignator) == ("123037004", "SCT")
     lightness, a, b = segments[1].RecommendedDisplayCIELabValue  # blue: L* 30, a* 68, b* -112 (D50)
     assert lightness / 65535 * 100 == pytest.approx(31, abs=3)
     assert a / 65535 * 255 - 128 == pytest.approx(70, abs=12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import nrrd
@@ -61,6 +61,28 @@ def test_nrrd_says_where_every_voxel_lies_in_lps(tmp_path: Path, volume: Volume)
     lps = header["space origin"] + index @ header["space directions"]
     ras = (oblique() @ [*index, 1])[:3]
     np.testing.assert_allclose(lps, ras * [-1, -1, 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("source", ["scan.nrrd", "scan.mgz", "scan"])
+def test_what_was_read_of_another_format_is_written_where_it_lay(
+    tmp_path: Path, volume: Volume, dicoms: dict[str, Any], source: str
+) -> None:
+    if source == "scan":
+        pixels = np.zeros(SHAPE[::-1], np.uint16)
+        dicoms["write_series"](tmp_path / source, pixels, dicoms["PLANES"]["oblique"])
+    elif source == "scan.mgz":
+        nib.save(nib.MGHImage(np.zeros(SHAPE, np.int16), oblique()), tmp_path / source)
+    else:
+        write_volume(tmp_path / source, np.zeros(SHAPE, np.int16), volume)
+    read = read_volume(tmp_path / source)
+    exact = read_volume(write_volume(tmp_path / "out.nrrd", LABELS, read))
+    np.testing.assert_array_equal(exact.array[0], LABELS)
+    np.testing.assert_array_equal(exact.affine, read.affine)
+    single = nib.load(write_volume(tmp_path / "out.nii.gz", LABELS, read))
+    np.testing.assert_array_equal(single.dataobj, LABELS)
+    np.testing.assert_array_equal(single.affine, read.affine.astype(np.float32))
+    if source != "scan":
+        np.testing.assert_allclose(read.affine, oblique(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.info import LabelClass, ModelInfo
 
 TISSUE = ("85756007", "SCT", "Tissue")
-"""Code of a class without one: value, scheme and meaning."""
+"""Category and type of a class without codes of its own: value, scheme and meaning."""
 
 _INSTALL = "writing DICOM needs highdicom: pip install 'napari-tokensparse[dicom]'"
 # What a standard series says, if only that it is unknown; removers of names take these out.
@@ -143,6 +143,7 @@ def _segmentation(
 
 def _descriptions(classes: Sequence[LabelClass], info: ModelInfo) -> list[Any]:
     from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
 
     highdicom = _highdicom()
     algorithm = highdicom.AlgorithmIdentificationSequence(
@@ -150,24 +151,21 @@ def _descriptions(classes: Sequence[LabelClass], info: ModelInfo) -> list[Any]:
         family=codes.DCM.ArtificialIntelligence,
         version=info.weights_sha256[:16] or "unknown",
     )
-    return [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=c.name[:64],
-            segmented_property_category=_code(TISSUE),
-            segmented_property_type=_code(TISSUE),
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-            display_color=highdicom.color.CIELabColor.from_rgb(*c.color),
+    described = []
+    for number, c in enumerate(classes, start=1):
+        category, kind = (Code(*code) for code in c.codes or (TISSUE, TISSUE))
+        described.append(
+            highdicom.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=c.name[:64],
+                segmented_property_category=category,
+                segmented_property_type=kind,
+                algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+                algorithm_identification=algorithm,
+                display_color=highdicom.color.CIELabColor.from_rgb(*c.color),
+            )
         )
-        for number, c in enumerate(classes, start=1)
-    ]
-
-
-def _code(code: tuple[str, str, str]) -> Any:
-    from pydicom.sr.coding import Code
-
-    return Code(*code)
+    return described
 
 
 def _highdicom() -> Any:

@@ -172,6 +172,7 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "info": info.model_dump(
                 mode="json",
                 exclude={"preprocessing", "overlap", "blending", "weights_sha256"},
+                exclude_none=True,
             ),
         },
     }

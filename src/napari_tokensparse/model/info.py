@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Colour = tuple[int, int, int]
+Code = tuple[str, str, str]
 Blending = Literal["gaussian", "constant"]
 
 
@@ -21,6 +22,9 @@ class LabelClass(BaseModel):
         Name that other tools know, e.g. ``Left-Hippocampus``.
     color : tuple of int
         RGB, 0 to 255.
+    codes : tuple of tuple of str or None
+        What DICOM calls its category and its type, each by value, scheme and meaning, e.g.
+        ``("123037004", "SCT", "Anatomical Structure")`` and ``("5366008", "SCT", "Hippocampus")``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +32,7 @@ class LabelClass(BaseModel):
     value: Annotated[int, Field(ge=1, le=65535)]
     name: str
     color: Colour
+    codes: tuple[Code, Code] | None = None
 
 
 class ModelInfo(BaseModel):

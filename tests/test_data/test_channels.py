@@ -41,9 +41,15 @@ def test_another_grid_is_resampled_to_the_first_ones_positions_with_a_note() -> 
     assert both.notes == ("channel t2 was resampled to the grid of channel t1 (linear)",)
 
 
-def test_the_edge_of_a_coarser_grid_is_kept() -> None:
-    first = slope(np.diag([0.7, 0.7, 0.7, 1.0]), (31, 7, 4), "t1")
-    other = slope(np.diag([2.1, 0.7, 0.7, 1.0]), (11, 7, 4), "t2")
+@pytest.mark.parametrize("angle", [0.1, 0.3])
+def test_the_edge_of_a_coarser_grid_is_kept_where_rounding_puts_it_outside(angle: float) -> None:
+    c, s = np.cos(angle), np.sin(angle)
+    affine = np.array([[c, -s, 0, -31.7], [s, c, 0, 11.729], [0, 0, 1, 5.3], [0, 0, 0, 1]])
+    affine = affine @ np.diag([0.7, 0.7, 1.3, 1.0])
+    coarser = affine @ np.diag([2.0, 1.0, 1.0, 1.0])
+    ends = [np.linalg.inv(coarser) @ affine @ end for end in ([0, 0, 0, 1], [20, 4, 3, 1])]
+    assert min(ends[0]) < 0 or max(ends[1][:3] - [10, 4, 3]) > 0
+    first, other = slope(affine, (21, 5, 4), "t1"), slope(coarser, (11, 5, 4), "t2")
     both = stack_channels({"t1": first, "t2": other}, ("t1", "t2"))
     assert np.abs(both.array[1] - first.array[0]).max() < 1e-3
 

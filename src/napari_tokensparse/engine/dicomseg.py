@@ -136,6 +136,7 @@ def _segmentation(
         manufacturer_model_name="napari-tokensparse",
         software_versions=napari_tokensparse.__version__,
         device_serial_number="0",
+        omit_empty_frames=bool(frames.any()),  # a file of no frames is not valid
         content_description="For research only, not for diagnosis",
         series_description=f"Segmentation by {info.name}"[:64],
     )

@@ -137,7 +137,8 @@ class Series:
         first = self.slices[0]
         rows, columns = first.shape
         plane = f" {_plane(first)}" if first.is_placed else ""
-        what = f"{first.modality}{plane}, {len(self.slices)} slices of {columns} x {rows}"
+        count = f"{len(self.slices)} slice{'s' * (len(self.slices) != 1)}"
+        what = f"{first.modality}{plane}, {count} of {columns} x {rows}"
         return f"{self.number} ({what.strip()})"
 
 

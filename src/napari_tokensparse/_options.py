@@ -58,6 +58,20 @@ LegendOption = Annotated[
         "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
     ),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT", help="Many scans: the dask cluster to run on, not this machine."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Many scans: processes that share this machine. [default: one per 4 cores]"),
+]
+RetriesOption = Annotated[
+    int,
+    typer.Option(help="Many scans: how often one is tried again when memory or a worker fails it."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

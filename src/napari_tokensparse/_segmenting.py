@@ -160,7 +160,8 @@ def _refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
     """Refuse an option that was given where it means nothing."""
     for name in sorted(names):
         if _is_given(context, name):
-            raise ValueError(f"--{name.replace('_', '-')}: {why}")
+            no = "no-" * (context.params[name] is False)
+            raise ValueError(f"--{no}{name.replace('_', '-')}: {why}")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -118,7 +118,7 @@ def _run(
     case_of = dict(zip(keys, cases, strict=True))
     checked = client.submit(check_work, work, key=f"{work.parts.name}-check")
     futures = client.map(_segment, cases, work=work, key=keys, retries=options.retries)
-    checked.result()  # what is refused is refused here, before each scan fails of the same
+    _refuse(checked.exception())  # here, before each scan fails of the same
     for future in as_completed(futures, loop=client.loop):
         yield _result(future, case_of[future.key])
         future.release()
@@ -133,18 +133,28 @@ def _segment(case: ScanCase, work: Work) -> ScanResult:
         return segment_scan(case, replace(work, threads=threads))
 
 
+def _refuse(error: BaseException | None) -> None:
+    if isinstance(error, ValueError):
+        raise error
+    if error is not None:
+        raise ManyScansError(f"the model could not be loaded: {_reason(error)}") from error
+
+
 def _result(future: Future[ScanResult], case: ScanCase) -> ScanResult:
+    error = future.exception()
+    if error is not None:
+        return ScanResult(case, "failed", error=_reason(error))
+    result: ScanResult = future.result()
+    return result
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what failed each time that it was tried."""
     from distributed import KilledWorker
 
-    error = future.exception()
-    if error is None:
-        result: ScanResult = future.result()
-        return result
     if isinstance(error, KilledWorker):
-        said = "its worker died each time that it was tried, perhaps for want of memory"
-    else:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-    return ScanResult(case, "failed", error=said)
+        return "the worker died each time, perhaps for want of memory; use fewer workers"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager

@@ -307,7 +307,8 @@ def _listed(path: Path) -> Iterator[ScanCase]:
                 raise ManyScansError(f"{path}: has no column image; its first line must name it")
             rows = list(table)
     except (OSError, UnicodeDecodeError) as error:
-        raise ManyScansError(f"{path}: cannot be read ({error}); give a CSV of cases") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ManyScansError(f"{path}: cannot be read ({reason}); give a CSV of cases") from error
     for number, row in enumerate(rows, start=2):
         if not row["image"]:
             raise ManyScansError(f"{path}: line {number} names no image")

@@ -172,7 +172,6 @@ def receipt_of(
     options: Options,
     inputs: Sequence[InputScan],
     output: Path | None,
-    notes: Sequence[str] = (),
 ) -> Receipt:
     """Write down a finished run.
 
@@ -186,14 +185,13 @@ def receipt_of(
         What was segmented (`input_scan`).
     output
         The labels file, which is written already; None where the labels are in no file.
-    notes
-        To add to those of the volume and the run.
     """
     info, stats = run.network.info, run.result.stats
     assert info is not None  # or it would not have segmented
-    name = f"{output_stem(inputs[0].name)}_labels.nii.gz" if output is None else output.name
+    scan, unsaved = _scan_file(inputs[0])
+    name = f"{output_stem(scan)}_labels.nii.gz" if output is None else output.name
     return Receipt(
-        command=command_line(options, inputs[0].name, name),
+        command=command_line(options, scan, name),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
         options=options,
@@ -209,7 +207,7 @@ def receipt_of(
         machine=_machine(run.network, stats.backend),
         versions=versions(),
         warnings=concerns(run.volume, info),
-        notes=(*run.volume.notes, *stats.notes, *notes),
+        notes=(*run.volume.notes, *stats.notes, *unsaved),
     )
 
 
@@ -288,6 +286,15 @@ def versions() -> dict[str, str]:
         **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "python": platform.python_version(),
     }
+
+
+def _scan_file(scan: InputScan) -> tuple[str, list[str]]:
+    """Return the file that a command names, and what to do first where it is not there yet."""
+    if scan.sha256 is not None:
+        return scan.name, []
+    file = f"{scan.name}.nii.gz"
+    note = f"the scan was the napari layer {scan.name!r}, as no file of our reader holds it"
+    return file, [f"{note}: save it as {file} before the command is run"]
 
 
 def _output(labels: NDArray[np.unsignedinteger], path: Path | None) -> OutputLabels:

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.engine.hashes import labels_hash
+from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.receipts import read_receipt
 from napari_tokensparse.widgets.receipt_actions import layer_file
 
@@ -63,6 +65,8 @@ def test_a_run_of_a_file_gives_a_command_and_a_receipt_that_repeat_it(
     sha256 = hashlib.sha256((tmp_path / "scan.nii.gz").read_bytes()).hexdigest()
     assert [(one.name, one.sha256) for one in receipt.inputs] == [("scan.nii.gz", sha256)]
     assert (receipt.output.name, receipt.output.sha256) == (None, None)
+    expected = segment(tmp_path / "scan.nii.gz", tmp_path / "nano", 0.25).labels
+    assert receipt.output.labels_sha256 == labels_hash(expected)
     assert receipt.command == command
 
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, 
 
 from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import VolumeError, read_volume
+from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.results import results_of
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ class ReceiptActions(QWidget):
 
 def result_receipt(shown: ShownResult) -> Receipt:
     """Write down a result that lies in the viewer; its labels are in no file."""
-    from napari_tokensparse.engine.options import Options
-    from napari_tokensparse.engine.receipts import Finished, receipt_of
+    with IMPORTING:
+        from napari_tokensparse.engine.options import Options
+        from napari_tokensparse.engine.receipts import Finished, receipt_of
 
     result, info = shown.segmentation, shown.network.info
     assert info is not None  # or it would not have segmented

@@ -154,7 +154,8 @@ def _reason(error: BaseException) -> str:
 
     if isinstance(error, KilledWorker):
         return "the worker died each time, perhaps for want of memory; use fewer workers"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from napari_tokensparse.data.volume import SUFFIXES, read_volume, volume_name
+from napari_tokensparse.data.region import RegionError
+from napari_tokensparse.data.volume import SUFFIXES, VolumeError, read_volume, volume_name
 from napari_tokensparse.engine.classfiles import write_class_files
 from napari_tokensparse.engine.hashes import hash_of
 from napari_tokensparse.engine.options import base_name, controls_of, run_arguments
@@ -227,15 +228,15 @@ def check_work(work: Work) -> None:
 def segment_scan(case: ScanCase, work: Work) -> ScanResult:
     """Segment one scan from file to file, unless that was done already.
 
-    A scan that cannot be segmented is a result too; what may go better another time (memory, a
-    disk) is raised.
+    A file that is no scan is a result too; what may go better another time (memory, a disk) is
+    raised.
     """
     try:
         earlier = earlier_receipt(case, work)
         if earlier is not None:
             return ScanResult(case, "skipped", earlier)
         return ScanResult(case, "done", _segmented(case, work))
-    except ValueError as error:
+    except (VolumeError, RegionError) as error:
         return ScanResult(case, "failed", error=" ".join(str(error).split()))
 
 

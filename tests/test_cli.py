@@ -102,14 +102,14 @@ def test_segment_writes_nrrd_a_table_and_what_the_values_mean(
         assert f"Wrote {name}" in run.stdout
 
 
-def test_segment_writes_the_labels_alone_where_no_legend_is_wanted(
+def test_segment_writes_the_labels_alone_where_nothing_else_is_wanted(
     tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     run = tokensparse(
-        "segment", scan, "-o", "out/labels.nii", "--no-legend", "--model", write_nano(),
-        "--device", "cpu", cwd=tmp_path,
+        "segment", scan, "-o", "out/labels.nii", "--no-legend", "--no-receipt",
+        "--model", write_nano(), "--device", "cpu", cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert [p.name for p in folder.iterdir()] == ["labels.nii"]

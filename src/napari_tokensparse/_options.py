@@ -83,6 +83,20 @@ SeriesOption = Annotated[
     str | None,
     typer.Option(metavar="NUMBER|UID", help="Which series of a DICOM folder that holds several."),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT", help="Many scans: the dask cluster to run on, not this machine."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Many scans: processes that share this machine. [default: one per 4 cores]"),
+]
+RetriesOption = Annotated[
+    int,
+    typer.Option(help="Many scans: how often one is tried again when memory or a worker fails it."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -119,10 +133,11 @@ def read_case(
     if frame is not None or series is not None:
         raise ValueError("--frame and --series choose from IN; they do not go with --channel")
     info = network.info
-    return read_channels(_by_name(channels), () if info is None else info.channels)
+    return read_channels(channel_paths(channels), () if info is None else info.channels)
 
 
-def _by_name(channels: list[str]) -> dict[str, Path]:
+def channel_paths(channels: list[str]) -> dict[str, Path]:
+    """Read what ``--channel`` says: the file of each channel."""
     paths: dict[str, Path] = {}
     for text in channels:
         name, _, path = text.partition("=")

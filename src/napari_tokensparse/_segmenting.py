@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -19,9 +19,12 @@ from napari_tokensparse._options import (
     LegendOption,
     ModelOption,
     RegionOption,
-    ScanArgument,
+    RetriesOption,
+    SchedulerOption,
     SeriesOption,
     TableOption,
+    WorkersOption,
+    channel_paths,
     check_table,
     plain_errors,
     ratios_of,
@@ -30,23 +33,37 @@ from napari_tokensparse._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.infer import Controls, Segmentation
+    from napari_tokensparse.engine.options import Options
+    from napari_tokensparse.engine.receipts import Finished
     from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.scd import SCD
 
 
 def segment(
+    context: typer.Context,
+    scan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IN",
+            help="Volume: a NIfTI, NRRD or MGH file, or the folder of a DICOM series; or many: a "
+            "folder, a glob in quotes, or a CSV with a column image.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="Labels to write: .nii.gz, .nii, .nrrd, or .dcm (DICOM SEG) of a DICOM series.",
+            help="Labels to write: .nii.gz, .nii, .nrrd, or .dcm (DICOM SEG) of a DICOM series; of "
+            "many scans, a folder.",
         ),
-    ],
-    scan: ScanArgument = None,
+    ] = None,
     channel: ChannelOption = None,
     frame: FrameOption = None,
     series: SeriesOption = None,
@@ -68,27 +85,135 @@ def segment(
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,
     region: RegionOption = None,
+    receipt: Annotated[
+        bool, typer.Option(help="Write beside the labels what they were made from and how.")
+    ] = True,
+    from_receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help="Repeat the run of a receipt and say whether the labels are identical.",
+        ),
+    ] = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    retries: RetriesOption = 2,
     debug: DebugOption = False,
 ) -> None:
-    """Segment a volume: labels on its own grid and affine."""
+    """Segment a volume, or many: labels on its own grid and affine."""
     with plain_errors(debug):
+        if from_receipt is not None:
+            raise typer.Exit(_repeated(context, from_receipt, scan, output))
+        if output is None or (scan is None and not channel):
+            raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
+        from napari_tokensparse.engine.manyscans import is_many
         from napari_tokensparse.engine.writing import check_output
 
+        if scan is not None and is_many(scan, output):
+            cluster = (scheduler, workers, retries)
+            raise typer.Exit(_many(context, scan, output, ratios_of(keep_ratio), cluster))
+        _refuse(context, ("scheduler", "workers", "retries"), "is for many scans")
         check_output(output)
         check_table(table)
         from napari_tokensparse.model.checkpoints import load_model
 
         controls, network = _controls(scorer, ablate), load_model(model)
-        volume = read_case(scan, channel, network, frame, series)
+        where = None if scan is None else Path(scan)
+        volume = read_case(where, channel, network, frame, series)
         check_output(output, volume)
         box = region_of(region, volume)
         result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
-        written = _write_labels(output, result, volume, network, legend)
+        written = write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
         if tokens is not None:
             written += write_tokens(tokens, result, volume)
+        if receipt:
+            from napari_tokensparse.engine.receipts import Finished
+
+            run = Finished(volume, network, result)
+            written.append(_write_receipt(context, run, output))
         report(result, volume, written)
+
+
+def _repeated(context: typer.Context, receipt: Path, scan: str | None, output: Path | None) -> int:
+    from napari_tokensparse._repeating import CHANGEABLE, repeat
+
+    asked = set(context.params) - {"from_receipt", "scan", "output", "debug", *CHANGEABLE}
+    _refuse(context, asked, f"is as {receipt.name} says; leave it out")
+    changed = {name: context.params[name] for name in CHANGEABLE if _is_given(context, name)}
+    return repeat(receipt, None if scan is None else Path(scan), output, changed)
+
+
+def _many(
+    context: typer.Context,
+    source: str,
+    folder: Path,
+    keep_ratio: tuple[float, ...] | float | None,
+    cluster: tuple[str | None, int | None, int],
+) -> int:
+    from napari_tokensparse._manyscans import segment_many
+    from napari_tokensparse.engine.cluster import ClusterOptions
+    from napari_tokensparse.engine.manyscans import describe_model
+    from napari_tokensparse.model.ratios import keep_ratios
+
+    one = ("channel", "frame", "receipt", "series", "table", "tokens")
+    _refuse(context, one, "is for one scan; many have summary.csv")
+    options, model = ClusterOptions(*cluster), context.params["model"]
+    described = describe_model(model)
+    config = described.config
+    ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+    asked = _options(context, ratios)
+    return segment_many(source, folder, model, described, asked, options)
+
+
+def _refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse an option that was given where it means nothing."""
+    for name in sorted(names):
+        if _is_given(context, name):
+            no = "no-" * (context.params[name] is False)
+            raise ValueError(f"--{no}{name.replace('_', '-')}: {why}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _options(context: typer.Context, keep_ratio: tuple[float, ...]) -> Options:
+    """Gather what was asked for, with names in place of paths."""
+    from napari_tokensparse.engine.options import Options
+
+    said = {name: context.params[name] for name in Options.model_fields}
+    paths = (name for name in ("model", "table", "tokens") if said[name] is not None)
+    names = {name: Path(said[name]).resolve().name for name in paths}
+    return Options(**{**said, **names, "keep_ratio": keep_ratio})
+
+
+def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
+    from napari_tokensparse.engine.receipts import (
+        input_scan,
+        receipt_of,
+        receipt_path,
+        write_receipt,
+    )
+
+    asked, scan = _options(context, run.result.stats.keep_ratios), context.params["scan"]
+    channels = channel_paths(context.params["channel"] or [])
+    inputs = [input_scan(path, channel) for channel, path in channels.items()]
+    if scan is not None:
+        inputs = [input_scan(Path(scan))]
+        asked = asked.model_copy(update={"series": _series_number(Path(scan), asked.series)})
+    return write_receipt(receipt_path(output), receipt_of(run, asked, inputs, output))
+
+
+def _series_number(folder: Path, series: str | None) -> str | None:
+    """Return a series' number for the unique name of it that a person may have given."""
+    if series is None or series.isdecimal():
+        return series
+    from napari_tokensparse.data.dicomfolder import number_of
+
+    return number_of(folder, series)
 
 
 def _controls(scorer: str, ablate: str | None) -> Controls:
@@ -138,7 +263,7 @@ def run_shown(
     raise AssertionError("the run ended without a result")
 
 
-def _write_labels(
+def write_labels(
     path: Path, result: Segmentation, volume: Volume, network: SCD, legend: bool
 ) -> list[Path]:
     """Write the labels and, unless the file itself has them, names and colours beside them."""

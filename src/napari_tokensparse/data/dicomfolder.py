@@ -99,6 +99,11 @@ def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
     return volumes, problems
 
 
+def number_of(folder: Path, uid: str) -> str:
+    """Return the number of the series that has this unique name, as it is listed."""
+    return next(one.number for one in find_series(_slices(folder)) if one.uid == uid)
+
+
 def _volume(series: Sequence[Slice], choice: Choice, name: str) -> Volume:
     frames = frames_of(series)
     is_one_frame((1, 1, 1, len(frames)), choice, name, "")

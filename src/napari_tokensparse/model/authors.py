@@ -22,7 +22,7 @@ from napari_tokensparse.model.config import (
     PredictorName,
     SCDConfig,
 )
-from napari_tokensparse.model.folder import ModelError, user_models_folder
+from napari_tokensparse.model.folder import ModelError, file_sha256, user_models_folder
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.scd import SCD
 
@@ -141,7 +141,7 @@ def read_authors(
         raise ModelError(f"{config}: cannot be used ({' '.join(str(error).split())})") from error
     if ours.share_predictor:  # theirs saves a predictor per stage and uses the first
         weights = {k: v for k, v in weights.items() if not _LATER_PREDICTOR.match(k)}
-    model = SCD(ours, info)
+    model = SCD(ours, info.model_copy(update={"weights_sha256": file_sha256(checkpoint)}))
     load_weights(model, weights, str(checkpoint))
     return model.eval()
 

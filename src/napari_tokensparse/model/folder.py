@@ -81,12 +81,18 @@ def describe_folder(folder: Path) -> Description:
         ours = metadata[OUR_KEY]
         config, said = SCDConfig(**ours["network"]), dict(ModelInfo(**ours["info"]))
     with _naming(folder / WEIGHTS):
-        said["weights_sha256"] = _sha256(folder / WEIGHTS)
+        said["weights_sha256"] = file_sha256(folder / WEIGHTS)
     with _naming(folder / INFERENCE):
         said["preprocessing"] = _own_transforms(inference)
         said["overlap"] = inference["inferer"]["overlap"]
         said["blending"] = inference["inferer"]["mode"]
         return Description(config, ModelInfo(**said))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -113,11 +119,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: must hold one JSON object")
     return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -42,6 +42,7 @@ from napari_tokensparse.widgets.layers import (
 from napari_tokensparse.widgets.networks import Networks
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preview import LivePreview, Source
+from napari_tokensparse.widgets.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.region import RegionCombo
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.scan import Scan, read_scan
@@ -127,6 +128,7 @@ class SegmentWidget(QWidget):
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
         form.addRow("Image", self.image.native)
         form.addRow("Model", self.model)
@@ -136,7 +138,7 @@ class SegmentWidget(QWidget):
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        for widget in (self.button, self.beside, self.progress, self.message):
+        for widget in (self.button, self.beside, self.progress, self.message, self.receipt):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
@@ -152,6 +154,7 @@ class SegmentWidget(QWidget):
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
+        self.receipt.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
         self._results.keepRatiosTried.connect(self._ratios_tried)

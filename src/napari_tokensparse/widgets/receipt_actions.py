@@ -1,0 +1,156 @@
+"""What a result can be repeated by: its command line, and its receipt."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
+from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.data.volume import VolumeError, read_volume
+from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.results import results_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+    from napari.layers import Image
+
+    from napari_tokensparse.engine.receipts import InputScan, Receipt
+    from napari_tokensparse.widgets.results import ShownResult
+
+_PLUGIN = "napari-tokensparse"
+
+
+class ReceiptActions(QWidget):
+    """Two buttons for the latest result: "Copy command line" and "Save receipt".
+
+    Parameters
+    ----------
+    viewer
+        Whose result.
+    parent
+        Qt parent.
+
+    Signals
+    -------
+    said
+        A line about what was done.
+    """
+
+    said = Signal(str)
+
+    def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._results = results_of(viewer)
+        self.copy_button = QPushButton("Copy command line")
+        self.copy_button.setToolTip("Copy the command that segments the same scan in the same way")
+        self.save_button = QPushButton("Save receipt…")
+        self.save_button.setToolTip(
+            "Save what the labels were made from and how; `tokensparse segment --from-receipt` "
+            "repeats it"
+        )
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for button in (self.copy_button, self.save_button):
+            layout.addWidget(button)
+        self.copy_button.clicked.connect(lambda _: self._make(self._copy))
+        self.save_button.clicked.connect(lambda _: self.ask_to_save())
+        self._results.changed.connect(self._follow)
+        self._follow()
+
+    def ask_to_save(self) -> None:
+        """Ask where to, and save the receipt there."""
+        assert self._results.latest is not None
+        name = f"{self._results.latest.image.name}_labels.receipt.json"
+        path, _ = QFileDialog.getSaveFileName(self, "Save receipt", name, "Receipt (*.json)")
+        if path:
+            self.save(Path(path))
+
+    def save(self, path: Path) -> None:
+        """Save the receipt of the latest result; ``said`` tells when it is there."""
+        self._make(partial(self._save, path))
+
+    def _follow(self) -> None:
+        self.setEnabled(self._results.latest is not None)
+
+    def _make(self, use: Callable[[Receipt], None]) -> None:
+        """Make the receipt in a thread, for its files are read, and use it here."""
+        self.setEnabled(False)
+        worker = create_worker(result_receipt, self._results.latest, _ignore_errors=True)
+        worker.returned.connect(use)
+        worker.errored.connect(lambda error: self.said.emit(str(error)))
+        worker.finished.connect(self._follow)
+        worker.start()
+
+    def _copy(self, receipt: Receipt) -> None:
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText(receipt.command)
+        self.said.emit("\n".join(["Copied the command line.", *_about_input(receipt)]))
+
+    def _save(self, path: Path, receipt: Receipt) -> None:
+        from napari_tokensparse.engine.receipts import write_receipt
+
+        try:
+            write_receipt(path, receipt)
+        except OSError as error:
+            self.said.emit(f"{path}: cannot be written ({error.strerror})")
+            return
+        self.said.emit("\n".join([f"Saved {path.name}.", *_about_input(receipt)]))
+
+
+def result_receipt(shown: ShownResult) -> Receipt:
+    """Write down a result that lies in the viewer; its labels are in no file."""
+    with IMPORTING:
+        from napari_tokensparse.engine.options import Options
+        from napari_tokensparse.engine.receipts import Finished, receipt_of
+
+    result, info = shown.segmentation, shown.network.info
+    assert info is not None  # or it would not have segmented
+    options = Options(
+        model=info.name,
+        keep_ratio=result.stats.keep_ratios,
+        device=str(next(shown.network.parameters()).device),
+        region=None if result.region is None else str(result.region),
+    )
+    run = Finished(shown.volume, shown.network, result)
+    return receipt_of(run, options, [_input(shown)], None)
+
+
+def layer_file(layer: Image) -> Path | None:
+    """Return the file that our own reader read a layer from; None of any other layer."""
+    source = layer.source
+    if source.sample is not None and source.sample[0] == _PLUGIN:
+        return sample_path()
+    ours = source.path is not None and source.reader_plugin == _PLUGIN
+    return Path(str(source.path)) if ours else None
+
+
+def _input(shown: ShownResult) -> InputScan:
+    from napari_tokensparse.engine.receipts import InputScan, input_scan
+
+    path = layer_file(shown.image)
+    if path is not None and _holds(path, shown):
+        return input_scan(path)
+    return InputScan(name=shown.image.name.replace("/", "_").replace("\\", "_"), sha256=None)
+
+
+def _holds(path: Path, shown: ShownResult) -> bool:
+    """Whether a file holds what was segmented: a layer may have been edited, the file replaced."""
+    try:
+        volume = read_volume(path)
+    except VolumeError:
+        return False
+    ours = shown.volume
+    return np.array_equal(volume.array, ours.array) and np.array_equal(volume.affine, ours.affine)
+
+
+def _about_input(receipt: Receipt) -> list[str]:
+    return [] if receipt.inputs[0].sha256 else [f"Note: {receipt.notes[-1]}."]

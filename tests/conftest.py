@@ -96,13 +96,12 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
     from napari_tokensparse.model.scd import SCD
 
     def write(name: str = "nano", channels: int = 1, **changes: Any) -> Path:
-        info = ModelInfo(
-            name=name,
-            channels=tuple(f"channel {n}" for n in range(channels)),
-            classes=(LabelClass(value=7, name="seven", color=(255, 0, 0)),),
-            preprocessing=({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},),
-            **changes,
-        )
+        said = {
+            "channels": tuple(f"channel {n}" for n in range(channels)),
+            "classes": (LabelClass(value=7, name="seven", color=(255, 0, 0)),),
+            "preprocessing": ({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},),
+        }
+        info = ModelInfo(name=name, **{**said, **changes})
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = SCD(preset("nano", in_channels=channels), info).eval()

@@ -58,6 +58,13 @@ def segment(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for a mask of each region as NIfTI, of a model whose regions overlap.",
+        ),
+    ] = None,
     table: TableOption = None,
     legend: LegendOption = True,
     scorer: Annotated[
@@ -79,6 +86,8 @@ def segment(
         from napari_tokensparse.model.checkpoints import load_model
 
         controls, network = _controls(scorer, ablate), load_model(model)
+        if regions is not None:
+            _check_regions(network)
         volume = read_case(scan, channel, network, frame, series)
         check_output(output, volume)
         box = region_of(region, volume)
@@ -86,6 +95,8 @@ def segment(
         written = _write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
+        if regions is not None:
+            written += _write_regions(regions, result, volume, network)
         if tokens is not None:
             written += write_tokens(tokens, result, volume)
         report(result, volume, written)
@@ -159,6 +170,20 @@ def _write_table(path: Path, result: Segmentation, volume: Volume, network: SCD)
     return write_class_results(
         path, class_results(result, volume, network.info), network.info.channels
     )
+
+
+def _check_regions(network: SCD) -> None:
+    from napari_tokensparse.engine.regionfiles import check_regions
+
+    if network.info is not None:
+        check_regions(network.info)
+
+
+def _write_regions(folder: Path, result: Segmentation, volume: Volume, network: SCD) -> list[Path]:
+    from napari_tokensparse.engine.regionfiles import write_regions
+
+    assert network.info is not None  # or it would not have segmented
+    return write_regions(folder, result, volume, network.info)
 
 
 def write_tokens(folder: Path, result: Segmentation, volume: Volume) -> list[Path]:

@@ -69,7 +69,8 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
         raise ValueError(f"No {what}: open a volume, then choose it here.")
     read = [_read_layer(layer) for layer in found]
     known = all(oriented for _, oriented in read)
-    volume, notes = read[0][0], () if known else (NOTE_FOREIGN_LAYER,)
+    volume = read[0][0]
+    notes: tuple[str, ...] = () if known else (NOTE_FOREIGN_LAYER,)
     if len(read) > 1:
         volume = stack_channels(
             dict(zip(channels, (one for one, _ in read), strict=True)), channels
@@ -89,7 +90,7 @@ def _read_layer(layer: Image) -> tuple[Volume, bool]:
             f"{layer.name}: has {data.ndim} axes ({' x '.join(map(str, data.shape))}): right-click "
             "it in the layer list, choose Split Stack, and take one frame or channel here"
         )
-    return volume_from_layer_data(data, scale, translate, layer.metadata, layer.name)
+    return volume_from_layer_data(data, scale, translate, layer.metadata, layer.name, lazy=True)
 
 
 def _states(layers: Sequence[Image]) -> list[Any]:

@@ -94,10 +94,10 @@ def test_two_files_are_segmented_as_the_channels_that_their_names_say(
     widget.live.setChecked(False)
 
     widget.channels.combos[0].value = flair
-    assert widget.channels.note.text() == "flair stands for T1 and FLAIR."
+    assert widget.channels.note.text() == "flair is chosen for T1 and FLAIR."
     opened.click()
     assert widget.message.text() == (
-        "flair stands for T1 and FLAIR.\nClick Segment again to go on all the same."
+        "flair is chosen for T1 and FLAIR.\nClick Segment again to go on all the same."
     )
     assert "flair labels" not in viewer.layers
     viewer.layers.remove(flair)

@@ -69,18 +69,22 @@ def test_the_finest_level_of_a_multiscale_dask_layer_is_read_block_by_block_for_
     assert len(blocks.read) == before  # a preview reads no further block
 
 
-def test_dask_layers_are_stacked_as_channels_and_resampled_as_those_in_memory(
+def test_dask_layers_are_stacked_as_channels_beside_those_in_memory(
     write_nano: Callable[..., Path],
 ) -> None:
     spacing = {"_target_": "Spacingd", "keys": "image", "pixdim": [1.5] * 3, "mode": "bilinear"}
-    network = load_model(write_nano("two", channels=("T1", "FLAIR"), preprocessing=(spacing,)))
+    channels = ("T1", "FLAIR", "T2")
+    network = load_model(write_nano("three", channels=channels, preprocessing=(spacing,)))
     blocks = [Blocks(grey(seed)) for seed in (0, 1)]
-    channels = network.info.channels
-    lazy = read_scan([Image(one.array) for one in blocks], channels).volume
-    whole = read_scan([Image(one.values) for one in blocks], channels).volume
+    coarse = Image(grey(2)[::2, ::2, ::2], scale=(2, 2, 2))
+    scan = read_scan([*(Image(one.array) for one in blocks), coarse], channels)
+    whole = read_scan([*(Image(one.values) for one in blocks), coarse], channels)
+    assert scan.notes == whole.notes
+    assert scan.notes[-1].startswith("channel T2 was resampled to the grid of channel T1")
     for one in blocks:
         one.read.clear()
-    np.testing.assert_array_equal(segment(lazy, network).labels, segment(whole, network).labels)
+    found = segment(scan.volume, network)
+    np.testing.assert_array_equal(found.labels, segment(whole.volume, network).labels)
     assert [len(one.read) for one in blocks] == [12, 12]
     assert [len(set(one.read)) for one in blocks] == [12, 12]
 

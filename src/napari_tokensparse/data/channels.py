@@ -161,8 +161,8 @@ def _resampled(
 
 
 def _stacked(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    if all(map(is_lazy, arrays)):
-        lazily: NDArray[Any] = np.stack(arrays)  # dask's, which has one type for all
+    if any(map(is_lazy, arrays)):
+        lazily: NDArray[Any] = np.stack(arrays)  # dask's: it stays lazy, and has one type for all
         return lazily
     kinds = {array.dtype for array in arrays}
     dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)

@@ -23,7 +23,7 @@ class ChannelCombos(QWidget):
     """One combo of image layers for each channel of a model.
 
     Of a model with several channels, the layer of each is guessed (`guess_channels`) until a person
-    chooses it. A layer that stands for two channels is told of below the combos.
+    chooses it. A layer that is chosen for two channels is told of below the combos.
 
     Parameters
     ----------
@@ -94,13 +94,13 @@ class ChannelCombos(QWidget):
         self._tell()
 
     def repeated(self) -> str:
-        """Say in words which layers stand for more than one channel; empty if none does."""
+        """Say in words which layers are chosen for more than one channel; empty if none is."""
         uses: dict[Image, list[str]] = {}
         for channel, layer in zip(self._channels, self.value(), strict=True):
             if layer is not None:
                 uses.setdefault(layer, []).append(channel)
         return "\n".join(
-            f"{layer.name} stands for {' and '.join(names)}."
+            f"{layer.name} is chosen for {' and '.join(names)}."
             for layer, names in uses.items()
             if len(names) > 1
         )
@@ -127,7 +127,7 @@ class ChannelCombos(QWidget):
         self._tell()
 
     def _tell(self) -> None:
-        """Say what stands for two channels, and emit where a layer is another one."""
+        """Say what is chosen for two channels, and emit where a layer is another one."""
         repeated = self.repeated()
         self.note.setText(repeated)
         self.note.setVisible(bool(repeated))

@@ -95,17 +95,18 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
     from napari_tokensparse.model.presets import preset
     from napari_tokensparse.model.scd import SCD
 
-    def write(name: str = "nano", channels: int = 1, **changes: Any) -> Path:
-        info = ModelInfo(
-            name=name,
-            channels=tuple(f"channel {n}" for n in range(channels)),
-            classes=(LabelClass(value=7, name="seven", color=(255, 0, 0)),),
-            preprocessing=({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},),
-            **changes,
-        )
+    def write(name: str = "nano", channels: int | tuple[str, ...] = 1, **changes: Any) -> Path:
+        if isinstance(channels, int):
+            channels = tuple(f"channel {n}" for n in range(channels))
+        said = {
+            "channels": channels,
+            "classes": (LabelClass(value=7, name="seven", color=(255, 0, 0)),),
+            "preprocessing": ({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},),
+        }
+        info = ModelInfo(name=name, **{**said, **changes})
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = SCD(preset("nano", in_channels=channels), info).eval()
+            model = SCD(preset("nano", in_channels=len(channels)), info).eval()
         write_bundle(tmp_path / name, model, METADATA, "# nano")
         return tmp_path / name
 

@@ -75,6 +75,13 @@ def segment(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for a mask of each region as NIfTI, of a model whose regions overlap.",
+        ),
+    ] = None,
     table: TableOption = None,
     legend: LegendOption = True,
     scorer: Annotated[
@@ -118,6 +125,8 @@ def segment(
         from napari_tokensparse.model.checkpoints import load_model
 
         controls, network = _controls(scorer, ablate), load_model(model)
+        if regions is not None:
+            _check_regions(network)
         where = None if scan is None else Path(scan)
         volume = read_case(where, channel, network, frame, series)
         check_output(output, volume)
@@ -126,6 +135,8 @@ def segment(
         written = write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
+        if regions is not None:
+            written += _write_regions(regions, result, volume, network)
         if tokens is not None:
             written += write_tokens(tokens, result, volume)
         if receipt:
@@ -157,7 +168,7 @@ def _many(
     from napari_tokensparse.engine.manyscans import describe_model
     from napari_tokensparse.model.ratios import keep_ratios
 
-    one = ("channel", "frame", "receipt", "series", "table", "tokens")
+    one = ("channel", "frame", "receipt", "regions", "series", "table", "tokens")
     _refuse(context, one, "is for one scan; many have summary.csv")
     options, model = ClusterOptions(*cluster), context.params["model"]
     described = describe_model(model)
@@ -185,7 +196,7 @@ def _options(context: typer.Context, keep_ratio: tuple[float, ...]) -> Options:
     from napari_tokensparse.engine.options import Options
 
     said = {name: context.params[name] for name in Options.model_fields}
-    paths = (name for name in ("model", "table", "tokens") if said[name] is not None)
+    paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
     names = {name: Path(said[name]).resolve().name for name in paths}
     return Options(**{**said, **names, "keep_ratio": keep_ratio})
 
@@ -284,6 +295,20 @@ def _write_table(path: Path, result: Segmentation, volume: Volume, network: SCD)
     return write_class_results(
         path, class_results(result, volume, network.info), network.info.channels
     )
+
+
+def _check_regions(network: SCD) -> None:
+    from napari_tokensparse.engine.regionfiles import check_regions
+
+    if network.info is not None:
+        check_regions(network.info)
+
+
+def _write_regions(folder: Path, result: Segmentation, volume: Volume, network: SCD) -> list[Path]:
+    from napari_tokensparse.engine.regionfiles import write_regions
+
+    assert network.info is not None  # or it would not have segmented
+    return write_regions(folder, result, volume, network.info)
 
 
 def write_tokens(folder: Path, result: Segmentation, volume: Volume) -> list[Path]:

@@ -397,9 +397,15 @@ def test_another_image_model_or_voxels_are_previewed_anew(
     session = widget._preview._session
     assert np.array_equal(session.volume.array, expected.volume.array)
     assert (viewer.layers["first preview"].data != before).any()
-    widget.model.setValue(write_nano("two", channels=2))
-    said = "first: has 1 channel; model two takes 2: channel 0, channel 1"
-    qtbot.waitUntil(lambda: widget.message.text() == said, timeout=60_000)
+    count = len(shown)
+    widget.model.setValue(write_nano("two", channels=2))  # takes both images
+    qtbot.waitUntil(lambda: len(shown) > count, timeout=60_000)
+    both = widget._preview._session.volume.array
+    for channel, layer in zip(both, viewer.layers[:2], strict=True):
+        assert np.array_equal(channel, layer.data.transpose())
+    viewer.layers.remove("second")
+    assert widget.message.text() == "No image for channel 1: open a volume, then choose it here."
+    assert "first preview" not in viewer.layers
 
 
 def test_what_cannot_be_previewed_is_told_in_the_message_line(opened: Opened) -> None:
@@ -423,6 +429,7 @@ def test_every_control_has_a_tooltip_and_is_reached_by_keys(opened: Opened) -> N
         widget.device,
         widget.button,
         widget.beside,
+        widget.masks,
     ]
     assert [c for c in controls if not c.toolTip()] == []
     reachable = [c for c in controls if c is not widget.keep_ratio.slider]

@@ -20,7 +20,7 @@ from napari_tokensparse.engine.infer import Progress
 from napari_tokensparse.engine.metrics import dice_per_class
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import WEIGHTS, available_models, describe_folder
-from napari_tokensparse.widgets.segment import progress_text
+from napari_tokensparse.widgets.segment_texts import progress_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,7 +221,11 @@ def test_the_image_combo_follows_the_viewer_and_leaves_results_out(
         (np.zeros((8, 8)), "scan: has 2 axes; choose a 3-D image, one channel"),
         (np.full((8, 8, 8), np.nan), "scan: contains NaN"),
         (np.zeros((32, 32, 32, 3), np.uint8), "scan: is a colour image"),
-        (np.zeros((4, 8, 8, 8)), "scan: has 4 axes; choose a 3-D image, one channel"),
+        (
+            np.zeros((4, 8, 8, 8)),
+            "scan: has 4 axes (4 x 8 x 8 x 8): right-click it in the layer list, choose Split "
+            "Stack, and take one frame or channel here",
+        ),
     ],
     ids=["none", "2-D", "NaN", "rgb", "4-D"],
 )
@@ -238,14 +242,15 @@ def test_what_cannot_be_segmented_is_refused_in_one_plain_line(
     assert len(viewer.layers) == (image is not None)
 
 
-def test_wrong_channels_are_refused_in_one_plain_line(
+def test_a_channel_without_a_layer_is_told_in_one_plain_line(
     opened: Opened, write_nano: Callable[..., Path]
 ) -> None:
     viewer, widget = opened.viewer, opened.widget
     viewer.add_image(brain_like(), name="scan")
     widget.model.setValue(write_nano("two", channels=2))
-    opened.segment()
-    assert widget.message.text() == ("scan: has 1 channel; model two takes 2: channel 0, channel 1")
+    opened.click()
+    assert widget.message.text() == ("No image for channel 1: open a volume, then choose it here.")
+    assert widget.button.text() == "Segment"
     assert len(viewer.layers) == 1
 
 

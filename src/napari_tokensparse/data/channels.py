@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from napari_tokensparse.data.volume import Volume, VolumeError, read_volume
+from napari_tokensparse.data.volume import Volume, VolumeError, is_lazy, read_volume
 
 if TYPE_CHECKING:
     import os
@@ -161,6 +161,9 @@ def _resampled(
 
 
 def _stacked(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if any(map(is_lazy, arrays)):
+        lazily: NDArray[Any] = np.stack(arrays)  # dask's: it stays lazy, and has one type for all
+        return lazily
     kinds = {array.dtype for array in arrays}
     dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
     return np.stack(arrays, dtype=dtype, casting="unsafe")

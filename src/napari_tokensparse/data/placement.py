@@ -32,6 +32,7 @@ from napari_tokensparse.data.volume import (
     VolumeError,
     check_finite,
     header_from_bytes,
+    is_lazy,
 )
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def volume_from_layer_data(
     name: str,
     *,
     finite: bool = True,
+    lazy: bool = False,
 ) -> tuple[Volume, bool]:
     """Turn what a napari image layer holds back into a volume.
 
@@ -188,6 +190,8 @@ def volume_from_layer_data(
         The layer's.
     finite
         Whether to refuse NaN and infinity.
+    lazy
+        Whether a dask array stays one; it is read into memory otherwise.
 
     Returns
     -------
@@ -201,7 +205,7 @@ def volume_from_layer_data(
     VolumeError
         If the data are not 3-D, or contain NaN or infinity.
     """
-    array = _checked(data, name, finite=finite)
+    array = _checked(data, name, finite=finite, lazy=lazy)
     place = (*map(float, scale[-3:]), *map(float, translate[-3:]))
     ours = metadata.get(KEY)
     volume = None if ours is None else _ours(array, place, ours, name)
@@ -271,15 +275,16 @@ def _metadata(volume: Volume, placement: Placement, channel: int) -> dict[str, A
     }
 
 
-def _checked(data: ArrayLike, name: str, *, finite: bool) -> NDArray[Any]:
-    array = np.asarray(data)
+def _checked(data: ArrayLike, name: str, *, finite: bool, lazy: bool = False) -> NDArray[Any]:
+    array: Any = data if lazy and is_lazy(data) else np.asarray(data)
     if array.ndim != 3:
         raise VolumeError(f"{name}: has {array.ndim} axes; choose a 3-D image, one channel")
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
     if finite:
         check_finite(array, name)
-    return array
+    checked: NDArray[Any] = array
+    return checked
 
 
 def _ours(

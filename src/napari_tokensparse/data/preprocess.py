@@ -16,12 +16,14 @@ from monai import transforms
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from nibabel.orientations import (
-    apply_orientation,
     axcodes2ornt,
     inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
+
+from napari_tokensparse.data.blockwise import read_blocks, resample_blocks
+from napari_tokensparse.data.volume import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,7 +113,8 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
     frame = voxel_frame(volume)
-    image = _compose(definitions)({KEY: _placed(volume.array, frame, definitions)})[KEY]
+    placed, rest = _begun(volume, frame, definitions)
+    image = _compose(rest)({KEY: placed})[KEY]
     _check_left(image, volume.name)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
@@ -228,21 +231,58 @@ def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
     return pair
 
 
+def _begun(
+    volume: Volume, frame: NDArray[np.float64], definitions: Sequence[Mapping[str, Any]]
+) -> tuple[MetaTensor, Sequence[Mapping[str, Any]]]:
+    """Copy a volume into what MONAI takes, and return the transforms that are left to do.
+
+    A lazy one is read block by block, onto the model's grid where it is to be resampled.
+    """
+    if not is_lazy(volume.array):
+        return _placed(volume.array, frame, definitions), definitions
+    for definition in definitions:
+        _check(definition)
+    array, frame = _turned(volume.array, frame, definitions)
+    turned = int(bool(definitions) and _is_plain(definitions[0], "Orientationd", "axcodes"))
+    rest = definitions[turned:]
+    if rest and _is_plain(rest[0], "Spacingd", "pixdim", "mode") and rest[0]["mode"] == "bilinear":
+        return resample_blocks(array, frame, make_transform(rest[0]), volume.name), rest[1:]
+    values = read_blocks(array, _dtype(definitions), volume.name)
+    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame)), rest
+
+
 def _placed(
     array: NDArray[Any], frame: NDArray[np.float64], definitions: Sequence[Mapping[str, Any]]
 ) -> MetaTensor:
-    """Copy a volume into what MONAI takes, for some transforms work in place.
+    """Copy an array into what MONAI takes, for some transforms work in place.
 
     What the first transforms would do by copies of the whole volume is done by this one: turning
     its axes, and the doubles that resampling computes in.
     """
-    first = definitions[0] if definitions else {}
-    if first.get("_target_") == "Orientationd" and set(first) == {"_target_", "keys", "axcodes"}:
-        turns = ornt_transform(io_orientation(frame), axcodes2ornt(first["axcodes"]))
-        frame = frame @ inv_ornt_aff(turns, array.shape[1:])
-        array = apply_orientation(array, np.vstack([[0, 1], turns + np.array([1, 0])]))  # a view
+    array, frame = _turned(array, frame, definitions)
     values = np.array(array, _dtype(definitions), order="C")
     return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
+
+
+def _turned(
+    array: NDArray[Any], frame: NDArray[np.float64], definitions: Sequence[Mapping[str, Any]]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Turn the axes of ``(C, i, j, k)`` as the first transform would, copying nothing."""
+    if not definitions or not _is_plain(definitions[0], "Orientationd", "axcodes"):
+        return array, frame
+    turns = ornt_transform(io_orientation(frame), axcodes2ornt(definitions[0]["axcodes"]))
+    frame = frame @ inv_ornt_aff(turns, array.shape[1:])
+    order = [0, *(1 + np.argsort(turns[:, 0])).tolist()]
+    flips: list[Any] = [slice(None), *(slice(None, None, int(way)) for way in turns[:, 1])]
+    return array[tuple(flips)].transpose(order), frame
+
+
+def _is_plain(definition: Mapping[str, Any], name: str, *arguments: str) -> bool:
+    """Whether a transform is this one, with no other arguments."""
+    return definition.get("_target_") == name and set(definition) == {
+        *("_target_", "keys"),
+        *arguments,
+    }
 
 
 def _dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:

@@ -49,7 +49,8 @@ class Volume:
     Attributes
     ----------
     array
-        Shape (C, i, j, k): integers as stored, or floats.
+        Shape (C, i, j, k): integers as stored, or floats. A dask array will do, too: it is read
+        block by block, and never as a whole where the model's grid is another one.
     affine
         Shape (4, 4): voxel index (i, j, k, 1) to RAS millimetres.
     name
@@ -218,15 +219,20 @@ def volume_name(path: str | os.PathLike[str]) -> str:
     return name
 
 
+def is_lazy(array: Any) -> bool:
+    """Whether an array is computed block by block, as dask's are, only when it is asked for."""
+    return hasattr(array, "__dask_graph__")
+
+
 def check_finite(array: NDArray[Any], name: str) -> None:
-    """Refuse NaN and infinity; integers always pass.
+    """Refuse NaN and infinity; integers always pass, and lazy arrays, checked as they are read.
 
     Raises
     ------
     VolumeError
         With how many voxels are affected.
     """
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+    if array.dtype.kind != "f" or is_lazy(array) or np.isfinite(array).all():
         return
     what = "NaN" if np.isnan(array).any() else "infinity"
     count = int(array.size - np.isfinite(array).sum())

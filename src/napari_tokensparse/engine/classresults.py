@@ -161,7 +161,7 @@ def _sums(
             row += np.bincount(here if mask is None else here[mask], minlength=length)
         means[0] += np.bincount(here[scored], importance[scored], length)
         for row, channel in zip(means[1:], volume.array, strict=True):
-            row += np.bincount(here, channel[rows].ravel(), length)
+            row += np.bincount(here, np.asarray(channel[rows]).ravel(), length)
     return _Sums(counts[0], counts[1], counts[2], means[0], tuple(means[1:]))
 
 

@@ -30,7 +30,7 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
         return ()
     low, high = info.foreground_ml
     voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
-    ml = np.count_nonzero(volume.array.any(axis=0)) * voxel_ml
+    ml = int(np.count_nonzero(volume.array.any(axis=0))) * voxel_ml  # dask's way of a lazy array
     if low <= ml <= high:
         return ()
     what = "not skull-stripped, or its background is not exactly 0" if ml > high else "mostly cut"

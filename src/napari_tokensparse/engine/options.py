@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.segmentation import Controls
     from napari_tokensparse.model.controls import Scorer
 
-_OUTPUT_ONLY = {"legend", "table", "tokens"}
+_OUTPUT_ONLY = {"legend", "regions", "table", "tokens"}
 
 
 def base_name(path: str) -> str:
@@ -64,8 +64,9 @@ class Options(BaseModel):
         ``i0:i1,j0:j1,k0:k1`` in voxels.
     legend : bool
         Whether names and colours of the classes are written beside the labels.
-    table, tokens : str or None
-        Name of the table, and of the folder of token maps, where they are written.
+    table, tokens, regions : str or None
+        Name of the table, and of the folders of token maps and of masks of regions, where they are
+        written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +83,7 @@ class Options(BaseModel):
     legend: bool = True
     table: BaseName | None = None
     tokens: BaseName | None = None
+    regions: BaseName | None = None
 
     def same_labels(self, other: Options) -> bool:
         """Whether both ask for the same labels, whatever else is written beside them."""
@@ -159,6 +161,7 @@ def command_line(options: Options, scans: Sequence[tuple[str, str]], output: str
         "region": options.region,
         "table": options.table,
         "tokens": options.tokens,
+        "regions": options.regions,
     }
     words += ["-o", output]
     words += [word for key, value in said.items() if value for word in (f"--{key}", value)]

@@ -49,6 +49,7 @@ RANK: Final = "rank"
 STAGE: Final = "stage"
 PRUNED_AT: Final = "pruned at"
 PREVIEW: Final = "preview"
+REGION: Final = "region"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
@@ -143,6 +144,41 @@ def token_layer(
     else:
         spec = _token_map(tokens, view, stage, turn)
     return _placed(spec, image_name, placement)
+
+
+def region_layers(
+    image_name: str,
+    placement: Mapping[str, Any],
+    volume: Volume,
+    regions: NDArray[np.bool_],
+    info: ModelInfo,
+) -> list[LayerSpec]:
+    """Describe a layer for the mask of each overlapping region, ``<image> region <name>``.
+
+    Parameters
+    ----------
+    image_name, placement, volume
+        The image, as for `result_layers`.
+    regions
+        ``(K, i, j, k)``, as ``Segmentation.regions``.
+    info
+        Names and colours of the regions.
+    """
+    view = placement_of(volume.affine, volume.shape).view
+    specs = [
+        LayerSpec(
+            Labels,
+            view(mask.view(np.uint8)),
+            {
+                "name": f"{REGION} {c.name}",
+                "features": {"index": [0, 1], "name": [f"not {c.name}", c.name]},
+                "colormap": _label_colours({1: _rgba(c.color)}),
+                "opacity": 0.6,
+            },
+        )
+        for c, mask in zip(info.classes, regions, strict=True)
+    ]
+    return [_placed(spec, image_name, placement) for spec in specs]
 
 
 def difference_layer(

@@ -15,6 +15,7 @@ from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import VolumeError, read_volume
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.scan import read_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
+    from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.engine.receipts import InputScan, Receipt
     from napari_tokensparse.widgets.results import ShownResult
 
@@ -121,7 +123,7 @@ def result_receipt(shown: ShownResult) -> Receipt:
         region=None if result.region is None else str(result.region),
     )
     run = Finished(shown.volume, shown.network, result)
-    return receipt_of(run, options, [_input(shown)], None)
+    return receipt_of(run, options, _inputs(shown), None)
 
 
 def layer_file(layer: Image) -> Path | None:
@@ -133,24 +135,34 @@ def layer_file(layer: Image) -> Path | None:
     return Path(str(source.path)) if ours else None
 
 
-def _input(shown: ShownResult) -> InputScan:
+def _inputs(shown: ShownResult) -> list[InputScan]:
+    if len(shown.layers) < 2:
+        return [_input(shown.image, shown.volume)]
+    return [
+        _input(layer, read_layer(layer)[0], channel)
+        for channel, layer in zip(shown.volume.channel_names, shown.layers, strict=True)
+    ]
+
+
+def _input(layer: Image, volume: Volume, channel: str = "") -> InputScan:
     from napari_tokensparse.engine.receipts import InputScan, input_scan
 
-    path = layer_file(shown.image)
-    if path is not None and _holds(path, shown):
-        return input_scan(path)
-    return InputScan(name=shown.image.name.replace("/", "_").replace("\\", "_"), sha256=None)
+    path = layer_file(layer)
+    if path is not None and _holds(path, volume):
+        return input_scan(path, channel)
+    name = layer.name.replace("/", "_").replace("\\", "_")
+    return InputScan(name=name, sha256=None, channel=channel)
 
 
-def _holds(path: Path, shown: ShownResult) -> bool:
+def _holds(path: Path, ours: Volume) -> bool:
     """Whether a file holds what was segmented: a layer may have been edited, the file replaced."""
     try:
         volume = read_volume(path)
     except VolumeError:
         return False
-    ours = shown.volume
     return np.array_equal(volume.array, ours.array) and np.array_equal(volume.affine, ours.affine)
 
 
 def _about_input(receipt: Receipt) -> list[str]:
-    return [] if receipt.inputs[0].sha256 else [f"Note: {receipt.notes[-1]}."]
+    unsaved = sum(scan.sha256 is None for scan in receipt.inputs)
+    return [f"Note: {note}." for note in receipt.notes[len(receipt.notes) - unsaved :]]

@@ -27,19 +27,22 @@ class ShownResult:
     Attributes
     ----------
     image
-        The layer that was segmented; it may have been removed since.
+        The layer that was segmented, or that of the first channel; it may have been removed since.
     volume
         Its voxels, as the engine took them.
     network
         The model, on the device it ran on; its ``info`` is set.
     segmentation
         Labels, token maps and figures.
+    layers
+        One for each channel, where these are several.
     """
 
     image: Image
     volume: Volume
     network: SCD
     segmentation: Segmentation
+    layers: tuple[Image, ...] = ()
 
 
 class Results(QObject):

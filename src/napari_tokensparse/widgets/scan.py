@@ -1,4 +1,4 @@
-"""The image layer that is segmented, as a volume."""
+"""The image layers that are segmented, as a volume."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.data.placement import volume_from_layer_data
+from napari_tokensparse.data.channels import stack_channels
+from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.layers import Image
 
     from napari_tokensparse.data.volume import Volume
@@ -17,44 +20,83 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """An image layer as it was read.
+    """Image layers as they were read: the channels of one case.
 
     Attributes
     ----------
     layer
-        The layer.
+        The first channel's layer, on whose grid all results lie.
     volume
-        Its voxels.
-    orientation_known
-        False where left and right, front and back, up and down are assumed.
+        The voxels of all channels.
+    notes
+        What a person should know, one line each: where left and right are assumed, and what was
+        resampled.
+    layers
+        One for each channel.
     """
 
     layer: Image
     volume: Volume
-    orientation_known: bool
+    notes: tuple[str, ...]
+    layers: tuple[Image, ...]
     _read: tuple[Any, ...]
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the layer still holds the voxels that were read, in the same place."""
-        return all(map(_same, self._read, _state(self.layer)))
+    def is_of(self, layers: Sequence[Image | None]) -> bool:
+        """Whether these layers still hold the voxels that were read, in the same place."""
+        if len(layers) != len(self.layers):
+            return False
+        same = (one is other for one, other in zip(layers, self.layers, strict=True))
+        return all(same) and all(map(_same, self._read, _states(self.layers)))
 
 
-def read_scan(layer: Image | None) -> Scan:
-    """Read an image layer.
+def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> Scan:
+    """Read image layers, one for each channel.
+
+    Parameters
+    ----------
+    layers
+        What is chosen for each channel.
+    channels
+        Names of the channels, if there are several.
 
     Raises
     ------
     ValueError
-        In one plain line: there is no layer, or it is not a 3-D volume of one channel.
+        In one plain line: a layer is missing, or is not a 3-D volume of one channel.
     """
-    if layer is None:
-        raise ValueError("No image: open a volume, then choose it here.")
+    found = tuple(layer for layer in layers if layer is not None)
+    if len(found) < len(layers):
+        missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
+        what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
+        raise ValueError(f"No {what}: open a volume, then choose it here.")
+    read = [read_layer(layer) for layer in found]
+    known = all(oriented for _, oriented in read)
+    volume = read[0][0]
+    notes: tuple[str, ...] = () if known else (NOTE_FOREIGN_LAYER,)
+    if len(read) > 1:
+        volume = stack_channels(
+            dict(zip(channels, (one for one, _ in read), strict=True)), channels
+        )
+        before = {note for one, _ in read for note in one.notes}
+        notes += tuple(note for note in volume.notes if note not in before)
+    return Scan(found[0], volume, notes, found, tuple(_states(found)))
+
+
+def read_layer(layer: Image) -> tuple[Volume, bool]:
+    """Return a layer's voxels, and whether its orientation is known."""
     if layer.rgb:
         raise ValueError(f"{layer.name}: is a colour image; choose a 3-D scan, one channel")
-    data, scale, translate = state = _state(layer)
-    volume, known = volume_from_layer_data(data, scale, translate, layer.metadata, layer.name)
-    return Scan(layer, volume, known, state)
+    data, scale, translate = _state(layer)
+    if data.ndim > 3:
+        raise ValueError(
+            f"{layer.name}: has {data.ndim} axes ({' x '.join(map(str, data.shape))}): right-click "
+            "it in the layer list, choose Split Stack, and take one frame or channel here"
+        )
+    return volume_from_layer_data(data, scale, translate, layer.metadata, layer.name, lazy=True)
+
+
+def _states(layers: Sequence[Image]) -> list[Any]:
+    return [part for layer in layers for part in _state(layer)]
 
 
 def _state(layer: Image) -> tuple[Any, ...]:

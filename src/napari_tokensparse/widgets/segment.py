@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QSignalBlocker
@@ -21,11 +20,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokensparse.data.placement import NOTE_FOREIGN_LAYER
 from napari_tokensparse.engine.concerns import concerns
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
-from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.widgets.alongside import Alongside
+from napari_tokensparse.widgets.channels import ChannelCombos
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
@@ -44,8 +42,10 @@ from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preview import LivePreview, Source
 from napari_tokensparse.widgets.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.region import RegionCombo
+from napari_tokensparse.widgets.region_masks import RegionMasks
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.scan import Scan, read_scan
+from napari_tokensparse.widgets.segment_texts import preview_text, progress_text, result_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,8 @@ class SegmentWidget(QWidget):
         self._model_changed()
 
     def _build(self) -> None:
-        self.image = ComboBox(choices=lambda _: self._scans(), tooltip="3-D image to segment")
+        self.channels = ChannelCombos(self._scans)
+        self.image = self.channels.combos[0]
         self.model = ModelCombo()
         self.keep_ratio = KeepRatioSlider()
         self.live = QCheckBox("Live preview")
@@ -123,6 +124,7 @@ class SegmentWidget(QWidget):
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
+        self.masks = RegionMasks(self._viewer, self)
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows of the image that are segmented")
         self.progress.hide()
@@ -130,7 +132,7 @@ class SegmentWidget(QWidget):
         self.message.setWordWrap(True)
         self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
-        form.addRow("Image", self.image.native)
+        form.addRow("Image", self.channels)
         form.addRow("Model", self.model)
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.live)
@@ -138,7 +140,8 @@ class SegmentWidget(QWidget):
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        for widget in (self.button, self.beside, self.progress, self.message, self.receipt):
+        results = (self.beside, self.masks, self.progress, self.message, self.receipt)
+        for widget in (self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
@@ -147,7 +150,7 @@ class SegmentWidget(QWidget):
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
-        self.image.changed.connect(lambda _: self._preview_again())
+        self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
@@ -158,8 +161,9 @@ class SegmentWidget(QWidget):
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
         self._results.keepRatiosTried.connect(self._ratios_tried)
-        self._viewer.layers.events.inserted.connect(self._layers_changed)
-        self._viewer.layers.events.removed.connect(self._layers_changed)
+        events = self._viewer.layers.events
+        for changed in (events.inserted, events.removed, events.renamed):
+            changed.connect(self._layers_changed)
         self._viewer.layers.selection.events.active.connect(self._follow_selection)
 
     def _scans(self) -> list[Image]:
@@ -168,33 +172,36 @@ class SegmentWidget(QWidget):
         return [image for image in images if RESULT_KEY not in image.metadata]
 
     def _layers_changed(self, _event: Any = None) -> None:
-        self.image.reset_choices()
+        self.channels.refresh()
 
     def _follow_selection(self, _event: Any = None) -> None:
-        """Choose the scan that the user selects."""
-        self.image.reset_choices()
+        """Choose the scan that the user selects, for a model of one channel."""
+        self.channels.refresh()
         active = self._viewer.layers.selection.active
-        if active in self._scans():
+        if len(self.channels.channels) == 1 and active in self._scans():
             self.image.value = active
 
     def _model_changed(self, _folder: Any = None) -> None:
         folder = self.model.value()
+        channels: tuple[str, ...] = ("image",)
         if folder is not None and is_bundle(folder):
             try:
-                config = describe_folder(folder).config
+                described = describe_folder(folder)
             except ModelError as error:
                 self.message.setText(str(error))
                 return
+            config, channels = described.config, described.info.channels
             self.keep_ratio.set_network(config.stages, math.prod(config.grid))
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+        self.channels.set_channels(channels)
         self._preview_again()
 
     def _read_scan(self) -> Scan:
-        """Read the chosen layer, unless that was done already."""
-        scan, layer = self._scan, self.image.value
-        if scan is None or scan.layer is not layer or not scan.is_current:
-            self._scan = scan = read_scan(layer)
+        """Read the chosen layers, unless that was done already."""
+        scan, layers = self._scan, self.channels.value()
+        if scan is None or not scan.is_of(layers):
+            self._scan = scan = read_scan(layers, self.channels.channels)
         return scan
 
     def _folder(self) -> Path:
@@ -282,7 +289,11 @@ class SegmentWidget(QWidget):
         asked = (request.scan, request.model)
         if self._confirmed == asked or not is_bundle(request.model):
             return True
-        found = concerns(request.scan.volume, describe_folder(request.model).info)
+        repeated = self.channels.repeated()
+        found = [
+            *([repeated] if repeated else []),
+            *concerns(request.scan.volume, describe_folder(request.model).info),
+        ]
         if not found:
             return True
         self._confirmed = asked
@@ -348,9 +359,9 @@ class SegmentWidget(QWidget):
         show_layers(self._viewer, specs)
         show_patient_sides(self._viewer)
         self._results.show(
-            ShownResult(scan.layer, scan.volume, result.network, result.segmentation)
+            ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
         )
-        self.message.setText(result_text(result.segmentation, scan.orientation_known))
+        self.message.setText(result_text(result.segmentation, scan.notes))
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)
@@ -363,34 +374,6 @@ class SegmentWidget(QWidget):
         self.button.setText("Segment")
         self.button.setEnabled(True)
         self.progress.hide()
-
-
-def progress_text(event: Progress) -> str:
-    """Say in words how far a run is."""
-    text = f"Window {min(event.done + 1, event.total)} of {event.total}"
-    if event.seconds_left is None:
-        return text
-    return f"{text}, about {event.seconds_left:.0f} s left"
-
-
-def preview_text(preview: Preview) -> str:
-    """Say in words what is previewed."""
-    if preview.trace is None:
-        return "Preview: this window is background alone."
-    return f"Preview in {preview.seconds:.2f} s: {describe_keep_ratio(preview.keep_ratios)}."
-
-
-def result_text(result: Segmentation, orientation_known: bool) -> str:
-    """Say in words what a run gave."""
-    stats = result.stats
-    kept, processed = stats.tokens["kept"], stats.tokens["processed"]
-    where = "" if result.region is None else f", region {result.region}"
-    text = (
-        f"Done in {stats.seconds['total']:.1f} s{where}: {kept} of {processed} tokens reached the "
-        f"end ({stats.windows} window{'s' * (stats.windows != 1)}, {stats.skipped} of background "
-        "skipped)."
-    )
-    return text if orientation_known else f"{text}\nNote: {NOTE_FOREIGN_LAYER}."
 
 
 def _run(request: Request, networks: Networks) -> Iterator[Progress | Result]:

@@ -16,9 +16,11 @@ from napari_tokensparse._options import (
     KeepOption,
     ModelOption,
     RegionOption,
+    ThreadsOption,
     plain_errors,
     ratios_of,
     region_of,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def sweep(
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -71,6 +74,7 @@ def sweep(
         from napari_tokensparse.engine.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         volume = read_volume(scan)
         events = sweeping(
             volume,
@@ -101,6 +105,7 @@ def audit(
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -111,6 +116,7 @@ def audit(
         from napari_tokensparse.engine.infer import choose_device
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         volume, network = read_volume(scan), load_model(model)
         given = ratios_of(keep_ratio)
         events = auditing(

@@ -18,10 +18,12 @@ from napari_tokensparse._options import (
     ModelOption,
     RegionOption,
     TableOption,
+    ThreadsOption,
     check_table,
     plain_errors,
     ratios_of,
     region_of,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def segment(
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     backend: BackendOption = "auto",
     tokens: Annotated[
         Path | None,
@@ -67,6 +70,7 @@ def segment(
         from napari_tokensparse.data.volume import read_volume
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         controls = _controls(scorer, ablate)
         volume, network = read_volume(scan), load_model(model)
         box = region_of(region, volume)

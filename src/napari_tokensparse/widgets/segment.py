@@ -41,6 +41,7 @@ from napari_tokensparse.widgets.layers import (
 )
 from napari_tokensparse.widgets.networks import Networks
 from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.preview import LivePreview, Source
 from napari_tokensparse.widgets.region import RegionCombo
 from napari_tokensparse.widgets.results import ShownResult, results_of
@@ -104,6 +105,7 @@ class SegmentWidget(QWidget):
         self._connect()
         self._follow_selection()
         self._model_changed()
+        self.live.setChecked(preferences.value().segment.live_preview)
 
     def _build(self) -> None:
         self.image = ComboBox(choices=lambda _: self._scans(), tooltip="3-D image to segment")
@@ -149,6 +151,7 @@ class SegmentWidget(QWidget):
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
+        preferences.livePreviewChanged.connect(self.live.setChecked)
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)

@@ -49,7 +49,8 @@ def test_the_file_is_where_napari_keeps_it(monkeypatch: pytest.MonkeyPatch) -> N
     from napari.utils._base import _DEFAULT_CONFIG_PATH
 
     monkeypatch.delenv("NAPARI_CONFIG")
-    assert _settings.settings_file() == Path(_DEFAULT_CONFIG_PATH).parent / "napari-tokensparse.yaml"
+    folder = Path(_DEFAULT_CONFIG_PATH).parent
+    assert _settings.settings_file() == folder / "napari-tokensparse.yaml"
 
 
 def test_what_is_set_is_a_default_that_variables_and_options_override(

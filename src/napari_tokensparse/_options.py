@@ -56,7 +56,8 @@ DeviceOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Threads that torch takes; if not given, those of napari's settings, or its own."
+        min=1,
+        help="Threads that torch takes; if not given, as napari's settings say, or its own.",
     ),
 ]
 BackendOption = Annotated[

@@ -117,7 +117,7 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
         given[name] = given[name].absolute()
-    own = {"device": _settings.current().computing.device}
+    own: dict[str, Any] = {"device": _settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:

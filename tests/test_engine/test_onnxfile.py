@@ -53,7 +53,7 @@ def spread_scores(model: SCD) -> SCD:
 
 def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = preset("nano", depth=4, prune_after=(0, 1, 2), out_channels=3)
+    config = preset("nano", depth=3, prune_after=(0, 1, 2), out_channels=3)
     model = spread_scores(SCD(config)).eval()
     ratios = (0.75, 0.5, 0.25)
     file = export_onnx(model, tmp_path / "model.onnx", ratios)
@@ -81,7 +81,8 @@ def test_what_cannot_be_exported_says_so_in_one_line(tmp_path: Path) -> None:
         export_onnx(model.eval(), tmp_path / "m.pt")
     with pytest.raises(OnnxError, match="no such folder; create it first"):
         export_onnx(model, tmp_path / "none" / "m.onnx")
-    odd = SCD(preset("nano", decoder="custom"), decoder=Odd()).eval()
+    small = {"depth": 1, "prune_after": (0,), "keep_ratio": (0.5,)}
+    odd = SCD(preset("nano", decoder="custom", **small), decoder=Odd()).eval()
     with pytest.raises(OnnxError) as refused:
         export_onnx(odd, tmp_path / "m.onnx")
     assert str(refused.value).startswith("the network cannot be written as ONNX (")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from napari_tokensparse.engine.unpacking import ArchiveError, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

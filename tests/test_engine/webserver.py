@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files`` by path, redirects by ``leads_to``, and breaks off after ``breaks_after``."""
+    """Serves ``files`` by path, leads on by ``leads_to``, breaks off after ``breaks_after``."""
 
     daemon_threads = True
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from app_model import Application
 from napari.settings import get_plugin_settings
-from qtpy.QtWidgets import QApplication, QCheckBox, QDialog, QLineEdit
+from qtpy.QtWidgets import QLineEdit
 
 from napari_tokensparse import _settings
+from napari_tokensparse.engine.infer import available_devices
 from napari_tokensparse.widgets.networks import Networks
 
 if TYPE_CHECKING:
@@ -31,19 +31,25 @@ def settings() -> Iterator[Any]:
     _settings._told = None
 
 
+def typing_line(dialog: Any, tip: str) -> QLineEdit:
+    """Find a line of the Preferences by what its tool tip says."""
+    (line,) = (x for x in dialog.findChildren(QLineEdit) if x.toolTip().startswith(tip))
+    return line
+
+
 def test_what_is_set_in_the_preferences_holds_in_open_widgets_at_once(
     settings: Any, opened: Opened, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
     widget = opened.widget
     assert (widget.device.value(), widget.live.isChecked()) == ("auto", False)
     dialog = opened.viewer.window._open_preferences_dialog()
-    print([dialog._list.item(n).text() for n in range(dialog._list.count())])
-    page=dialog._stack.widget(dialog._stack.count()-1)
-    from qtpy.QtWidgets import QWidget
-    for w in page.findChildren(QWidget):
-        print(type(w).__name__, w.objectName(), w.toolTip(), getattr(w,"text",lambda:"")())
-    dialog._list.setCurrentRow(dialog._list.count()-1)
-    dialog.grab().save("/tmp/models/prefs.png")
+    device = typing_line(dialog, "Where to compute")
+    device.setText("cuda:9")  # one change, as a paste; typed, there are six
+    assert widget.device.value() == "cuda:9"
+    for text in ("c", "cp", "cpx"):
+        device.setText(text)
+    listed = [widget.device.itemText(n) for n in range(widget.device.count())]
+    assert [name for name in listed if name not in ("auto", *available_devices())] == ["cpx"]
     settings.computing.device = "cpu"
     assert widget.device.value() == "cpu"
     settings.segment.live_preview = True

@@ -195,6 +195,7 @@ def plain_web_errors(url: str) -> Iterator[None]:
         yield
     except requests.HTTPError as error:
         answer = error.response
+        assert answer is not None  # it is what raised
         raise DownloadError(f"{url}: answers {answer.status_code} {answer.reason}") from error
     except requests.exceptions.SSLError as error:
         raise DownloadError(f"{url}: its certificate cannot be verified") from error

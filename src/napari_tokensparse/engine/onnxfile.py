@@ -50,9 +50,7 @@ def check_onnx_path(path: Path) -> None:
         raise OnnxError("onnx is not installed: pip install 'napari-tokensparse[onnx]'")
 
 
-def export_onnx(
-    model: SCD, path: Path, keep_ratio: float | Sequence[float] | None = None
-) -> Path:
+def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | None = None) -> Path:
     """Write a network as one ONNX file.
 
     Parameters
@@ -134,7 +132,8 @@ def _stable_sort() -> Callable[..., Any]:
     def stable_sort(
         values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
     ) -> Any:
-        length = opset18.Gather(opset18.Shape(values), opset18.Constant(value_ints=[dim]))
+        lengths: Any = opset18.Shape(values)
+        length = opset18.Gather(lengths, opset18.Constant(value_ints=[dim]))
         return opset18.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
     return stable_sort

@@ -42,8 +42,8 @@ def unpack(archive: Path, folder: Path, name: str, most: int = MOST_BYTES) -> No
     Raises
     ------
     ArchiveError
-        It is no zip archive, is damaged, encrypted or too large, or an entry would lie elsewhere, is
-        a link, or is there twice.
+        It is no zip archive, is damaged, encrypted or too large, or an entry would lie elsewhere,
+        is a link, or is there twice.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QEvent,
     QObject,
+    QSignalBlocker,
     Qt,
     Signal,
 )
@@ -189,6 +191,7 @@ class DeviceCombo(QComboBox):
         super().__init__(parent)
         self.setToolTip("Where to compute; auto takes the fastest device of this machine")
         self.addItems([AUTO_DEVICE, "cpu"])
+        self._unlisted = ""
         self.setValue(preferences.value().computing.device)
         preferences.deviceChanged.connect(self.setValue)
         worker = create_worker(find_devices)  # a thread, so that the window need not wait for torch
@@ -202,7 +205,10 @@ class DeviceCombo(QComboBox):
     def setValue(self, device: str) -> None:
         """Choose a device; one that is not listed joins in, and a run says whether it is there."""
         if self.findText(device) < 0:
-            self.addItem(device)
+            with QSignalBlocker(self):
+                self.removeItem(self.findText(self._unlisted))  # a name that is being typed grows
+                self.addItem(device)
+            self._unlisted = device
         self.setCurrentText(device)
 
     def _list(self, devices: list[str]) -> None:
@@ -254,8 +260,9 @@ class ModelCombo(QWidget):
 
     def refresh(self) -> None:
         """List models that came meanwhile, for example by a download; the choice stays."""
-        for folder in available_models().values():
-            self.add(folder)
+        with suppress(OSError):  # the folder of the Preferences may be anything
+            for folder in available_models().values():
+                self.add(folder)
 
     def value(self) -> Path | None:
         """Return the chosen model folder, or None where there is none to choose."""

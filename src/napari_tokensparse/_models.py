@@ -53,7 +53,7 @@ def show(name: NameArgument, debug: DebugOption = False) -> None:
     with plain_errors(debug):
         from napari_tokensparse.engine.catalogue import card_of
 
-        typer.echo(card_of(name))
+        typer.echo(card_of(name).rstrip())
 
 
 @models.command()

@@ -55,7 +55,11 @@ def sample(folder: Path, step: int) -> Path:
     return path
 
 
-@pytest.mark.filterwarnings("ignore:.*:FutureWarning:monai", "ignore:NvImgCodec:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*:FutureWarning:monai",
+    "ignore:NvImgCodec:UserWarning",
+    "ignore:parsing config_file:UserWarning",  # that a config of a stranger is code
+)
 @pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.deep)])
 def test_monai_runs_the_folder_and_labels_as_segment_does(tmp_path: Path, step: int) -> None:
     scan = sample(tmp_path, step)

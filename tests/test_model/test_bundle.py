@@ -165,6 +165,7 @@ def test_a_model_without_info_is_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning")
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_monais_own_tools_run_the_folder(tmp_path: Path, exclusive: bool) -> None:
     info = INFO.model_copy(update={"exclusive": exclusive})

@@ -132,8 +132,8 @@ def _stable_sort() -> Callable[..., Any]:
     def stable_sort(
         values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
     ) -> Any:
-        lengths: Any = opset18.Shape(values)
-        length = opset18.Gather(lengths, opset18.Constant(value_ints=[dim]))
+        axis: Any = opset18.Constant(value_ints=[dim])
+        length: Any = opset18.Gather(opset18.Shape(values), axis)
         return opset18.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
     return stable_sort

@@ -95,7 +95,7 @@ def test_model_data_and_engine_import_no_gui() -> None:
     assert not modules & GUI
 
 
-@pytest.mark.parametrize("command", [[], ["segment"], ["bench"], ["train"]])
+@pytest.mark.parametrize("command", [[], ["segment"], ["bench"], ["train"], ["models"]])
 def test_help_imports_the_command_line_and_nothing_that_computes(command: list[str]) -> None:
     modules = modules_after(HELP.replace("ARGUMENTS", repr([*command, "--help"])))
     assert "typer" in modules

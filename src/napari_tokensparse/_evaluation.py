@@ -16,8 +16,10 @@ from napari_tokensparse._options import (
     DeviceOption,
     LabelsOption,
     ModelOption,
+    ThreadsOption,
     plain_errors,
     ratios_of,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def evaluate(
         str, typer.Option(help="auto (validation cases if listed, else all), training, all …")
     ] = "auto",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     hd95: Annotated[bool, typer.Option(help="Measure surface distances too.")] = True,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="For CSV and JSON.")
@@ -61,6 +64,7 @@ def evaluate(
         from napari_tokensparse.engine.infer import choose_device
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
         data_set = read_data_set(data, labels)
         if zero_is_unlabelled:

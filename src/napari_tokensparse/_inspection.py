@@ -20,10 +20,12 @@ from napari_tokensparse._options import (
     RegionOption,
     ScanArgument,
     SeriesOption,
+    ThreadsOption,
     plain_errors,
     ratios_of,
     read_case,
     region_of,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def sweep(
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -79,6 +82,7 @@ def sweep(
         from napari_tokensparse.engine.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
         _say_notes(volume)
@@ -114,6 +118,7 @@ def audit(
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -124,6 +129,7 @@ def audit(
         from napari_tokensparse.engine.infer import choose_device
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         network, given = load_model(model), ratios_of(keep_ratio)
         volume = read_case(scan, channel, network, frame, series)
         _say_notes(volume)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_tokensparse import _settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,7 +33,34 @@ KeepOption = Annotated[
 LabelsOption = Annotated[
     Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+def _device(context: typer.Context, parameter: typer.CallbackParam, given: str) -> str:
+    """Return the device that is given, or else that of napari's settings."""
+    source = context.get_parameter_source(parameter.name or "")
+    if source is not None and source.name != "DEFAULT":
+        return given
+    try:
+        return _settings.current().computing.device
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:N or mps; if not given, that of napari's settings.",
+        callback=_device,
+        show_default=False,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that torch takes; if not given, as napari's settings say, or its own.",
+    ),
+]
 BackendOption = Annotated[
     str,
     typer.Option(help="How the network is run: auto, plain, openvino or compile."),
@@ -147,6 +176,13 @@ def channel_paths(channels: list[str]) -> dict[str, Path]:
             raise ValueError(f"--channel {text}: {name} is given twice; give each channel once")
         paths[name] = Path(path)
     return paths
+
+
+def use_threads(given: int | None) -> None:
+    """Compute with as many threads as are given, or else as napari's settings say."""
+    from napari_tokensparse.engine.devices import use_threads as used
+
+    used(_settings.current().computing.threads if given is None else given)
 
 
 def region_of(text: str | None, volume: Volume) -> Box | None:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 CHANGEABLE = ("model", "device", "backend")
 
 
-def repeat(file: Path, scan: Path | None, output: Path | None, changed: dict[str, str]) -> int:
+def repeat(
+    file: Path,
+    scan: Path | None,
+    output: Path | None,
+    changed: dict[str, str],
+    threads: int | None = None,
+) -> int:
     """Repeat the run of a receipt and say whether the labels are identical: 0 if so, else 1.
 
     Parameters
@@ -33,8 +39,11 @@ def repeat(file: Path, scan: Path | None, output: Path | None, changed: dict[str
         Where to write the labels, with a receipt of their own; they are only compared if not given.
     changed
         Those of `CHANGEABLE` that are not to be as the receipt says.
+    threads
+        To compute with: as many as then if not given, for last digits depend on it.
     """
     from napari_tokensparse.engine import receipts, repeating
+    from napari_tokensparse.engine.devices import use_threads
     from napari_tokensparse.engine.options import run_arguments
     from napari_tokensparse.engine.writing import check_output
 
@@ -42,6 +51,7 @@ def repeat(file: Path, scan: Path | None, output: Path | None, changed: dict[str
         check_output(output)
     old = receipts.read_receipt(file)
     scans = repeating.scans_of(old, file, scan)
+    use_threads(old.machine.threads if threads is None else threads)
     network = _network(old, file, changed.get("model"))
     options = old.options.model_copy(update={**changed, "model": old.options.model})
     volume = _read(scans, options, network)

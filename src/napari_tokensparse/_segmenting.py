@@ -23,6 +23,7 @@ from napari_tokensparse._options import (
     SchedulerOption,
     SeriesOption,
     TableOption,
+    ThreadsOption,
     WorkersOption,
     channel_paths,
     check_table,
@@ -30,6 +31,7 @@ from napari_tokensparse._options import (
     ratios_of,
     read_case,
     region_of,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def segment(
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     backend: BackendOption = "auto",
     tokens: Annotated[
         Path | None,
@@ -124,6 +127,7 @@ def segment(
         check_table(table)
         from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(threads)
         controls, network = _controls(scorer, ablate), load_model(model)
         if regions is not None:
             _check_regions(network)
@@ -150,10 +154,12 @@ def segment(
 def _repeated(context: typer.Context, receipt: Path, scan: str | None, output: Path | None) -> int:
     from napari_tokensparse._repeating import CHANGEABLE, repeat
 
-    asked = set(context.params) - {"from_receipt", "scan", "output", "debug", *CHANGEABLE}
+    own = {"from_receipt", "scan", "output", "threads", "debug", *CHANGEABLE}
+    asked = set(context.params) - own
     _refuse(context, asked, f"is as {receipt.name} says; leave it out")
     changed = {name: context.params[name] for name in CHANGEABLE if _is_given(context, name)}
-    return repeat(receipt, None if scan is None else Path(scan), output, changed)
+    where = None if scan is None else Path(scan)
+    return repeat(receipt, where, output, changed, context.params["threads"])
 
 
 def _many(
@@ -168,7 +174,7 @@ def _many(
     from napari_tokensparse.engine.manyscans import describe_model
     from napari_tokensparse.model.ratios import keep_ratios
 
-    one = ("channel", "frame", "receipt", "regions", "series", "table", "tokens")
+    one = ("channel", "frame", "receipt", "regions", "series", "table", "threads", "tokens")
     _refuse(context, one, "is for one scan; many have summary.csv")
     options, model = ClusterOptions(*cluster), context.params["model"]
     described = describe_model(model)

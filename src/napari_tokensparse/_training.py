@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from napari_tokensparse._options import DebugOption, LabelsOption, plain_errors
+from napari_tokensparse import _settings
+from napari_tokensparse._options import (
+    DebugOption,
+    LabelsOption,
+    ThreadsOption,
+    plain_errors,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,7 +45,11 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="When to stop at the latest.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: napari's setting]"),
+    ] = None,
+    threads: ThreadsOption = None,
     seed: Annotated[int | None, typer.Option(help="Key of every random choice.")] = None,
     validation_share: Annotated[
         float | None, typer.Option(help="Share of cases to hold out where none are listed.")
@@ -76,6 +87,8 @@ def train(
     given = {name: options[name] for name in _FIELDS if options[name] is not None}
     with plain_errors(debug):
         run = _run_config(config, given, resume)
+        if run.processes == 1:
+            use_threads(threads)
         with _stopping(stop_file) as stop, _log(events) as log:
             finished = _follow(run, resume, stop, log)
         if finished is not None and _is_main():
@@ -104,7 +117,8 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
         given[name] = given[name].absolute()
-    base = RunConfig.read(path).model_dump() if path else {}
+    own: dict[str, Any] = {"device": _settings.current().computing.device}
+    base = RunConfig.read(path).model_dump() if path else own
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
         raise ValueError("-o: give the model folder to write")

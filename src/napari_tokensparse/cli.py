@@ -12,6 +12,7 @@ import typer
 from napari_tokensparse._benchmarks import bench
 from napari_tokensparse._evaluation import evaluate
 from napari_tokensparse._inspection import audit, sweep
+from napari_tokensparse._models import export_onnx, models
 from napari_tokensparse._options import (
     DEFAULT_MODEL,
     DebugOption,
@@ -81,6 +82,8 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(audit)
+app.command("export-onnx")(export_onnx)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -23,6 +23,23 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+_FREE = torch.get_num_threads()  # what torch takes by itself
+
+
+def use_threads(number: int) -> None:
+    """Let torch compute with so many threads, in this thread and in new ones; 0 leaves it free.
+
+    Raises
+    ------
+    SegmentError
+        The number is negative.
+    """
+    if number < 0:
+        raise SegmentError(f"threads {number}: must be 1 or more, or 0 to leave it to torch")
+    if torch.get_num_threads() != (number or _FREE):
+        torch.set_num_threads(number or _FREE)
+
+
 def available_devices() -> list[str]:
     """Devices of this machine, the fastest first."""
     cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())]

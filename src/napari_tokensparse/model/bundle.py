@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from napari_tokensparse import __version__
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
+
+SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+"""What MONAI's ``verify_metadata`` checks the metadata by."""
 
 
 def read_bundle(folder: Path) -> SCD:
@@ -142,6 +149,9 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     outputs = ["background", *names] if info.exclusive else names
     common = {"type": "image", "dtype": "float32", "is_patch_data": True}
     return {
+        "schema": SCHEMA,
+        "name": info.name,
+        "required_packages_version": {"napari-tokensparse": __version__},
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
@@ -150,6 +160,7 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
                 "image": {
                     **common,
                     "format": "magnitude",
+                    "modality": "n/a",
                     "num_channels": config.in_channels,
                     "spatial_shape": list(config.window),
                     "value_range": [],
@@ -180,9 +191,13 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
 
 def _postprocessing(info: ModelInfo) -> list[dict[str, Any]]:
     """Define, for MONAI's tools, how logits become a file on the input's grid."""
+    inside = [
+        {"_target_": "CopyItemsd", "keys": "pred", "names": "inside"},
+        {"_target_": "Lambdad", "keys": "inside", "func": "$lambda x: torch.ones_like(x[:1])"},
+    ]
     invert = {
         "_target_": "Invertd",
-        "keys": "pred",
+        "keys": ["pred", "inside"],
         "transform": "@preprocessing",
         "orig_keys": "image",
         "nearest_interp": False,
@@ -190,8 +205,10 @@ def _postprocessing(info: ModelInfo) -> list[dict[str, Any]]:
     }
     discrete: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred"}
     activation: list[dict[str, Any]] = []
+    naming: list[dict[str, Any]] = []
     if info.exclusive:
         discrete["argmax"] = True
+        naming = [_channels_to_values(info)]
     else:
         activation = [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
         discrete["threshold"] = 0.5
@@ -202,7 +219,26 @@ def _postprocessing(info: ModelInfo) -> list[dict[str, Any]]:
         "output_dtype": "$np.uint16",
         "resample": False,
     }
-    return [*activation, invert, discrete, save]
+    # Logits end half a voxel beyond the cropped image; MONAI pads them with zeros, and a mean of
+    # logits and zeros has the same best channel up to a whole voxel further out.
+    cut = {
+        "_target_": "MaskIntensityd",
+        "keys": "pred",
+        "mask_key": "inside",
+        "select_fn": "$lambda x: x > 0.4999",
+    }
+    return [*activation, *inside, invert, discrete, cut, *naming, save]
+
+
+def _channels_to_values(info: ModelInfo) -> dict[str, Any]:
+    """Define how the number of the best channel becomes the value that `segment` writes."""
+    return {
+        "_target_": "MapLabelValued",
+        "keys": "pred",
+        "orig_labels": list(range(len(info.label_values))),
+        "target_labels": list(info.label_values),
+        "dtype": "$np.uint16",
+    }
 
 
 def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:

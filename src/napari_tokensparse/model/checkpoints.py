@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.model.authors import CONFIG_FILE, read_authors_folder
 from napari_tokensparse.model.bundle import read_bundle
-from napari_tokensparse.model.folder import ModelError, available_models, is_bundle
+from napari_tokensparse.model.folder import (
+    ModelError,
+    available_models,
+    did_you_mean,
+    is_bundle,
+)
 
 if TYPE_CHECKING:
     import os
@@ -44,8 +49,9 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu
         return read_bundle(folder).to(device)
     if (folder / CONFIG_FILE).is_file():
         return read_authors_folder(folder).to(device)
-    names = ", ".join(available_models())
+    known = available_models()
     raise ModelError(
-        f"model {str(source)!r}: neither a known name ({names}) nor a model folder "
+        f"model {str(source)!r}: neither a known name ({', '.join(known)}) nor a model folder "
         "(configs/metadata.json) nor an authors' checkpoint folder (config.json)"
+        f"{did_you_mean(str(source), known)}"
     )

@@ -7,17 +7,19 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from napari_tokensparse import _settings
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
@@ -47,20 +49,32 @@ class Description:
 
 def available_models() -> dict[str, Path]:
     """Model folders by name: the bundled ones, then the user's."""
-    bundled = Path(str(files("napari_tokensparse"))) / "models"
     return {
         folder.name: folder
-        for root in (bundled, user_models_folder())
+        for root in (bundled_models_folder(), user_models_folder())
         if root.is_dir()
         for folder in sorted(root.iterdir())
         if is_bundle(folder)
     }
 
 
+def bundled_models_folder() -> Path:
+    """Where the models lie that come with the package."""
+    return Path(str(files("napari_tokensparse"))) / "models"
+
+
 def user_models_folder() -> Path:
-    """Where a user's own models lie; the variable ``TOKENSPARSE_MODELS`` moves it."""
-    chosen = os.environ.get(USER_FOLDER_VARIABLE)
-    return Path(chosen) if chosen else platformdirs.user_data_path("napari-tokensparse") / "models"
+    """Where a user's own models lie: ``TOKENSPARSE_MODELS``, or the setting, or the data folder."""
+    chosen = os.environ.get(USER_FOLDER_VARIABLE) or _settings.current().models.folder
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_data_path("napari-tokensparse") / "models"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Name what is spelt nearly like ``name``, as the end of a sentence; empty if nothing is."""
+    near = get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def is_bundle(folder: Path) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QEvent,
     QObject,
+    QSignalBlocker,
     Qt,
     Signal,
 )
@@ -27,6 +30,10 @@ from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 from napari_tokensparse.model.folder import available_models
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.preferences import preferences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
@@ -172,7 +179,7 @@ def _set_up(
 
 
 class DeviceCombo(QComboBox):
-    """Choice of a device; those that torch finds join in once it is imported.
+    """Choice of a device, first that of napari's Preferences; torch's join in once it is imported.
 
     Parameters
     ----------
@@ -184,6 +191,9 @@ class DeviceCombo(QComboBox):
         super().__init__(parent)
         self.setToolTip("Where to compute; auto takes the fastest device of this machine")
         self.addItems([AUTO_DEVICE, "cpu"])
+        self._unlisted = ""
+        self.setValue(preferences.value().computing.device)
+        preferences.deviceChanged.connect(self.setValue)
         worker = create_worker(find_devices)  # a thread, so that the window need not wait for torch
         worker.returned.connect(self._list)
         worker.start()
@@ -193,14 +203,31 @@ class DeviceCombo(QComboBox):
         return self.currentText()
 
     def setValue(self, device: str) -> None:
-        """Choose a device of the list."""
+        """Choose a device; one that is not listed joins in, and a run says whether it is there."""
+        if self.findText(device) < 0:
+            with QSignalBlocker(self):
+                self.removeItem(self.findText(self._unlisted))  # a name that is being typed grows
+                self.addItem(device)
+            self._unlisted = device
         self.setCurrentText(device)
 
     def _list(self, devices: list[str]) -> None:
         chosen = self.currentText()
         self.clear()
         self.addItems([AUTO_DEVICE, *devices])
-        self.setCurrentText(chosen)
+        self.setValue(chosen)
+
+
+class _ListingCombo(QComboBox):
+    """A combo that looks for new entries each time it is opened."""
+
+    def __init__(self, refresh: Callable[[], None]) -> None:
+        super().__init__()
+        self._refresh = refresh
+
+    def showPopup(self) -> None:
+        self._refresh()
+        super().showPopup()
 
 
 class ModelCombo(QWidget):
@@ -216,10 +243,10 @@ class ModelCombo(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox()
+        preferences.value()  # says where the user's models lie
+        self.combo = _ListingCombo(self.refresh)
         self.combo.setToolTip("Model to segment with: a bundled one, yours, or any model folder")
-        for name, folder in available_models().items():
-            self.combo.addItem(name, str(folder))
+        self.refresh()
         self.browse = QPushButton("Browse…")
         self.browse.setToolTip("Choose a model folder, or a folder with an authors' checkpoint")
         layout = QHBoxLayout(self)
@@ -229,6 +256,13 @@ class ModelCombo(QWidget):
         self.combo.currentIndexChanged.connect(lambda _: self.valueChanged.emit(self.value()))
         self.browse.clicked.connect(self._browse)
         models.written.connect(self.add)
+        preferences.modelsFolderChanged.connect(self.refresh)
+
+    def refresh(self) -> None:
+        """List models that came meanwhile, for example by a download; the choice stays."""
+        with suppress(OSError):  # the folder of the Preferences may be anything
+            for folder in available_models().values():
+                self.add(folder)
 
     def value(self) -> Path | None:
         """Return the chosen model folder, or None where there is none to choose."""

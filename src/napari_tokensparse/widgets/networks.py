@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from napari_tokensparse import _settings
 from napari_tokensparse.model.folder import WEIGHTS
 from napari_tokensparse.widgets.importing import IMPORTING
 
@@ -28,15 +29,19 @@ class Networks:
     def load(self, folder: Path, device: str) -> SCD:
         """Return the network of a model folder on a device, which may be ``auto``.
 
+        The calling thread computes with as many threads as napari's Preferences say.
+
         Raises
         ------
         ModelError, SegmentError
             In one plain line: the folder holds no model, or there is no such device.
         """
         with IMPORTING:
+            from napari_tokensparse.engine.devices import use_threads
             from napari_tokensparse.engine.infer import choose_device
             from napari_tokensparse.model.checkpoints import load_model
 
+        use_threads(_settings.current().computing.threads)
         weights = folder / WEIGHTS
         written = weights.stat().st_mtime_ns if weights.is_file() else 0
         wanted = (folder, written, choose_device(device))

@@ -39,6 +39,7 @@ from napari_tokensparse.widgets.layers import (
 )
 from napari_tokensparse.widgets.networks import Networks
 from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.preview import LivePreview, Source
 from napari_tokensparse.widgets.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.region import RegionCombo
@@ -105,6 +106,7 @@ class SegmentWidget(QWidget):
         self._connect()
         self._follow_selection()
         self._model_changed()
+        self.live.setChecked(preferences.value().segment.live_preview)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
@@ -154,6 +156,7 @@ class SegmentWidget(QWidget):
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
+        preferences.livePreviewChanged.connect(self.live.setChecked)
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)

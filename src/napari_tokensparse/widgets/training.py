@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from napari_tokensparse import _settings
 from napari_tokensparse.data.placement import layer_kwargs, volume_from_layer_data
 from napari_tokensparse.data.volume import Volume, read_volume
 from napari_tokensparse.engine.events import CaseRead, Chosen, Validated
@@ -164,8 +165,10 @@ def _events(request: Request, stop: StopEvent) -> Generator[Event]:
         yield from launched(request.config, resume=request.resume, stop=stop.is_set)
     else:
         with IMPORTING:
+            from napari_tokensparse.engine.devices import use_threads
             from napari_tokensparse.engine.runs import running
 
+        use_threads(_settings.current().computing.threads)
         layers = request.data_set() if request.pairs else None
         yield from running(request.config, data_set=layers, resume=request.resume, stop=stop.is_set)
 

@@ -22,7 +22,7 @@ _BLOCK = 8
 
 def for_export(model: SCD) -> nn.Module:
     """Wrap a model's decoder: tokens ``(1, L, E)`` and image to logits ``(1, h, w, d, K)``."""
-    return ChannelsLast(with_parts(model.decoder, _other), model.config.grid).eval()
+    return ChannelsLast(with_parts(model.decoder, plain_layer), model.config.grid).eval()
 
 
 class ChannelsLast(nn.Module):
@@ -79,7 +79,7 @@ def _mean(x: Tensor) -> Tensor:
     return F.avg_pool3d(x, block).mean(dim=(2, 3, 4), keepdim=True)
 
 
-def _other(layer: nn.Module) -> nn.Module | None:
+def plain_layer(layer: nn.Module) -> nn.Module | None:
     """Return torch's own layer for one that was rewritten for torch, where it is the faster."""
     if isinstance(layer, LayoutKeepingNorm):
         return _Norm(layer.eps)

@@ -1,0 +1,63 @@
+"""What napari's Preferences hold for this plugin, for widgets that are open meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.settings import get_plugin_settings
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QObject,
+    Signal,
+)
+
+from napari_tokensparse import _settings
+
+if TYPE_CHECKING:
+    from napari_tokensparse._settings import Settings
+
+
+class Preferences(QObject):
+    """Follows napari's settings of this plugin, and tells the rest of the package what they are.
+
+    Signals
+    -------
+    deviceChanged, livePreviewChanged
+        A person set another value in the Preferences.
+    modelsFolderChanged
+        The user's models lie elsewhere now.
+    """
+
+    deviceChanged = Signal(str)
+    livePreviewChanged = Signal(bool)
+    modelsFolderChanged = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followed: Any = None
+        self._known: Settings | None = None
+
+    def value(self) -> Settings:
+        """Return the settings that hold now."""
+        settings = get_plugin_settings().get(_settings.PLUGIN)
+        if settings is None:  # the widget is used where napari does not know the plugin
+            return _settings.current()
+        if settings is not self._followed:  # napari makes new ones when plugins come and go
+            settings.events.changed.connect(self._changed)
+            self._followed = settings
+        self._known = _settings.Settings.model_validate(settings.model_dump())
+        _settings.tell(self._known)
+        return self._known
+
+    def _changed(self, _event: Any = None) -> None:
+        before, now = self._known, self.value()
+        if before is None or before == now:
+            return
+        if before.computing.device != now.computing.device:
+            self.deviceChanged.emit(now.computing.device)
+        if before.segment.live_preview != now.segment.live_preview:
+            self.livePreviewChanged.emit(now.segment.live_preview)
+        if before.models.folder != now.models.folder:
+            self.modelsFolderChanged.emit()
+
+
+preferences = Preferences()

@@ -36,7 +36,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # A backtick in a docstring is a link where it names something of ours, else plain emphasis.
 default_role = "autolink"
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
@@ -44,12 +44,18 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False
+# All of numpydoc's checks but those that ask for what the project's style leaves out: types and
+# returns stand in the signature (PR04, RT01, YD01), parameters need no words where their names say
+# it or the class lists them as attributes (PR01), and not all needs a second paragraph, an example
+# or a see-also (ES01, EX01, SA01).
+numpydoc_validation_checks = {"all", "PR04", "RT01", "YD01", "PR01", "ES01", "EX01", "SA01"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {"quickstart": [], "limits": [], "cite": []}  # pages without others below them
 html_theme_options = {
     "header_links_before_dropdown": 7,
     "navigation_with_keys": False,

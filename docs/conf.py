@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 project = "napari-tokensparse"
 author = "napari-tokensparse developers"
-copyright = author
+project_copyright = author
 version = release = version_of("napari-tokensparse")
 
 extensions = [

@@ -45,15 +45,16 @@ OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
 
 def commands(block: str) -> Iterator[list[str]]:
     """Yield the arguments of every ``tokensparse`` command of a shell block."""
-    lexer = shlex.shlex(block.replace("\\\n", " ").replace("\n", " ; "), True, "|&;<>")
-    lexer.whitespace_split = True
-    command: list[str] = []
-    for word in [*lexer, ";"]:
-        if word in OPERATORS:
-            yield from _arguments(command)
-            command = []
-        else:
-            command.append(word)
+    for line in block.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        lexer.whitespace_split = True
+        command: list[str] = []
+        for word in [*lexer, ";"]:
+            if word in OPERATORS:
+                yield from _arguments(command)
+                command = []
+            else:
+                command.append(word)
 
 
 def _arguments(command: list[str]) -> Iterator[list[str]]:
@@ -87,8 +88,13 @@ def evaluate(example: Example) -> None:
     for arguments in commands(str(example.parsed)):
         check(typer.main.get_command(app), arguments)
         if Path(example.path).name in RUN_FOR_REAL and arguments != OPENS_A_WINDOW:
-            ours = [sys.executable, "-m", "napari_tokensparse.cli", *arguments]
-            subprocess.run(ours, check=True, timeout=TIMEOUT_S)
+            tokensparse(*arguments)
+
+
+def tokensparse(*arguments: str) -> None:
+    """Run a command, and fail where it fails."""
+    ours = [sys.executable, "-m", "napari_tokensparse.cli", *arguments]
+    subprocess.run(ours, check=True, timeout=TIMEOUT_S)
 
 
 def let_the_window_work(until: Callable[[], bool]) -> None:
@@ -110,7 +116,8 @@ def enter_folder(namespace: dict[str, Any]) -> None:
     tubes = runpy.run_path(str(ROOT / "tests/tubes.py"))
     tubes["write_msd"](folder / "Task04_Hippocampus", cases=2, validation=1, shape=(32, 32, 16))
     os.environ["TOKENSPARSE_MODELS"] = str(folder / "models")
-    namespace.update(let_the_window_work=let_the_window_work, ROOT=ROOT, _left=os.getcwd())
+    namespace.update(let_the_window_work=let_the_window_work, tokensparse=tokensparse)
+    namespace.update(ROOT=ROOT, _left=os.getcwd())
     os.chdir(folder)
 
 

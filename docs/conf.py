@@ -72,7 +72,7 @@ OTHERS = re.compile(
 )
 # Ours, but nothing to link to: aliases of plain types, and what only our own code makes.
 INSIDE = re.compile(
-    r"AxisMap|Begun|Bounds|CaseFacts|Change|Dice|Event|Noise|RunProgress|SamplingPlan|Scorer|Shape"
+    r"AxisMap|Begun|Bounds|CaseFacts|Change|Dice|Event|Noise|RunProgress|SamplingPlan|Scorer|Shape|Source"
     r"|SIZES|check_output|keep_range|read_authors"
 )
 
@@ -108,7 +108,7 @@ def shorten(
     _app: Sphinx, _what: str, _name: str, _thing: Any, _options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Leave the bounds of pydantic's fields out of signatures; the text below has them."""
-    short = re.sub(r"Annotated\[(\w+), [^\[\]]+\]", r"\1", signature or "")
+    short = re.sub(r"Annotated\[([\w |]+), (?:[^\[\]]|\[[^\[\]]*\])+\]", r"\1", signature or "")
     return None if short == (signature or "") else (short, returns)
 
 

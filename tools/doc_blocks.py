@@ -33,6 +33,7 @@ from napari_tokensparse.data.samples import sample_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pytest
     from sybil import Example
     from typer.core import TyperCommand
 
@@ -41,6 +42,11 @@ RUN_FOR_REAL = {"quickstart.md"}
 OPENS_A_WINDOW = ["demo"]
 TIMEOUT_S = 120
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let MONAI warn those who have it run a model folder, as model pages show."""
+    config.addinivalue_line("filterwarnings", "ignore:parsing config_file:UserWarning")
 
 
 def commands(block: str) -> Iterator[list[str]]:

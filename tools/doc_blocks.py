@@ -45,8 +45,9 @@ OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let MONAI warn those who have it run a model folder, as model pages show."""
+    """Let MONAI warn those who have it run a model folder, and of a decoder it does not need."""
     config.addinivalue_line("filterwarnings", "ignore:parsing config_file:UserWarning")
+    config.addinivalue_line("filterwarnings", "ignore:NvImgCodecPydicomReader:UserWarning")
 
 
 def commands(block: str) -> Iterator[list[str]]:

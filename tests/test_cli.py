@@ -153,6 +153,11 @@ def test_bad_input_is_one_plain_line_and_writes_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {scan.name}
 
 
+def test_help_shows_defaults_that_are_words(tokensparse: Command, tmp_path: Path) -> None:
+    said = tokensparse("segment", "--help", cwd=tmp_path).stdout.replace("│", " ")
+    assert "one per stage. [default: the model's]" in " ".join(said.split())
+
+
 def test_debug_shows_the_traceback(tokensparse: Command, tmp_path: Path) -> None:
     run = tokensparse("segment", "missing.nii", "-o", "x.nii", "--debug", cwd=tmp_path)
     assert run.returncode != 0

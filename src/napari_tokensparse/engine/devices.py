@@ -41,7 +41,7 @@ def use_threads(number: int) -> None:
 
 
 def available_devices() -> list[str]:
-    """Devices of this machine, the fastest first."""
+    """Name the devices of this machine, the fastest first."""
     cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*cuda, *mps, "cpu"]

@@ -127,7 +127,7 @@ class Sweep:
         return any(point.labels_dice is not None for point in self.points)
 
     def line(self, scorer: Scorer) -> tuple[SweepPoint, ...]:
-        """Points of one scorer, by ascending keep ratio."""
+        """Return the points of one scorer, by ascending keep ratio."""
         return tuple(point for point in self.points if point.scorer == scorer)
 
     def to_csv(self, path: Path) -> Path:

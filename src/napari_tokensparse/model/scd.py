@@ -118,7 +118,7 @@ class SCD(nn.Module):
         token_scores
             ``(B, L)`` scores to prune by instead of the predictors', a control.
         skip_blocks
-            Leave every transformer block out, a control: do the tokens matter at all?
+            Leave every transformer block out: a control that tells whether tokens matter at all.
 
         Raises
         ------

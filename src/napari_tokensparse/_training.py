@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from napari_tokensparse._options import DebugOption, LabelsOption, plain_errors
+from napari_tokensparse._untrusted import yaml_value
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -118,8 +118,8 @@ def _overrides(pairs: list[str]) -> dict[str, Any]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--set {' '.join(pairs)}: must be FIELD=VALUE")
     try:
-        return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
-    except yaml.YAMLError as error:
+        return {name: yaml_value(value) for name, value in (p.split("=", 1) for p in pairs)}
+    except ValueError as error:
         raise ValueError(f"--set {' '.join(pairs)}: a value is not YAML") from error
 
 

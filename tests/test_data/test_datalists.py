@@ -195,7 +195,7 @@ def test_a_faulty_entry_is_told_in_a_line(listed, content, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "dataset.json: is not JSON"), ("[]", "dataset.json: must be an object")],
+    [("{", "dataset.json: is not JSON"), ("[]", r"dataset.json: is not JSON \(must hold one JSON")],
 )
 def test_what_is_not_a_list_of_cases_is_refused(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)

@@ -47,6 +47,10 @@ def test_the_file_itself_may_be_given(listed):
     assert made.validation == ()
 
 
+def test_a_name_that_is_a_path_becomes_a_name(listed):
+    assert read_data_set(change(listed, name="../CT: a\\b\n")).name == "..-CT: a-b-n"
+
+
 def test_channels_beyond_the_tenth_stay_in_their_order(listed):
     channels = {str(n): f"c{n}" for n in range(12)}
     change(listed, modality=dict(sorted(channels.items())))

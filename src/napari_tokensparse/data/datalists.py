@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse._untrusted import json_object
+from napari_tokensparse._untrusted import json_object, printable
 from napari_tokensparse.data.dataset import (
     Case,
     DataError,
@@ -143,12 +143,17 @@ def _from_json(path: Path) -> DataSet:
     validation = _listed(content, "validation", folder) if "validation" in content else []
     cases = _unambiguous([*training, *validation], folder)
     return _data_set(
-        str(content.get("name") or folder.resolve().name),
+        _plain(content.get("name") or folder.resolve().name),
         cases[: len(training)],
         cases[len(training) :],
         _channels(content, path.name),
         _classes(content["labels"], path.name) if content.get("labels") else None,
     )
+
+
+def _plain(name: Any) -> str:
+    """Make a name of what a list gives as one: models are called by it."""
+    return printable(str(name)).replace("/", "-").replace("\\", "-")[:200]
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def _plain_name(name: str) -> str:
 
 def _file_name(name: str) -> str:
     """Refuse a name that is a path: folders and files are called by it."""
-    if name in (".", "..") or any(sign in name for sign in "/\\:"):
+    if name in (".", "..") or any(sign in name for sign in "/\\"):
         raise ValueError("must be a name, not a path")
     return name
 

@@ -100,7 +100,7 @@ def try_case(case: Case, folder: Path, model: Path, seed: int = 0) -> list[str]:
     (folder / "out").mkdir()
     source = case.write(folder / "in", rng)
     output = folder / "out/labels.nii.gz"
-    options = ["--model", str(model), "--device", "cpu", "--backend", "plain"]
+    options = ["--model", str(model), "--device", "cpu", "--backend", "plain", "--no-receipt"]
     began = time.perf_counter()
     with _permissions(case):
         ran = CliRunner().invoke(app, ["segment", "-o", str(output), *options, "--", str(source)])

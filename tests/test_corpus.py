@@ -86,7 +86,17 @@ def in_a_process(case: Any, folder: Path, model: Path) -> tuple[int, list[str], 
     (folder / "out").mkdir()
     source = case.write(folder / "in", np.random.default_rng(0))
     command = [sys.executable, "-m", "napari_tokensparse.cli", "segment", "-o", "out/labels.nii"]
-    options = ["--model", str(model), "--device", "cpu", "--backend", "plain", "--", str(source)]
+    options = [
+        "--model",
+        str(model),
+        "--device",
+        "cpu",
+        "--backend",
+        "plain",
+        "--no-receipt",
+        "--",
+        str(source),
+    ]
     ran = subprocess.run([*command, *options], cwd=folder, capture_output=True, check=False)
     lines = ran.stderr.decode("utf-8", "replace").splitlines()
     return ran.returncode, lines, os.listdir(folder / "out")

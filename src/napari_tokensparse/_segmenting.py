@@ -118,7 +118,7 @@ def segment(
         check_output(output)
         check_table(table)
         check_folder(tokens)
-        if scan is not None and output.exists() and scan.exists() and output.samefile(scan):
+        if scan is not None and output.exists() and Path(scan).exists() and output.samefile(scan):
             raise ValueError(f"{output}: is the scan itself; name another file")
         from napari_tokensparse.model.checkpoints import load_model
 

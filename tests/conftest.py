@@ -86,6 +86,20 @@ def tokensparse(
 
 
 @pytest.fixture
+def figures() -> Callable[[str, dict[str, Any]], None]:
+    """Keep figures of a deep test for docs/reliability.md, where ``TOKENSPARSE_FIGURES`` says."""
+
+    def keep(name: str, said: dict[str, Any]) -> None:
+        folder = os.environ.get("TOKENSPARSE_FIGURES")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+            Path(folder, f"{name}.json").write_text(text, encoding="utf-8")
+
+    return keep
+
+
+@pytest.fixture
 def write_nano(tmp_path: Path) -> Callable[..., Path]:
     """Write a model folder of random weights: one class, windows of 32³ voxels of the input."""
     import torch

@@ -243,7 +243,7 @@ def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> No
         ),
         (("train", "--data", "DATA", "-o", "model", "--set", "lr=fast"), "lr 'fast': Input should"),
         (("train", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
-        (("train", "--config", "list.yaml"), "list.yaml: must hold the fields of a run"),
+        (("train", "--config", "list.yaml"), "list.yaml: cannot be read (must hold the fields"),
         (("train", "--config", "torn.yaml"), "torn.yaml: cannot be read (while parsing"),
         (("train", "--config", "typo.yaml"), "typo.yaml: epoch 3: Extra inputs are not"),
         (("train", "--data", "DATA", "-o", "model", "--events", "no/e.jsonl"), "no/e.jsonl"),

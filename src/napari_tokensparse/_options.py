@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tokensparse import _settings
+from napari_tokensparse._untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,6 +203,12 @@ def check_table(path: Path | None) -> None:
         raise ValueError(f"{path.parent}: no such folder; create it first")
 
 
+def check_folder(path: Path | None) -> None:
+    """Refuse a folder that could not be made, before a run rather than after it."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; name a folder")
+
+
 @contextmanager
 def plain_errors(debug: bool) -> Iterator[None]:
     """Turn what a user can mend into one line on stderr and exit code 1."""
@@ -219,4 +226,11 @@ def _said(error: Exception) -> str:
 
     from napari_tokensparse.engine.runconfig import one_line
 
-    return one_line(error) if isinstance(error, ValidationError) else str(error)
+    if isinstance(error, ValidationError):
+        said = one_line(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        reason = (error.strerror or type(error).__name__).lower()
+        said = f"{error.filename}: {reason}; check the path, and whether you may use it"
+    else:
+        said = str(error)
+    return "\n".join(map(printable, said.splitlines()))

@@ -26,6 +26,7 @@ from napari_tokensparse._options import (
     ThreadsOption,
     WorkersOption,
     channel_paths,
+    check_folder,
     check_table,
     plain_errors,
     ratios_of,
@@ -33,6 +34,7 @@ from napari_tokensparse._options import (
     region_of,
     use_threads,
 )
+from napari_tokensparse._untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,6 +127,9 @@ def segment(
         _refuse(context, ("scheduler", "workers", "retries"), "is for many scans")
         check_output(output)
         check_table(table)
+        check_folder(tokens)
+        if scan is not None and output.exists() and Path(scan).exists() and output.samefile(scan):
+            raise ValueError(f"{output}: is the scan itself; name another file")
         from napari_tokensparse.model.checkpoints import load_model
 
         use_threads(threads)
@@ -252,6 +257,7 @@ def run_shown(
 ) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from napari_tokensparse.engine.concerns import concerns
@@ -259,7 +265,7 @@ def run_shown(
 
     device = choose_device(device)
     for concern in concerns(volume, check_fit(volume, network)):
-        typer.echo(f"Warning: {concern}", err=True)
+        typer.echo(f"Warning: {printable(concern)}", err=True)
     events = segmenting(
         volume,
         network,
@@ -272,7 +278,7 @@ def run_shown(
     first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"Segmenting {volume.name}", total=None)
+        task = bar.add_task(f"Segmenting {escape(printable(volume.name))}", total=None)
         for event in chain([first], events):
             if isinstance(event, Segmentation):
                 return event

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from napari_tokensparse import _settings
 from napari_tokensparse._options import (
@@ -20,6 +19,7 @@ from napari_tokensparse._options import (
     plain_errors,
     use_threads,
 )
+from napari_tokensparse._untrusted import yaml_value
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -132,8 +132,8 @@ def _overrides(pairs: list[str]) -> dict[str, Any]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--set {' '.join(pairs)}: must be FIELD=VALUE")
     try:
-        return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
-    except yaml.YAMLError as error:
+        return {name: yaml_value(value) for name, value in (p.split("=", 1) for p in pairs)}
+    except ValueError as error:
         raise ValueError(f"--set {' '.join(pairs)}: a value is not YAML") from error
 
 

@@ -47,6 +47,10 @@ def test_the_file_itself_may_be_given(listed):
     assert made.validation == ()
 
 
+def test_a_name_that_is_a_path_becomes_a_name(listed):
+    assert read_data_set(change(listed, name="../CT: a\\b\n")).name == "..-CT: a-b-n"
+
+
 def test_channels_beyond_the_tenth_stay_in_their_order(listed):
     channels = {str(n): f"c{n}" for n in range(12)}
     change(listed, modality=dict(sorted(channels.items())))
@@ -195,7 +199,7 @@ def test_a_faulty_entry_is_told_in_a_line(listed, content, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "dataset.json: is not JSON"), ("[]", "dataset.json: must be an object")],
+    [("{", "dataset.json: is not JSON"), ("[]", r"dataset.json: is not JSON \(must hold one JSON")],
 )
 def test_what_is_not_a_list_of_cases_is_refused(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)

@@ -107,7 +107,7 @@ def test_a_detached_big_endian_nrrd_in_metres_is_read(tmp_path):
     assert np.array_equal(volume.array[0], RAMP)
     assert np.abs(volume.affine - AFFINE).max() < 1e-9
     next(path.parent.glob("scan.raw*")).unlink()
-    with pytest.raises(VolumeError, match=r"^scan.nhdr: is not a NRRD file, or is cut short \("):
+    with pytest.raises(VolumeError, match=r"^scan.nhdr: scan.raw.gz is not beside it; add it$"):
         read_volume(path)
 
 

@@ -18,7 +18,7 @@ INFO = ModelInfo(
     name="hand",
     channels=("T1",),
     classes=(
-        LabelClass(value=53, name='the "right"\tone', color=(220, 216, 20)),
+        LabelClass(value=53, name='the "right"  one', color=(220, 216, 20)),
         LabelClass(value=4, name="Ventricle, left", color=(0, 9, 255)),
     ),
 )

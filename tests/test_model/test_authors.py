@@ -210,9 +210,9 @@ def test_a_config_that_cannot_be_used_is_named_with_the_reason(
     ("content", "reason"),
     [
         ("{", "cannot be read ("),
-        ("[]", "must hold names and values of arguments"),
+        ("[]", "cannot be read (must hold names and values of arguments)"),
         ("{}", "says nothing of 'enc_arch'; give it with --set"),
-        ("3", "must hold names and values of arguments"),
+        ("3", "cannot be read (must hold names and values of arguments)"),
     ],
 )
 def test_a_config_that_is_not_one_is_named(copy: Path, content: str, reason: str) -> None:

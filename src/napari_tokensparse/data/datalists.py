@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_tokensparse._untrusted import json_object, printable
 from napari_tokensparse.data.dataset import (
     Case,
     DataError,
@@ -143,7 +143,7 @@ def _from_json(path: Path) -> DataSet:
     validation = _listed(content, "validation", folder) if "validation" in content else []
     cases = _unambiguous([*training, *validation], folder)
     return _data_set(
-        str(content.get("name") or folder.resolve().name),
+        _plain(content.get("name") or folder.resolve().name),
         cases[: len(training)],
         cases[len(training) :],
         _channels(content, path.name),
@@ -151,15 +151,17 @@ def _from_json(path: Path) -> DataSet:
     )
 
 
+def _plain(name: Any) -> str:
+    """Make a name of what a list gives as one: models are called by it."""
+    return printable(str(name)).replace("/", "-").replace("\\", "-")[:200]
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json_object(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path.name}: is not JSON ({reason}); give {_FORMS}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path.name}: must be an object with a list of cases under training")
-    return content
 
 
 def _listed(content: Mapping[str, Any], part: str, folder: Path) -> list[Case]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse._untrusted import PlainError
 from napari_tokensparse.data.volume import Volume, VolumeError, check_finite, read_volume
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 255
 
 
-class DataError(ValueError):
+class DataError(PlainError):
     """A data set that cannot be used as it is; one plain line says why and what to do."""
 
 

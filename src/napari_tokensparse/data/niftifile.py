@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import zlib
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import nibabel as nib
@@ -11,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import HeaderDataError
 
+from napari_tokensparse.data.claims import false_claim, read_checked
 from napari_tokensparse.data.formats import (
     checked_shape,
     is_one_frame,
@@ -27,7 +32,7 @@ from napari_tokensparse.data.volume import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from nibabel.arrayproxy import ArrayProxy
     from nibabel.spatialimages import SpatialImage
@@ -37,7 +42,10 @@ if TYPE_CHECKING:
 
 FORMS_DISAGREE_MM = 0.1
 """From how far apart the corners of qform and sform lie a note says so; less is rounding."""
-READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+READ_ERRORS = (
+    *(OSError, EOFError, ValueError, OverflowError, zlib.error),
+    *(ImageFileError, HeaderDataError),
+)
 """What nibabel raises on files that are damaged or something else."""
 
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
@@ -53,9 +61,10 @@ def read_nifti(path: Path, choice: Choice) -> Volume:
     VolumeError
         In one line.
     """
-    image = _open(path)
+    image, mended = _open(path)
     shape = checked_shape(image.shape, path.name)
     _check_dtype(image.header, path.name)
+    _check_claim(image, path)
     affine, notes = _placed(image, path.name)
     mend = _MEND_TIME if _has_time(image.header) else None
     frame = choice.frame if is_one_frame(shape, choice, path.name, mend) else None
@@ -64,7 +73,7 @@ def read_nifti(path: Path, choice: Choice) -> Volume:
         affine=affine,
         name=volume_name(path),
         header=image.header,
-        notes=notes,
+        notes=(*notes, *mended),
     )
 
 
@@ -80,11 +89,19 @@ def voxels(
     """
     proxy = cast("ArrayProxy", image.dataobj)
     scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
-    try:
+    stored = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+
+    def read(source: Any) -> NDArray[Any]:
+        same = type(proxy)(source, stored, mmap=False)
         if frame is not None:
-            array, shape = np.asarray(proxy[:, :, :, frame, ...]), shape[:3]
-        else:
-            array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
+            return np.asarray(same[:, :, :, frame, ...])
+        return np.asarray(same, np.float32) if scaled else np.asarray(same.get_unscaled())
+
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused later
+            source = proxy.file_like
+            array = read_checked(Path(source), read) if isinstance(source, str) else read(source)
+        shape = shape if frame is None else shape[:3]
     except READ_ERRORS as error:
         raise VolumeError(
             f"{name}: is damaged or cut short ({reason(error)}); copy it again from its source"
@@ -94,11 +111,14 @@ def voxels(
     return array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
 
 
-def _open(path: Path) -> Nifti1Pair:
+def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
+    """Open a file; also what nibabel had to mend in its header, a sentence each."""
     if path.suffix.lower() in (".hdr", ".img") and not other_half(path).is_file():
         raise VolumeError(f"{path.name}: {other_half(path).name} is not beside it; add it")
+    mended: list[str] = []
     try:
-        image = nib.load(path, mmap=False)
+        with heard(mended), np.errstate(all="ignore"):
+            image = nib.load(path, mmap=False)
     except READ_ERRORS as error:
         raise VolumeError(
             f"{path.name}: is not a NIfTI file ({reason(error)}); give a .nii or .nii.gz file"
@@ -107,7 +127,32 @@ def _open(path: Path) -> Nifti1Pair:
         raise VolumeError(
             f"{path.name}: is not a NIfTI file ({type(image).__name__}); convert it to .nii.gz"
         )
-    return image
+    return image, mended
+
+
+@contextmanager
+def heard(said: list[str]) -> Iterator[None]:
+    """Gather what nibabel logs, which else would go to the terminal."""
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(  # type: ignore[method-assign]
+        f"the file's header is not as it should be: {record.getMessage()}"
+    )
+    logger = nib.imageglobals.logger
+    before = logger.propagate, logger.handlers
+    logger.propagate, logger.handlers = False, [handler]
+    try:
+        yield
+    finally:
+        logger.propagate, logger.handlers = before
+
+
+def _check_claim(image: Nifti1Pair, path: Path) -> None:
+    """Refuse a header that claims more than there is, before memory is asked for."""
+    proxy = cast("ArrayProxy", image.dataobj)
+    claimed = int(proxy.offset) + math.prod(proxy.shape) * proxy.dtype.itemsize
+    problem = false_claim(Path(image.file_map["image"].filename or path), claimed)
+    if problem:
+        raise VolumeError(f"{path.name}: {problem}")
 
 
 def _check_dtype(header: nib.nifti1.Nifti1Header, name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nrrd
 import numpy as np
 
+from napari_tokensparse.data.claims import false_claim
 from napari_tokensparse.data.formats import checked_shape, is_one_frame, native, reason
 from napari_tokensparse.data.volume import (
     NOTE_NO_ORIENTATION,
@@ -19,7 +22,6 @@ from napari_tokensparse.data.volume import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -34,7 +36,11 @@ _MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "micron": 0.
 _TIME_UNITS = ("s", "sec", "seconds", "ms", "msec", "us", "usec")
 _MEND_TIME = "; if they are channels, give that axis the kind list"
 _SPATIAL_KINDS = ("domain", "space")
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, nrrd.NRRDError)
+_READ_ERRORS = (
+    *(OSError, EOFError, ValueError, OverflowError, LookupError, TypeError),
+    *(AttributeError, StopIteration),
+    *(zlib.error, nrrd.NRRDError),
+)
 
 
 def read_nrrd(path: Path, choice: Choice) -> Volume:
@@ -48,7 +54,10 @@ def read_nrrd(path: Path, choice: Choice) -> Volume:
         In one line.
     """
     try:
+        _check_claim(path, nrrd.read_header(str(path)))
         array, header = nrrd.read(str(path), index_order="F")
+    except VolumeError:
+        raise
     except _READ_ERRORS as error:
         raise VolumeError(
             f"{path.name}: is not a NRRD file, or is cut short ({reason(error)}); "
@@ -63,8 +72,29 @@ def read_nrrd(path: Path, choice: Choice) -> Volume:
     shape = checked_shape(array.shape, path.name)
     if is_one_frame(shape, choice, path.name, _MEND_TIME if _is_time(header, other) else None):
         array = array[..., [choice.frame]]
-    affine, notes = _placed(header, other, path.name)
+    try:
+        affine, notes = _placed(header, other, path.name)
+    except VolumeError:
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        raise VolumeError(
+            f"{path.name}: its directions are not those of 3 axes ({reason(error)}); correct them"
+        ) from error
     return Volume(native(np.moveaxis(array, -1, 0)), affine, volume_name(path), notes=notes)
+
+
+def _check_claim(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse voxels that cannot be there, or that lie in another folder."""
+    file = header.get("data file", header.get("datafile"))
+    if file is not None and (Path(str(file)).name != str(file) or str(file) in (".", "..")):
+        raise VolumeError(f"{path.name}: data file {str(file)!r}: must be a file beside it")
+    voxels = path if file is None else path.with_name(str(file))
+    if not voxels.is_file():
+        raise VolumeError(f"{path.name}: {voxels.name} is not beside it; add it")
+    claimed = math.prod(int(n) for n in header["sizes"])
+    problem = false_claim(voxels, claimed)
+    if problem:
+        raise VolumeError(f"{path.name}: {problem}")
 
 
 def _other_axis(header: Mapping[str, Any], ndim: int, name: str) -> int | None:

@@ -7,10 +7,12 @@ axes, and every step is undone one axis at a time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from monai import transforms
 from monai.data.meta_tensor import MetaTensor
@@ -22,7 +24,9 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from napari_tokensparse._untrusted import PlainError
 from napari_tokensparse.data.blockwise import read_blocks, resample_blocks
+from napari_tokensparse.data.definitions import KEY, DefinitionError, check_definition
 from napari_tokensparse.data.volume import is_lazy
 
 if TYPE_CHECKING:
@@ -34,17 +38,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.data.volume import Volume
 
-KEY = "image"
 LABEL_KEY = "label"
-# What a model folder may ask for; nothing else is instantiated. All keep axes axes.
-ALLOWED = (
-    "CropForegroundd",
-    "NormalizeIntensityd",
-    "Orientationd",
-    "ScaleIntensityRanged",
-    "ScaleIntensityRangePercentilesd",
-    "Spacingd",
-)
 # What moves voxels, and so moves those of a label too.
 _GEOMETRIC = ("CropForegroundd", "Orientationd", "Spacingd")
 # The voxel frame is in RAS; stated, because MONAI warns that its default changes.
@@ -52,7 +46,7 @@ _ROWS_AT_ONCE = 16
 _DEFAULTS = {"Orientationd": {"labels": (("L", "R"), ("P", "A"), ("I", "S"))}}
 
 
-class PreprocessError(ValueError):
+class PreprocessError(PlainError):
     """A volume or a definition that cannot be preprocessed; one plain line says why."""
 
 
@@ -112,9 +106,11 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
     PreprocessError
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
+    _compose(definitions)  # what is not allowed is refused before anything is read
+    _check_room(volume, definitions)
     frame = voxel_frame(volume)
     placed, rest = _begun(volume, frame, definitions)
-    image = _compose(rest)({KEY: placed})[KEY]
+    image = _applied(_compose(rest), {KEY: placed}, volume.name)[KEY]
     _check_left(image, volume.name)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
@@ -148,12 +144,12 @@ def preprocess_pair(
         As `preprocess`.
     """
     frame, composed = voxel_frame(volume), _compose(definitions, _with_label)
-    pair = composed(
-        {
-            KEY: _placed(volume.array, frame, definitions),
-            LABEL_KEY: _placed(label.array, frame, definitions),
-        }
-    )
+    _check_room(volume, definitions)
+    placed = {
+        KEY: _placed(volume.array, frame, definitions),
+        LABEL_KEY: _placed(label.array, frame, definitions),
+    }
+    pair = _applied(composed, placed, volume.name)
     _check_left(pair[KEY], volume.name)
     return pair[KEY].as_tensor().float(), pair[LABEL_KEY].as_tensor().to(torch.int32)
 
@@ -189,7 +185,10 @@ def _compose(
     adapted: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Compose:
     for definition in definitions:
-        _check(definition)
+        try:
+            check_definition(definition)
+        except DefinitionError as error:
+            raise PreprocessError(str(error)) from error
     made = [make_transform(adapted(definition)) for definition in definitions]
     return Compose(
         [
@@ -197,6 +196,21 @@ def _compose(
             for transform, definition in zip(made, definitions, strict=True)
         ]
     )
+
+
+def _applied(composed: Compose, data: dict[str, MetaTensor], name: str) -> dict[str, MetaTensor]:
+    """Apply transforms; what one of them cannot do is told in a line, but for want of memory."""
+    try:
+        done: dict[str, MetaTensor] = composed(data)
+    except RuntimeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, MemoryError) or "memory" in str(cause):
+            raise cause from None  # for whoever can do with less
+        said = " ".join(str(cause).split())
+        raise PreprocessError(f"{name}: cannot be preprocessed ({said})") from error
+    return done
 
 
 class _InSlabs:
@@ -240,8 +254,6 @@ def _begun(
     """
     if not is_lazy(volume.array):
         return _placed(volume.array, frame, definitions), definitions
-    for definition in definitions:
-        _check(definition)
     array, frame = _turned(volume.array, frame, definitions)
     turned = int(bool(definitions) and _is_plain(definitions[0], "Orientationd", "axcodes"))
     rest = definitions[turned:]
@@ -297,24 +309,23 @@ def _check_left(image: Tensor, name: str) -> None:
         raise PreprocessError(f"{name}: nothing is left after preprocessing; is it empty?")
 
 
-def _check(definition: Mapping[str, Any]) -> None:
-    name = definition.get("_target_")
-    if name not in ALLOWED:
-        raise PreprocessError(f"transform {name!r}: must be one of {', '.join(ALLOWED)}")
-    if any(sign in text for text in _texts(definition) for sign in "$@%"):
-        raise PreprocessError(f"transform {name!r}: expressions are not evaluated")
-    if definition.get("keys") != KEY or definition.get("source_key", KEY) != KEY:
-        raise PreprocessError(f"transform {name!r}: works on {KEY!r} alone")
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [t for pair in value.items() for part in pair for t in _texts(part)]
-    if isinstance(value, (list, tuple)):
-        return [t for part in value for t in _texts(part)]
-    return []
+def _check_room(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what would not fit into memory once it is resampled, before any of it is made."""
+    extents = [n * s for n, s in zip(volume.shape, volume.spacing, strict=True)]
+    for definition in definitions:
+        if definition["_target_"] != "Spacingd":
+            continue
+        given = definition["pixdim"]
+        pixdim = list(given) if isinstance(given, (list, tuple)) else [given]
+        sides = [*pixdim, *volume.spacing[len(pixdim) :]]
+        voxels = math.prod(e / s + 1 for e, s in zip(extents, sides, strict=True))
+        needed, free = len(volume.array) * voxels * 8, psutil.virtual_memory().available
+        if needed > free:
+            raise PreprocessError(
+                f"{volume.name}: resampled to {' x '.join(f'{s:g}' for s in sides)} mm it has "
+                f"{voxels:.3g} voxels ({needed / 2**30:.3g} GiB; {free / 2**30:.3g} are free); "
+                f"is its voxel size {' x '.join(f'{s:g}' for s in volume.spacing)} mm right?"
+            )
 
 
 def _axis_map(to_model: NDArray[np.float64], axis: int) -> AxisMap:

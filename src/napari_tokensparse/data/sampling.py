@@ -14,8 +14,9 @@ from monai.transforms.compose import Compose
 from monai.transforms.croppad.dictionary import RandCropByPosNegLabeld
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from napari_tokensparse.data.definitions import KEY
 from napari_tokensparse.data.prepared import CacheBudget, PreparedCases
-from napari_tokensparse.data.preprocess import KEY, LABEL_KEY, make_transform
+from napari_tokensparse.data.preprocess import LABEL_KEY, make_transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

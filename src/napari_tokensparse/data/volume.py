@@ -17,6 +17,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
 
+from napari_tokensparse._untrusted import PlainError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -38,7 +40,7 @@ _GEOMETRY_FIELDS = (
 )
 
 
-class VolumeError(ValueError):
+class VolumeError(PlainError):
     """A file or an array that is not a usable volume; the message is one plain line."""
 
 

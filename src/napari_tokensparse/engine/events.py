@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path  # noqa: TC003  # read when the events are read back
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,5 @@ def from_json(line: str) -> Event:
     try:
         said = json.loads(line)
         return _KINDS[said.pop("event")].validate_python(said)
-    except (AttributeError, KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r}: is no event of a training run") from error

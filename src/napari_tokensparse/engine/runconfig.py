@@ -16,7 +16,8 @@ from pydantic import (
     ValidationError,
 )
 
-from napari_tokensparse.engine.trainconfig import KeepRange
+from napari_tokensparse._untrusted import yaml_mapping
+from napari_tokensparse.engine.trainconfig import MOST_PROCESSES, KeepRange
 
 
 class RunConfig(BaseModel):
@@ -70,12 +71,12 @@ class RunConfig(BaseModel):
     epochs: PositiveInt | None = None
     max_minutes: PositiveFloat | None = None
     device: str = "auto"
-    processes: PositiveInt = 1
+    processes: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] = 1
     seed: NonNegativeInt = 0
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     skip_bad: bool = False
     zero_is_unlabelled: bool = False
-    workers: NonNegativeInt = 0
+    workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False
     overrides: dict[str, Any] = {}
@@ -90,11 +91,9 @@ class RunConfig(BaseModel):
             In one line: the file cannot be read, or a field does not fit.
         """
         try:
-            said = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            said = yaml_mapping(path, "the fields of a run, as run.yaml does")
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-        if not isinstance(said, dict):
-            raise ValueError(f"{path}: must hold the fields of a run, as run.yaml does")
         try:
             return cls(**said)
         except (TypeError, ValidationError) as error:

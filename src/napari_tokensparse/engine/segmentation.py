@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_tokensparse._untrusted import PlainError
 from napari_tokensparse.model.controls import SCORERS, Scorer
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.tokenmaps import TokenMaps
 
 
-class SegmentError(ValueError):
+class SegmentError(PlainError):
     """A volume that a model cannot segment; one plain line says why."""
 
 

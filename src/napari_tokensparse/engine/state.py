@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from napari_tokensparse.model.pickled import PickledError, read_pickled
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -17,7 +21,11 @@ STATE_FILE = "state.pt"
 BEST_FILE = "best.pt"
 
 
-@dataclass(frozen=True)
+class StateError(ValueError):
+    """A file of a training run that cannot be used; one plain line says why."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Counters:
     """How far a run is.
 
@@ -33,25 +41,58 @@ class Counters:
         Why the run ended; empty while it goes on.
     """
 
-    step: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    in_a_row: int = 0
+    step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0
+    skipped: NonNegativeInt = 0
+    in_a_row: NonNegativeInt = 0
     best_dice: float | None = None
-    since_best: int = 0
+    since_best: NonNegativeInt = 0
     reason: str = ""
+
+
+_COUNTERS = TypeAdapter(Counters)
 
 
 def counters(folder: Path) -> Counters:
     """How far the run in ``folder`` is; nothing done where there is no checkpoint."""
     path = folder / STATE_FILE
-    return Counters(**read(path)["counters"]) if path.exists() else Counters()
+    return counters_of(read(path), path) if path.exists() else Counters()
+
+
+def counters_of(saved: Mapping[str, Any], path: Path) -> Counters:
+    """Counters of a state that was read from ``path``.
+
+    Raises
+    ------
+    StateError
+        They are not there, or not numbers.
+    """
+    try:
+        return _COUNTERS.validate_python(saved["counters"])
+    except (KeyError, ValidationError) as error:
+        raise StateError(f"{path}: does not say how far its run is; start a new run") from error
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse moments of another shape than their parameter's, as read from a stranger's state.
+
+    Raises
+    ------
+    ValueError
+        There is one.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)}")
 
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
     """Averaged weights of the last checkpoint in ``folder``."""
     prefix = "module."
-    saved = read(folder / STATE_FILE)["ema"]
+    saved = read(folder / STATE_FILE).get("ema")
+    if not isinstance(saved, dict):
+        raise StateError(f"{folder / STATE_FILE}: holds no averaged weights; start a new run")
     return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
 
 
@@ -75,6 +116,17 @@ def write(path: Path, state: Any) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a state onto the CPU; nothing but tensors and plain values is unpickled."""
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read a state onto the CPU; nothing but tensors and plain values is unpickled.
+
+    Raises
+    ------
+    StateError
+        It is damaged, or not a state.
+    """
+    try:
+        saved = read_pickled(path)
+    except (OSError, PickledError) as error:
+        raise StateError(f"{path}: is not a state of a training run ({error})") from error
+    if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
+        raise StateError(f"{path}: is not a state of a training run (no names and values)")
     return saved

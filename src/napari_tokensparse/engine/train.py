@@ -36,7 +36,15 @@ from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validate
 from napari_tokensparse.engine.losses import make_loss
 from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from napari_tokensparse.engine.shortage import is_shortage
-from napari_tokensparse.engine.state import BEST_FILE, STATE_FILE, Counters, read, write
+from napari_tokensparse.engine.state import (
+    BEST_FILE,
+    STATE_FILE,
+    Counters,
+    check_moments,
+    counters_of,
+    read,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -372,12 +380,12 @@ class _Run:
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
-        except (KeyError, RuntimeError, ValueError) as error:
+            check_moments(self._optimizer)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainError(
                 f"{self.path}: belongs to another network or run; give another output folder"
             ) from error
-        done = Counters(**saved["counters"])
-        self.counters = replace(done, in_a_row=0, reason="")
+        self.counters = replace(counters_of(saved, self.path), in_a_row=0, reason="")
 
 
 class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):

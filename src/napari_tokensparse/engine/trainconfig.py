@@ -20,6 +20,8 @@ from napari_tokensparse.model.ratios import keep_range
 KeepRange = Annotated[tuple[float, float], AfterValidator(keep_range)]
 """Lowest and highest keep ratio, ascending within (0, 1]."""
 
+MOST_PROCESSES = 1024
+
 
 class TrainConfig(BaseModel):
     """How to train; give ``steps``, ``max_minutes`` or both.
@@ -100,7 +102,7 @@ class TrainConfig(BaseModel):
     clip_norm: PositiveFloat = 1.0
     amp: bool = True
     seed: NonNegativeInt = 0
-    workers: NonNegativeInt = 0
+    workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     checkpoint_every: PositiveInt = 50
     validate_every: PositiveInt = 250
     patience: PositiveInt | None = None

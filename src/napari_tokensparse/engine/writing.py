@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from napari_tokensparse.data.volume import VolumeError, write_nifti
 from napari_tokensparse.engine.tables import written_whole
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import ArrayLike, NDArray
 
     from napari_tokensparse.data.volume import Volume
@@ -25,6 +24,7 @@ SEG_SUFFIX = ".dcm"
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", SEG_SUFFIX)
 """What names may end in, in small letters or capitals."""
 
+_MOST_NAME = 240  # of 255 that file systems take
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -45,6 +45,8 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
         DICOM SEG cannot be written.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise VolumeError(f"{str(path)!r}: is no path; name a file")
     if not path.name.lower().endswith(SUFFIXES):
         raise VolumeError(
             f"{path}: must end in .nii.gz, .nii or .nrrd (of a DICOM series, also .dcm)"
@@ -53,6 +55,13 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
         raise VolumeError(f"{path.parent}: no such folder; create it first")
     if path.is_dir():
         raise VolumeError(f"{path}: is a folder; name a file")
+    if len(os.fsencode(path.name)) > _MOST_NAME:
+        raise VolumeError(
+            f"{path}: its name is longer than {_MOST_NAME} bytes, and files beside it add to it; "
+            "shorten it"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise VolumeError(f"{path.parent}: may not be written to; choose another folder")
     if like is not None and path.name.lower().endswith(SEG_SUFFIX):
         from napari_tokensparse.engine.dicomseg import check_seg
 

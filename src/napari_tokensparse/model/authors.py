@@ -7,14 +7,13 @@ arguments. Nothing is unpickled beyond tensors and numpy scalars.
 from __future__ import annotations
 
 import colorsys
-import pickle
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
 
+from napari_tokensparse._untrusted import yaml_mapping, yaml_value
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.config import (
     CompletionName,
@@ -22,8 +21,14 @@ from napari_tokensparse.model.config import (
     PredictorName,
     SCDConfig,
 )
-from napari_tokensparse.model.folder import ModelError, file_sha256, user_models_folder
+from napari_tokensparse.model.folder import (
+    ModelError,
+    check_weights_size,
+    file_sha256,
+    user_models_folder,
+)
 from napari_tokensparse.model.info import LabelClass, ModelInfo
+from napari_tokensparse.model.pickled import PickledError, read_pickled
 from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
@@ -134,6 +139,7 @@ def read_authors(
     arguments = _read_arguments(config, overrides)
     try:
         ours = _config(arguments, weights)
+        check_weights_size(checkpoint, ours)
         info = _info(name or checkpoint.resolve().parent.name, arguments, ours)
     except KeyError as error:
         raise ModelError(f"{config}: says nothing of {error}; give it with --set") from error
@@ -162,16 +168,17 @@ def import_checkpoint(
 
 def _read_arguments(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
-        arguments = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML, too
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        arguments = yaml_mapping(path, "names and values of arguments")  # JSON is YAML, too
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(arguments, dict):
-        raise ModelError(f"{path}: must hold names and values of arguments")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise ModelError(f"--set {override!r}: must be KEY=VALUE")
-        arguments[key] = yaml.safe_load(value)
+        try:
+            arguments[key] = yaml_value(value)
+        except ValueError as error:
+            raise ModelError(f"--set {override!r}: {error}") from error
     return arguments
 
 
@@ -294,13 +301,13 @@ def _colour(index: int) -> tuple[int, int, int]:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        with torch.serialization.safe_globals(_NUMPY_SCALAR):
-            saved = torch.load(path, "cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: not a checkpoint of the authors' code ({reason})") from error
+        saved = read_pickled(path, _NUMPY_SCALAR)
+    except (OSError, PickledError) as error:
+        raise ModelError(f"{path}: not a checkpoint of the authors' code ({error})") from error
     state = saved.get("state_dict") if isinstance(saved, dict) else None
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()
+    ):
         raise ModelError(f"{path}: not a checkpoint of the authors' code (no state_dict)")
     return {
         _renamed(k): v for k, v in state.items() if k.removeprefix("module.") not in _NOT_LEARNED

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import monai
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -61,12 +60,25 @@ def read_bundle(folder: Path) -> SCD:
             "SCD(config, info, decoder) and fill it with load_weights"
         )
     model = SCD(described.config, described.info)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ModelError(f"{folder / WEIGHTS}: not a weights file ({error})") from error
-    load_weights(model, weights, str(folder))
+    load_weights(model, read_weights(folder / WEIGHTS), str(folder))
     return model.eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights.
+
+    Raises
+    ------
+    ModelError
+        It is not one; the line names it.
+    """
+    try:
+        return load_file(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # SafetensorError, or a type of numbers that torch does not know
+        said = " ".join(str(error).split())
+        raise ModelError(f"{path}: not a weights file ({said})") from error
 
 
 def write_bundle(
@@ -108,7 +120,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Raises
     ------
     ModelError
-        Parameters are missing, unknown or of another shape; the line lists them.
+        Parameters are missing, unknown, of another shape or not finite; the line lists them.
     """
     own = model.state_dict()
     problems = {
@@ -120,9 +132,18 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
             if weights[name].shape != own[name].shape
         ],
     }
+    problems["of another kind of number"] = [
+        f"{name} {weights[name].dtype}"
+        for name in sorted(own.keys() & weights.keys())
+        if weights[name].is_floating_point() != own[name].is_floating_point()
+        or weights[name].is_complex()
+    ]
     found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
     if found:
         raise ModelError(f"{source}: the weights do not fit the network – {found}")
+    broken = [name for name in sorted(own) if not bool(torch.isfinite(weights[name]).all())]
+    if broken:
+        raise ModelError(f"{source}: the weights hold NaN or infinity: {', '.join(broken)}")
     model.load_state_dict(dict(weights))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -38,6 +39,16 @@ pruned token learns nothing more of the others; ``CompletionNet``; ``none`` is t
 
 DECODER_PATCH: dict[str, int] = {"unetr": 16, "unetr-x8": 8, "unetr-x8-v2": 8}
 """Patch size that each decoder of UNETR's family is made for."""
+
+MOST_PARAMETERS = 10**10
+MOST_VOXELS_A_SIDE = 1024
+_MOST = {
+    "in_channels": 1024,
+    "out_channels": 65536,  # label files hold no more
+    "depth": 1024,
+    "completion_depth": 1024,
+    "patch_size": 256,
+}
 
 
 class SCDConfig(BaseModel):
@@ -124,8 +135,21 @@ class SCDConfig(BaseModel):
             return ()
         return (4, 8) if self.decoder == "unetr-x8" else (3, 6, 9)
 
+    @property
+    def fewest_parameters(self) -> int:
+        """A lower bound on the number of parameters, by the large matrices alone."""
+        width, thread, f = self.embed_dim, self.completion_dim, self.feature_size
+        embedding = self.in_channels * self.patch_size**3 * width
+        if self.embedding == "conv-stem":
+            embedding = 0
+        completion = 0 if self.completion == "none" else 4 * self.completion_depth * thread**2
+        decoder = 27 * f**2 if self.decoder in DECODER_PATCH else 0
+        positions = math.prod(self.grid) * width
+        return embedding + positions + 12 * self.depth * width**2 + completion + decoder
+
     @model_validator(mode="after")
     def _fits(self) -> SCDConfig:
+        _check_size(self)
         _check_window(self)
         _check_decoder(self)
         _check_widths(self)
@@ -138,6 +162,20 @@ class SCDConfig(BaseModel):
                 "-1, first, is before them all"
             )
         return self
+
+
+def _check_size(config: SCDConfig) -> None:
+    """Refuse what no machine could make, before anything of it is made."""
+    for name, most in _MOST.items():
+        if getattr(config, name) > most:
+            raise ValueError(f"{name} {getattr(config, name)}: at most {most}")
+    if max(config.window) > MOST_VOXELS_A_SIDE:
+        raise ValueError(f"window {config.window}: at most {MOST_VOXELS_A_SIDE} voxels a side")
+    if config.fewest_parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"asks for a network of at least {config.fewest_parameters:.3g} parameters: at most "
+            f"{MOST_PARAMETERS:.0e} can be made"
+        )
 
 
 def _check_window(config: SCDConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from napari_tokensparse import _settings
+from napari_tokensparse._untrusted import PlainError, json_object
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
@@ -26,6 +26,7 @@ INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 CARD = Path("docs/README.md")
 OUR_KEY = "napari_tokensparse"
+_MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
 
 # What MONAI's tools do before the model's own preprocessing.
@@ -35,7 +36,7 @@ LOAD_TRANSFORMS: tuple[dict[str, Any], ...] = (
 )
 
 
-class ModelError(ValueError):
+class ModelError(PlainError):
     """A model folder or checkpoint that cannot be used; one plain line says why."""
 
 
@@ -90,11 +91,15 @@ def describe_folder(folder: Path) -> Description:
     ModelError
         A file is missing or does not fit; the line names it.
     """
+    for part in (METADATA, INFERENCE, WEIGHTS):
+        _check_inside(folder, part)
     metadata, inference = _read_json(folder / METADATA), _read_json(folder / INFERENCE)
     with _naming(folder / METADATA):
         ours = metadata[OUR_KEY]
         config, said = SCDConfig(**ours["network"]), dict(ModelInfo(**ours["info"]))
+        _check_agreement(config, ModelInfo(**said))
     with _naming(folder / WEIGHTS):
+        check_weights_size(folder / WEIGHTS, config)
         said["weights_sha256"] = file_sha256(folder / WEIGHTS)
     with _naming(folder / INFERENCE):
         said["preprocessing"] = _own_transforms(inference)
@@ -107,6 +112,47 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights_size(path: Path, config: SCDConfig) -> None:
+    """Refuse weights that cannot hold a network, before any of it is made.
+
+    Raises
+    ------
+    ValueError
+        The file has fewer bytes than the network has parameters.
+    OSError
+        It cannot be read.
+    """
+    size, fewest, file = path.stat().st_size, config.fewest_parameters, path.name
+    if size < fewest:
+        raise ValueError(f"{file} has {size} bytes; its network has {fewest} parameters or more")
+    with path.open("rb") as opened:
+        header = int.from_bytes(opened.read(8), "little")
+    if path.suffix == WEIGHTS.suffix and header > _MAX_HEADER:
+        raise ValueError(f"{file} claims a header of {header} bytes: at most {_MAX_HEADER}")
+
+
+def _check_inside(folder: Path, part: Path) -> None:
+    """Refuse a file that is a link to somewhere else, or no file."""
+    path = folder / part
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{path}: leads out of the model folder; put the file itself there")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path}: is not a file")
+
+
+def _check_agreement(config: SCDConfig, info: ModelInfo) -> None:
+    outputs = len(info.label_values)
+    if outputs != config.out_channels:
+        raise ValueError(
+            f"{len(info.classes)} classes need {outputs} output channels; the network has "
+            f"{config.out_channels}"
+        )
+    if len(info.channels) != config.in_channels:
+        raise ValueError(
+            f"names {len(info.channels)} image channels; the network takes {config.in_channels}"
+        )
 
 
 @contextmanager
@@ -122,17 +168,16 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     transforms = inference["preprocessing"]["transforms"]
+    if not isinstance(transforms, list):
+        raise TypeError("preprocessing: transforms must be a list")
     return tuple(t for t in transforms if t not in LOAD_TRANSFORMS)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json_object(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: must hold one JSON object")
-    return content
 
 
 def _one_line(error: Exception) -> str:

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-Colour = tuple[int, int, int]
-Code = tuple[str, str, str]
+MAX_NAME = 200
+
+
+def _plain_name(name: str) -> str:
+    """Refuse what a terminal or a table would take for more than a name."""
+    if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+        raise ValueError(f"must be 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _file_name(name: str) -> str:
+    """Refuse a name that is a path: folders and files are called by it."""
+    if name in (".", "..") or any(sign in name for sign in "/\\"):
+        raise ValueError("must be a name, not a path")
+    return name
+
+
+_Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[_Channel, _Channel, _Channel]
+Name = Annotated[str, AfterValidator(_plain_name)]
+Code = tuple[Name, Name, Name]
 Blending = Literal["gaussian", "constant"]
 
 
@@ -30,7 +49,7 @@ class LabelClass(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: Annotated[int, Field(ge=1, le=65535)]
-    name: str
+    name: Name
     color: Colour
     codes: tuple[Code, Code] | None = None
 
@@ -74,18 +93,30 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    channels: tuple[str, ...]
+    name: Annotated[Name, AfterValidator(_file_name)]
+    channels: tuple[Name, ...]
     classes: tuple[LabelClass, ...]
     exclusive: bool = True
     paint_order: tuple[int, ...] = ()
     regions: tuple[tuple[int, ...], ...] = ()
     preprocessing: tuple[dict[str, Any], ...] = ()
-    background: float = 0.0
+    background: FiniteFloat = 0.0
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     blending: Blending = "gaussian"
-    foreground_ml: tuple[float, float] | None = None
+    foreground_ml: tuple[FiniteFloat, FiniteFloat] | None = None
     weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> ModelInfo:
+        values = [c.value for c in self.classes]
+        twice = next((v for v in values if values.count(v) > 1), None)
+        if twice is not None and self.exclusive:
+            raise ValueError(f"classes: value {twice} is given to more than one")
+        if self.paint_order and sorted(self.paint_order) != list(range(len(values))):
+            raise ValueError(
+                f"paint_order {self.paint_order}: must name each of the {len(values)} classes once"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_regions(self) -> ModelInfo:

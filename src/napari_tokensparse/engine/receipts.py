@@ -7,7 +7,6 @@ scan's header is in it.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_tokensparse._untrusted import json_object
 from napari_tokensparse.engine.concerns import concerns
 from napari_tokensparse.engine.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.engine.options import BaseName, Options, command_line
@@ -238,7 +238,7 @@ def read_receipt(path: Path) -> Receipt:
         In one line: the file cannot be read, or is no receipt.
     """
     try:
-        return Receipt(**json.loads(path.read_text(encoding="utf-8")))
+        return Receipt(**json_object(path))
     except OSError as error:
         raise ReceiptError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:

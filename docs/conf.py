@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import subprocess
 import sys
@@ -114,9 +113,6 @@ def shorten(
 
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
-    # guide.md and reference.md name some pages by a pattern; Sphinx gives this warning no type.
-    toctree = logging.getLogger("sphinx.sphinx.directives.other")
-    toctree.addFilter(lambda record: "glob pattern" not in str(record.msg))
     app.connect("builder-inited", write_cli)
     app.connect("autodoc-process-signature", shorten)
     app.connect("missing-reference", find_type)

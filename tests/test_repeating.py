@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.engine.receipts import read_receipt
+from napari_tokensparse.model.checkpoints import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +69,13 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "backend": "auto",
         "scorer": "random",
         "ablate": None,
+        "frame": None,
+        "series": None,
         "region": ":,4:,:",
         "legend": False,
         "table": "found.csv",
         "tokens": None,
+        "regions": None,
     }
     before = labels_of(folder / "labels.nii.gz")
     (folder / "labels.nii.gz").unlink()
@@ -198,3 +202,36 @@ def test_options_that_do_not_go_together_are_one_plain_line(folder: Path) -> Non
         assert (run.exit_code, len(run.stderr.splitlines())) == (1, 1)
         assert run.stderr.startswith(f"tokensparse: {said}")
         assert not (folder / "out").exists()
+
+
+def test_channels_with_a_file_each_are_named_and_found_again(
+    tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("t1", "flair"):
+        data = rng.integers(1, 900, (36, 30, 20)).astype(np.int16)
+        nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    model = write_nano("two", channels=2)
+    first, second = load_model(model).info.channels
+    files = ("--channel", f"{second}=flair.nii.gz", "--channel", f"{first}=t1.nii.gz")
+    run = tokensparse("segment", *files, "-o", "labels.nii.gz", "--model", "two", "--device", "cpu")
+    assert run.exit_code == 0, run.output
+    receipt = read_receipt(tmp_path / "labels.receipt.json")
+    assert [(scan.channel, scan.name) for scan in receipt.inputs] == [
+        (second, "flair.nii.gz"),
+        (first, "t1.nii.gz"),
+    ]
+    before = labels_of(tmp_path / "labels.nii.gz")
+    again = tokensparse(*shlex.split(receipt.command)[1:])
+    assert again.exit_code == 0, again.output
+    np.testing.assert_array_equal(labels_of(tmp_path / "labels.nii.gz"), before)
+
+    run = tokensparse("segment", "--from-receipt", "labels.receipt.json")
+    assert run.exit_code == 0, run.output
+    assert "Identical: all 21600 voxels" in run.output
+    run = tokensparse("segment", "--from-receipt", "labels.receipt.json", "t1.nii.gz")
+    assert (run.exit_code, "labels.receipt.json is of 2 channels" in run.output) == (1, True)
+    (tmp_path / "t1.nii.gz").write_bytes((tmp_path / "flair.nii.gz").read_bytes())
+    run = tokensparse("segment", "--from-receipt", "labels.receipt.json")
+    assert (run.exit_code, "t1.nii.gz: is not the scan" in run.output) == (1, True)

@@ -116,7 +116,7 @@ def segment(
     with plain_errors(debug):
         if from_receipt is not None:
             raise typer.Exit(_repeated(context, from_receipt, scan, output))
-        if output is None or (scan is None and not channel):
+        if output is None:
             raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
         from napari_tokensparse.engine.manyscans import is_many
         from napari_tokensparse.engine.writing import check_output

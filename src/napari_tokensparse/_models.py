@@ -136,9 +136,10 @@ def _print_table(listed: list[Listed]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for heading in ("Model", "Where", "Channels", "Classes", "Window", "Keep", "Size", "Says"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("Model", "Where", "Size"))
+    table = Table(show_lines=True)
+    for heading in ("Model", "Where", "Keep", "Size"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("What it is", overflow="fold")
     for one in listed:
         table.add_row(*(Text(cell) for cell in _cells(one)))
     Console().print(table)
@@ -147,22 +148,25 @@ def _print_table(listed: list[Listed]) -> None:
 def _cells(one: Listed) -> tuple[str, ...]:
     window = " × ".join(map(str, one.window))
     spacing = " × ".join(f"{mm:g}" for mm in one.spacing)
+    what = (
+        f"cannot be used: {one.problem}" if one.problem else _said(one),
+        ", ".join(one.channels),
+        _classes(one.classes),
+        f"{window} at {spacing} mm" if spacing else window,
+    )
     return (
         one.name,
         one.where,
-        ", ".join(one.channels) or "–",
-        _classes(one.classes),
-        f"{window} at {spacing} mm" if spacing else window or "–",
         ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(one.keep_ratio)) or "–",
         f"{one.size / 1e6:.1f} MB",
-        f"cannot be used: {one.problem}" if one.problem else _said(one),
+        "\n".join(filter(None, what)),
     )
 
 
 def _classes(names: tuple[str, ...]) -> str:
     """Name the classes, and of many the first ones."""
     shown = ", ".join(names[:3])
-    return f"{len(names)}: {shown}, …" if len(names) > 3 else shown or "–"
+    return f"{len(names)} classes: {shown}, …" if len(names) > 3 else shown
 
 
 def _said(one: Listed) -> str:

@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path
     assert steps == list(range(1, last.step + 3))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.deep)])
 def test_a_terminated_run_of_any_number_of_processes_keeps_a_checkpoint(
     data: Path, tmp_path: Path, processes: int
 ) -> None:
@@ -207,6 +207,7 @@ def test_a_stop_file_stops(data: Path, tmp_path: Path) -> None:
     assert json.loads(stopped.stdout)["step"] == 1
 
 
+@pytest.mark.deep
 def test_torchrun_trains_with_the_same_command(data: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [

@@ -169,6 +169,7 @@ def test_a_run_in_two_processes_tells_the_same_and_stops(config: RunConfig) -> N
     assert 4 < seen[-1].step < 5000
 
 
+@pytest.mark.deep
 def test_what_the_processes_refuse_is_said_in_their_line(config: RunConfig) -> None:
     bad = config.model_copy(update={"processes": 2, "size": "huge"})
     with pytest.raises(RunError, match="huge"):

@@ -304,6 +304,7 @@ def test_taking_the_widget_out_of_the_window_stops_the_run_with_a_checkpoint(
     assert (tmp_path / "models/tubes/training/state.pt").is_file()
 
 
+@pytest.mark.deep
 def test_a_run_of_two_processes_is_driven_by_the_same_clicks(
     training: Training, one_channel: Path, tmp_path: Path
 ) -> None:

@@ -152,8 +152,17 @@ def test_a_graph_is_converted_once_and_found_again_in_memory_and_on_disk(
     assert graphs.conversions == 2
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_what_is_made_of_a_model_serves_until_its_weights_change(
-    graphs: Any, monkeypatch: pytest.MonkeyPatch
+    graphs: Any, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("napari_tokensparse.engine.backends.openvino")
     laid_out, pack = [], module.packed
@@ -169,6 +178,10 @@ def test_what_is_made_of_a_model_serves_until_its_weights_change(
     with torch.inference_mode():
         check_agreement(make_backend(model, "openvino")(image), model(image))
     assert len(laid_out) == 4
+    torch.set_num_threads(2)
+    with torch.inference_mode():
+        check_agreement(make_backend(model, "openvino")(image), model(image))
+    assert len(laid_out) == 4  # several threads are faster without
 
 
 def test_a_model_that_was_run_can_be_forgotten(graphs: Any) -> None:

@@ -65,9 +65,9 @@ def make_backend(model: SCD, name: str = AUTO) -> Backend:
 def fastest(model: SCD) -> str:
     """Choose the fastest backend that is installed and exact enough.
 
-    On a CPU of the x86 kind that is OpenVINO: a window takes four fifths of torch's time, at logits
-    within 1e-4 of the largest one. It must have been installed, and the network be large
-    enough for the seconds that converting it takes, once, to be earned back in a volume or two. On
+    On a CPU of the x86 kind that is OpenVINO: a window takes four fifths to nine tenths of torch's
+    time, at logits within 1e-4 of the largest one. It must have been installed, and the network be
+    large enough for the seconds that converting it takes, once on a machine, to be worth while. On
     other processors it has not been measured. torch.compile is never chosen: it takes a minute for
     each keep ratio, which one volume does not earn back. On a GPU ``plain`` means half precision,
     unless that gives other logits there than float32 (`amp_backend`).

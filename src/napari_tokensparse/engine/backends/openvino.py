@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU: it decodes, and torch encodes with packed weights.
+"""OpenVINO on a CPU: it decodes, and torch encodes, on one thread with packed weights.
 
 The decoder is where OpenVINO gains. It has nothing to do with keep ratios, so one graph does for
 all of them, and the choice of tokens stays torch's own.
@@ -60,7 +60,7 @@ def _made_of(model: SCD) -> _Made:
     if made is None or made.state is None or made.state != state:
         graph = compiled_graph(model)
         encoder, completion = model.encoder, model.completion
-        if can_pack():
+        if torch.get_num_threads() == 1 and can_pack():
             encoder, completion = packed(encoder), packed(completion)
         made = _made[model] = _Made(state, graph, encoder, completion)
     return made

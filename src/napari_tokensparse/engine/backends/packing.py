@@ -1,6 +1,7 @@
 """Linear layers whose weights oneDNN has laid out once, for the processor at hand.
 
-torch hands a product of matrices to MKL, which on some processors is slower than oneDNN.
+torch hands a product of matrices to MKL, which on some processors is slower than oneDNN on one
+thread, and faster on several.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ONEDNN: Any = torch.ops.mkldnn
 
 
 def can_pack() -> bool:
-    """Whether this torch has the layers: its own compiler makes them of a frozen network."""
+    """Whether this torch has the layers, which its own compiler makes of a frozen network."""
     wanted = ("_linear_pointwise", "_reorder_linear_weight")
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_onednn and all(hasattr(_ONEDNN, name) for name in wanted)

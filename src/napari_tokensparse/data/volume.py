@@ -299,5 +299,6 @@ def _image(array: NDArray[Any], like: Volume, is_labels: bool) -> Nifti1Image:
 
 def _save(image: Nifti1Image, path: Path) -> Path:
     with written_whole(path) as part, ImageOpener(str(part), "wb") as file:
-        image.to_stream(file)  # as nib.save, which leaves its file open where the disk is full
+        # As nib.save does it, which leaves its file open where the disk is full.
+        image.to_stream(file)  # type: ignore[arg-type]  # an Opener is as good as a file
     return path

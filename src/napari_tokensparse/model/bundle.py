@@ -325,7 +325,7 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()
 
 
-def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+def _write_together(folder: Path, contents: Mapping[Path, bytes]) -> None:
     """Write files of which none takes its place before all of them are complete."""
     with ExitStack() as stack:
         for name, content in contents.items():

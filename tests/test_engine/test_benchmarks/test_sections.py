@@ -79,7 +79,9 @@ def test_every_backend_is_timed_and_leaves_nothing_in_the_users_cache(
     pytest.importorskip("openvino")
     monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
     wanted = plan(keep_ratios=(0.5,), rounds=1, backends=("plain", "openvino"))
-    rows = [r for r in rows_of(time_inference(wanted)) if r.variant in ("scd", "dense")]
+    events = list(time_inference(wanted))
+    assert not [event for event in events if isinstance(event, Note)]
+    rows = [r for r in rows_of(events) if r.variant in ("scd", "dense")]
     assert [(r.variant, r.backend) for r in rows if r.part == "total"] == [
         (variant, backend) for variant in ("scd", "dense") for backend in ("plain", "openvino")
     ]

@@ -1,7 +1,8 @@
 """Compare ways to train one checkpoint for every keep ratio, and write ``docs/elastic.md``'s table.
 
 Each variant trains a small network on the bundled model's task for the same time, one process and
-one thread each, and is measured on windows from reserved seeds. A run that is done is not repeated,
+one thread each, counted on the processor so that runs may stand beside other work, and is measured
+on windows from reserved seeds. A run that is done is not repeated,
 so the comparison can be spread over days::
 
     pip install --group train-default-model
@@ -15,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +84,9 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
     config = TrainConfig(
         max_minutes=minutes, lr=2e-3, schedule="cosine", checkpoint_every=100, seed=seed, **training
     )
-    setting = Setting(sampler, folder, class_weights=frequency_weights(labels))
+    setting = Setting(
+        sampler, folder, class_weights=frequency_weights(labels), clock=time.process_time
+    )
     for _ in train(model, config, setting):
         pass
     model.load_state_dict(averaged_weights(folder))

@@ -29,8 +29,8 @@ KEPT: tuple[str, ...] = (
     "The process keeps the memory that a network frees (`engine/allocation.py`): table below. It "
     "gains where several windows or steps follow one another, and loses a little on one window.",
     "OpenVINO decodes where it is installed: *openvino* by *plain* above. On one thread torch then "
-    "encodes with weights laid out for oneDNN; on two they cost a tenth, so they are not. What it needs of a model is made once and "
-    "found again in the next run: 1 ms instead of 50.",
+    "encodes with weights laid out for oneDNN; on two they cost a tenth, so they are not. What it "
+    "needs of a model is made once and found again in the next run: 1 ms instead of 50.",
     "Only voxels between unlike voxels are interpolated, and only in channels that can win there; "
     "small windows are run several at once; what is background is looked for once: table below.",
     "Finished rows are labelled and forgotten (a ring of one window's rows): *peak MB* of whole "

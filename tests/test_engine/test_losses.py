@@ -1,5 +1,6 @@
 import pytest
 import torch
+from monai.losses.dice import DiceCELoss
 from torch.nn import functional as F
 
 from napari_tokensparse.engine.losses import make_loss
@@ -30,6 +31,20 @@ def test_exclusive_classes_get_dice_and_cross_entropy() -> None:
     logits, target = random_batch()
     expected = torch.stack([by_hand(x, t) for x, t in zip(logits, target, strict=True)]).mean()
     assert make_loss("dice-ce")(logits, target).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_it_is_monais_loss_and_gradient_in_any_layout(layout: torch.memory_format) -> None:
+    logits, target = random_batch(1, classes=4)  # of which one is not there
+    target[target == 3] = 0
+    monais = DiceCELoss(
+        to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6
+    )
+    given = logits.contiguous(memory_format=layout).requires_grad_()
+    loss, wanted = make_loss("dice-ce")(given, target), monais(given, target[:, None])
+    torch.testing.assert_close(loss, wanted)
+    grads = [torch.autograd.grad(each, given)[0] for each in (loss, wanted)]
+    torch.testing.assert_close(*grads)
 
 
 def test_unlabelled_voxels_count_for_nothing() -> None:

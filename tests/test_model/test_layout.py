@@ -4,12 +4,14 @@ import pytest
 import torch
 from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from napari_tokensparse.model.decoder import UnetrDecoder
 from napari_tokensparse.model.layout import (
     DoublingConv,
     LayoutKeepingNorm,
     PointwiseConv,
+    SmallMapConv,
     channels_last,
     keep_layout,
 )
@@ -31,6 +33,7 @@ def replaced(layer: nn.Module) -> nn.Module:
     return holder[0]
 
 
+@pytest.mark.parametrize("windows", [1, 2])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 @pytest.mark.parametrize(
     ("layer", "kind"),
@@ -38,14 +41,17 @@ def replaced(layer: nn.Module) -> nn.Module:
         (nn.InstanceNorm3d(3, eps=1e-3), LayoutKeepingNorm),
         (nn.Conv3d(3, 5, 1), PointwiseConv),
         (nn.Conv3d(3, 5, 1, stride=2, bias=False), PointwiseConv),
+        (nn.Conv3d(3, 5, 3, padding=1), SmallMapConv),
+        (nn.Conv3d(3, 5, 3, stride=2, padding=(1, 0, 2), dilation=(1, 1, 2)), SmallMapConv),
+        (nn.Conv3d(3, 5, 3, bias=False), SmallMapConv),
         (nn.ConvTranspose3d(3, 5, 2, stride=2), DoublingConv),
         (nn.ConvTranspose3d(3, 5, 2, stride=2, bias=False), DoublingConv),
     ],
 )
 def test_a_replaced_layer_gives_what_torchs_gives_in_the_layout_it_was_given(
-    layer: nn.Module, kind: type[nn.Module], layout: Any
+    layer: nn.Module, kind: type[nn.Module], layout: Any, windows: int
 ) -> None:
-    x = (5 * torch.randn(2, 3, 8, 6, 4) + 7).contiguous(memory_format=layout)
+    x = (5 * torch.randn(windows, 3, 8, 6, 4) + 7).contiguous(memory_format=layout)
     other = replaced(layer)
     assert type(other) is kind
     assert other.state_dict().keys() == layer.state_dict().keys()
@@ -72,13 +78,25 @@ def test_a_norm_of_a_flat_map_is_0() -> None:
     "layer",
     [
         nn.InstanceNorm3d(3, affine=True),
-        nn.Conv3d(3, 3, 3),
+        nn.Conv3d(3, 3, 3, groups=3),
+        nn.Conv3d(3, 3, 3, padding="same"),
+        nn.Conv3d(3, 3, 3, padding=1, padding_mode="reflect"),
         nn.Conv3d(3, 3, 1, groups=3),
         nn.ConvTranspose3d(3, 3, 3, stride=2),
     ],
 )
 def test_what_is_something_else_stays(layer: nn.Module) -> None:
     assert replaced(layer) is layer
+
+
+def test_a_small_map_is_never_left_to_torchs_loop() -> None:
+    conv = replaced(nn.Conv3d(3, 5, 3, padding=1))
+    x = torch.randn(1, 3, 8, 6, 4, requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        conv(x).sum().backward()
+    names = {event.name for event in seen.events()}
+    assert "aten::mkldnn_convolution" in names
+    assert not any("slow_conv" in name for name in names)
 
 
 def test_replacing_draws_no_random_numbers() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_tokensparse.data.sampling import UNLABELLED
+from napari_tokensparse.engine.losses import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def make_distillation(
 
     def exclusive(logits: Tensor, teacher: Tensor) -> Tensor:
         weights = None if class_weights is None else class_weights.to(logits.device)
-        return F.cross_entropy(logits, teacher.detach().softmax(dim=1), weights)
+        return F.cross_entropy(rows_of(logits), rows_of(teacher.detach()).softmax(dim=1), weights)
 
     def regions(logits: Tensor, teacher: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, teacher.detach().sigmoid())

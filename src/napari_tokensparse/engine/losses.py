@@ -41,18 +41,38 @@ def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tenso
     """
     if name == "dice":
         return DiceLoss(sigmoid=True, **_DICE)
-    dice = DiceLoss(to_onehot_y=True, softmax=True, ignore_index=UNLABELLED, **_DICE)
 
     def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-        if not bool((target != UNLABELLED).any()):
+        rows, truth = rows_of(logits[None]), target.flatten()
+        known = truth != UNLABELLED
+        if not bool(known.any()):
             return logits.sum() * 0.0
-        weights = None if class_weights is None else class_weights.to(logits.device)
-        entropy = F.cross_entropy(logits, target, weights, ignore_index=UNLABELLED)
-        overlap: Tensor = dice(logits, target[:, None])
-        return overlap + entropy
+        if not bool(known.all()):
+            rows, truth = rows[known], truth[known]
+        weights = None if class_weights is None else class_weights.to(rows.device)
+        logs = rows.log_softmax(dim=1)
+        return _dice(logs.exp(), truth) + F.nll_loss(logs, truth, weights)
 
     def each(logits: Tensor, target: Tensor) -> Tensor:
-        windows = range(len(logits))
-        return torch.stack([dice_ce(logits[n : n + 1], target[n : n + 1]) for n in windows]).mean()
+        return torch.stack([dice_ce(x, t) for x, t in zip(logits, target, strict=True)]).mean()
 
     return each
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """Lay maps ``(B, K, h, w, d)`` out as a row for each voxel, ``(B * h * w * d, K)``.
+
+    Channels-last maps, as a CPU's network gives them, are not copied for that; a softmax over
+    their channels would turn them round first.
+    """
+    return maps.movedim(1, -1).flatten(0, 3)
+
+
+def _dice(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Give MONAI's Dice loss of rows ``(N, K)`` and their classes ``(N,)``, without a one-hot."""
+    own = probabilities.gather(1, truth[:, None])[:, 0]
+    overlap = own.new_zeros(probabilities.shape[1]).index_add(0, truth, own)
+    there = torch.zeros_like(overlap).index_add(0, truth, torch.ones_like(own))
+    size = probabilities.square().sum(dim=0) + there
+    loss: Tensor = 1.0 - 2.0 * overlap / (size + _DICE["smooth_dr"])
+    return loss.mean()

@@ -110,6 +110,9 @@ class Setting:
         ``(K,)`` weights of the classes in the cross-entropy, or None.
     stop
         Asked after every step; True ends the run with a checkpoint.
+    clock
+        What ``max_minutes`` is counted with, in seconds; `time.process_time` makes runs beside
+        others comparable.
     """
 
     sampler: Sampler
@@ -118,6 +121,7 @@ class Setting:
     validator: Validator | None = None
     class_weights: Tensor | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
+    clock: Callable[[], float] = time.perf_counter
 
 
 def train(
@@ -224,14 +228,14 @@ class _Run:
 
     def step(self, volumes: list[tuple[int, Sequence[Window]]]) -> StepDone:
         """Take one optimisation step."""
-        started, before = time.perf_counter(), self.counters
+        started, before = self._setting.clock(), self.counters
         config, step = self._config, before.step
         lr = learning_rate(config, step, self.share())
         set_learning_rate(self._optimizer, lr)
         ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
         loss = self._gradients(volumes, ratios)
         norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
-        spent = time.perf_counter() - started
+        spent = self._setting.clock() - started
         loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
         finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
         if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts
@@ -328,7 +332,7 @@ class _Run:
 
     def validate(self, validator: Validator) -> Validated:
         """Score the averaged weights; processes share the cases."""
-        started = time.perf_counter()
+        started = self._setting.clock()
         averaged = cast("SCD", self._ema.module).eval()
         accelerator = self._accelerator
         mine = range(accelerator.process_index, len(validator), accelerator.num_processes)
@@ -341,7 +345,7 @@ class _Run:
         preview = validator.preview(ordered[0]) if accelerator.is_main_process else None
         if best and accelerator.is_main_process:
             write(self._setting.folder / BEST_FILE, averaged.state_dict())
-        _, seconds, _ = self._agree(0.0, time.perf_counter() - started, False)
+        _, seconds, _ = self._agree(0.0, self._setting.clock() - started, False)
         self.counters = replace(
             before,
             seconds=before.seconds + seconds,

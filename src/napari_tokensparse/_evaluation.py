@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse._options import (
     DebugOption,
     DeviceOption,
@@ -140,11 +141,13 @@ def _known(value: float) -> float | None:
 
 def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+    csv_part = written_whole(folder / "scores.csv")
+    with csv_part as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    (folder / "scores.json").write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+    with written_whole(folder / "scores.json") as part:
+        part.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

@@ -6,17 +6,16 @@ is written back takes every geometry field of a NIfTI source header as it is, bi
 
 from __future__ import annotations
 
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
+from nibabel.openers import ImageOpener
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse._untrusted import PlainError
 
 if TYPE_CHECKING:
@@ -195,6 +194,8 @@ def write_nifti(
     ------
     VolumeError
         If the shape differs, the suffix is not NIfTI's, or the folder does not exist.
+    WriteError
+        (an ``OSError``) The file cannot be written.
     """
     path = Path(path)
     array = np.asarray(array)
@@ -295,11 +296,6 @@ def _image(array: NDArray[Any], like: Volume, is_labels: bool) -> Nifti1Image:
 
 
 def _save(image: Nifti1Image, path: Path) -> Path:
-    suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    part = path.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
-        nib.save(image, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as part, ImageOpener(str(part), "wb") as file:
+        image.to_stream(file)  # as nib.save, which leaves its file open where the disk is full
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.engine.tables import written_whole
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.engine.writing import output_stem
 
 if TYPE_CHECKING:

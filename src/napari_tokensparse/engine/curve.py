@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.engine.drawing import SCORER_COLOURS, dice_range
-from napari_tokensparse.engine.tables import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

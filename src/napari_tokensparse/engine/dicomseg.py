@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.data.dicomfolder import quiet_pydicom
 from napari_tokensparse.data.formats import reason
 from napari_tokensparse.data.volume import VolumeError
-from napari_tokensparse.engine.tables import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

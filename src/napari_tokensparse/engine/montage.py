@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.engine.tokenmaps import stage_colour
 
@@ -31,7 +32,8 @@ def save_montage(path: Path, volume: Volume, result: Segmentation, info: ModelIn
     view = placement_of(volume.affine, volume.shape)
     shown = {title: view.view(np.moveaxis(rgb, -1, 0)) for title, rgb in columns.items()}
     rows = [[_plane(rgb, axis, view.scale) for rgb in shown.values()] for axis in range(3)]
-    _assemble(list(shown), rows).save(path)
+    with written_whole(path) as part:
+        _assemble(list(shown), rows).save(part)
 
 
 def _columns(volume: Volume, result: Segmentation, info: ModelInfo) -> dict[str, NDArray[np.uint8]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.engine.backends.base import with_parts
 from napari_tokensparse.engine.backends.exporting import plain_layer
 from napari_tokensparse.model.ratios import keep_ratios
@@ -84,9 +84,8 @@ def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | No
     )
     program = _program(model, ratios)
     program.model.metadata_props.update(_metadata(model, ratios))
-    unfinished = path.with_name(f".{path.name}")
-    program.save(unfinished, external_data=False)
-    os.replace(unfinished, path)
+    with written_whole(path) as part:
+        program.save(part, external_data=False)
     return path
 
 

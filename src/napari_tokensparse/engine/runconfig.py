@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse._untrusted import yaml_mapping
 from napari_tokensparse.engine.trainconfig import MOST_PROCESSES, KeepRange
 
@@ -102,7 +103,8 @@ class RunConfig(BaseModel):
     def write(self, path: Path) -> None:
         """Write the config as YAML."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), "utf-8")
+        with written_whole(path) as part:
+            part.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), "utf-8")
 
 
 def one_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import torch
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from napari_tokensparse._whole import write_error
 from napari_tokensparse.model.pickled import PickledError, read_pickled
 
 if TYPE_CHECKING:
@@ -103,7 +104,13 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def write(path: Path, state: Any) -> None:
-    """Write a state under a temporary name, then rename: a kill leaves the previous file."""
+    """Write a state under a temporary name, then rename: a kill leaves the previous file.
+
+    Raises
+    ------
+    WriteError
+        (an ``OSError``) It cannot be written, on a full disk for example.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -111,6 +118,8 @@ def write(path: Path, state: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch makes its own of what the system says
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,39 +1,22 @@
-"""Tables as CSV and JSON files, and any file written whole or not at all."""
+"""Tables as CSV and JSON files."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from napari_tokensparse._whole import written_whole
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 Cell: TypeAlias = str | int | float | None
 """What a table holds; None and NaN are what is not known."""
 
 _DIGITS = 6
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path with the same suffix; it is renamed to ``path`` at the end, if any.
-
-    Raises
-    ------
-    OSError
-        The folder does not exist or cannot be written to.
-    """
-    part = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:

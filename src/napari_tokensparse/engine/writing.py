@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import nrrd
 import numpy as np
 
+from napari_tokensparse._whole import write_error, written_whole
 from napari_tokensparse.data.volume import SUFFIXES as NIFTI_SUFFIXES
 from napari_tokensparse.data.volume import VolumeError, write_nifti
-from napari_tokensparse.engine.tables import written_whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -119,8 +119,7 @@ def write_volume(
             return _write_seg(path, array, like, info)
         return _write_nrrd(path, _stored(array, labels), like)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise VolumeError(f"{path}: cannot be written ({reason}); choose another place") from error
+        raise VolumeError(str(write_error(path, error))) from error
 
 
 def output_stem(path: str | os.PathLike[str]) -> str:

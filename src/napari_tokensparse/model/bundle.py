@@ -8,6 +8,7 @@ weights. Reading takes plain values out of these files; nothing in them is evalu
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from napari_tokensparse import __version__
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,
@@ -102,16 +104,26 @@ def write_bundle(
         Markdown of the model card.
     dtype
         Type the weights are stored in.
+
+    Raises
+    ------
+    ModelError
+        The model has no `ModelInfo`.
+    WriteError
+        (an ``OSError``) A file cannot be written; those that were there are as they were.
     """
     if model.info is None:
         raise ModelError("a model without its ModelInfo cannot be written")
     weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
-    for part in (METADATA, WEIGHTS, CARD):
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(save(weights))
-    (folder / CARD).write_text(card, encoding="utf-8")
-    _write_json(folder / METADATA, {**metadata, **_metadata(model.config, model.info)})
-    _write_json(folder / INFERENCE, _inference(model.config, model.info))
+    _write_together(
+        folder,
+        {
+            METADATA: _json({**metadata, **_metadata(model.config, model.info)}),
+            INFERENCE: _json(_inference(model.config, model.info)),
+            CARD: card.encode("utf-8"),
+            WEIGHTS: save(weights),
+        },
+    )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -309,5 +321,14 @@ def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _json(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()
+
+
+def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files of which none takes its place before all of them are complete."""
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(written_whole(path)).write_bytes(content)

@@ -144,7 +144,7 @@ class Table(QTableWidget):
         try:
             self.save_csv(Path(path))
         except OSError as error:
-            QMessageBox.warning(self, "Save as CSV", f"{path}: cannot be written ({error})")
+            QMessageBox.warning(self, "Save as CSV", str(error))
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Copy the selection on Ctrl-C; Qt itself would copy one cell as it is shown."""

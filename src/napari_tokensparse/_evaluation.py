@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_tokensparse._whole import written_whole
 from napari_tokensparse._options import (
     DebugOption,
     DeviceOption,
@@ -22,6 +21,7 @@ from napari_tokensparse._options import (
     ratios_of,
     use_threads,
 )
+from napari_tokensparse._whole import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

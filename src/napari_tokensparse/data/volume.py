@@ -15,10 +15,12 @@ from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
 from nibabel.openers import ImageOpener
 
-from napari_tokensparse._whole import written_whole
 from napari_tokensparse._untrusted import PlainError
+from napari_tokensparse._whole import written_whole
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import ArrayLike, NDArray
 
 SUFFIXES = (".nii.gz", ".nii")

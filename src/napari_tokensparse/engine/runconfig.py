@@ -16,8 +16,8 @@ from pydantic import (
     ValidationError,
 )
 
-from napari_tokensparse._whole import written_whole
 from napari_tokensparse._untrusted import yaml_mapping
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.engine.trainconfig import MOST_PROCESSES, KeepRange
 
 

@@ -1,9 +1,11 @@
-"""Disks that are full: the old file stays, no other is left, one line says it."""
+"""Disks that are full and signals: the old file stays, no other is left, one line says it."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import signal
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from napari_tokensparse._whole import WriteError
-from napari_tokensparse.data.volume import Volume, VolumeError
+from napari_tokensparse.data.volume import Volume, VolumeError, read_volume
 from napari_tokensparse.engine.classfiles import write_class_files
 from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.montage import save_montage
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[Path], object]
 
-pytestmark = pytest.mark.skipif("sys.platform == 'win32'", reason="limits of files")
+pytestmark = pytest.mark.skipif("sys.platform == 'win32'", reason="signals, and limits of files")
 
 NOISE = np.random.default_rng(0).integers(1, 200, (40, 40, 40)).astype(np.int16)
 LABELS = NOISE.astype(np.uint8)
@@ -172,3 +174,92 @@ def test_the_command_says_in_one_line_that_the_disk_is_full(
     )
     assert "Traceback" not in run.stderr
     assert below(tmp_path / "out") == {"labels.nii": b"as it was"}
+
+
+SIGNALLED = """
+import json, os, pty, random, re, sys, time
+number, mode, seed, *line = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    sys.argv = ["tokensparse", *line]
+    from napari_tokensparse.cli import main
+    main()
+    os._exit(0)
+said, sent = b"", False
+wait = random.Random(int(seed)).uniform(0.0, 3.0)
+while True:
+    try:
+        block = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not block:
+        break
+    said += block
+    if not sent and re.search(rb" [1-9][0-9]*/[0-9]+", said):
+        if mode == "random":
+            time.sleep(wait)
+        os.kill(pid, int(number))
+        sent = True
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(json.dumps([status, said.decode("utf-8", "replace")]))
+"""
+
+
+@pytest.fixture
+def signalled(
+    run_python: Callable[..., Any], write_nano: Callable[..., Path], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Segment noise at a terminal, and send a signal once a window is done, or later."""
+    pytest.importorskip("pty")
+    noise = np.random.default_rng(0).integers(1, 200, (96, 96, 64)).astype(np.int16)
+    scan = Volume(noise[None], np.eye(4), "scan")
+    write_volume(tmp_path / "scan.nii.gz", noise, scan, labels=False)
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    model = write_nano()
+
+    def run(number: int, mode: str, seed: int = 0) -> tuple[int, str]:
+        line = ("segment", tmp_path / "scan.nii.gz", "--model", model, "--backend", "plain")
+        outputs = ("-o", "out/labels.nii.gz", "--tokens", "out/tokens", "--table", "out/t.csv")
+        (tmp_path / "out").mkdir(exist_ok=True)
+        script = (tmp_path / "signalled.py", int(number), mode, seed)
+        ran = run_python(*script, *line, *outputs, cwd=tmp_path)
+        status, said = json.loads(ran.stdout)
+        return status, re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", said)
+
+    return run
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_middle_of_a_run_ends_it_with_one_line_and_no_file(
+    signalled: Callable[..., tuple[int, str]], tmp_path: Path, name: str
+) -> None:
+    number = getattr(signal, name)
+    status, said = signalled(number, "at once")
+    assert status == 128 + number, said
+    last = said.splitlines()[-1]
+    assert last == f"tokensparse: stopped ({name}); no half-written file is left"
+    assert "Traceback" not in said
+    assert below(tmp_path / "out") == {}
+
+
+@pytest.mark.deep
+def test_signals_at_random_moments_leave_whole_files_or_none(
+    signalled: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    figures: Callable[[str, dict[str, Any]], None],
+) -> None:
+    ended = {"SIGINT": 0, "SIGTERM": 0}
+    for seed in range(40):
+        name = ("SIGINT", "SIGTERM")[seed % 2]
+        number = getattr(signal, name)
+        status, said = signalled(number, "random", seed)
+        assert status in (0, 128 + number, -number), said  # -number: it came as Python ended
+        assert "Traceback" not in said
+        ended[name] += 1
+        for path in (tmp_path / "out").rglob("*"):
+            assert not path.name.startswith(".")
+            if path.name.endswith(".nii.gz"):
+                assert read_volume(path).shape == (96, 96, 64)
+        shutil.rmtree(tmp_path / "out")
+    figures("signals", {"signals": ended})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from contextlib import contextmanager
 from pathlib import Path  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -209,11 +211,49 @@ def check_folder(path: Path | None) -> None:
         raise ValueError(f"{path}: is a file; name a folder")
 
 
+class Stopped(BaseException):
+    """A signal asked the command to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextmanager
-def plain_errors(debug: bool) -> Iterator[None]:
-    """Turn what a user can mend into one line on stderr and exit code 1."""
+def _signals_raised() -> Iterator[None]:
+    """Raise `Stopped` where the work is when a signal comes; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python handles no signals
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def plain_errors(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr and exit code 1.
+
+    So it does with SIGINT and SIGTERM, at exit code 130 or 143.
+    """
+    try:
+        with _signals_raised():
+            yield
+    except Stopped as stop:
+        name = signal.Signals(stop.number).name
+        typer.echo(f"tokensparse: stopped ({name}); no half-written file is left", err=True)
+        raise typer.Exit(128 + stop.number) from None
     except (ValueError, OSError) as error:
         if debug:
             raise

@@ -42,10 +42,16 @@ class Networks:
             from napari_tokensparse.model.checkpoints import load_model
 
         use_threads(_settings.current().computing.threads)
-        weights = folder / WEIGHTS
-        written = weights.stat().st_mtime_ns if weights.is_file() else 0
-        wanted = (folder, written, choose_device(device))
+        wanted = (folder, written_at(folder), choose_device(device))
         with self._lock:
             if self._kept is None or self._kept[0] != wanted:
                 self._kept = (wanted, load_model(folder).to(wanted[2]))
             return self._kept[1]
+
+
+def written_at(folder: Path) -> int:
+    """Return when the weights of a model folder were written, in ns; 0 where there are none."""
+    try:
+        return (folder / WEIGHTS).stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.scan import read_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import napari
     from napari.layers import Image
@@ -85,7 +86,9 @@ class ReceiptActions(QWidget):
     def _make(self, use: Callable[[Receipt], None]) -> None:
         """Make the receipt in a thread, for its files are read, and use it here."""
         self.setEnabled(False)
-        worker = create_worker(result_receipt, self._results.latest, _ignore_errors=True)
+        assert self._results.latest is not None
+        shown = self._results.latest
+        worker = create_worker(result_receipt, shown, _inputs(shown), _ignore_errors=True)
         worker.returned.connect(use)
         worker.errored.connect(lambda error: self.said.emit(str(error)))
         worker.finished.connect(self._follow)
@@ -103,13 +106,35 @@ class ReceiptActions(QWidget):
         try:
             write_receipt(path, receipt)
         except OSError as error:
-            self.said.emit(f"{path}: cannot be written ({error.strerror})")
+            self.said.emit(str(error))
             return
         self.said.emit("\n".join([f"Saved {path.name}.", *_about_input(receipt)]))
 
 
-def result_receipt(shown: ShownResult) -> Receipt:
-    """Write down a result that lies in the viewer; its labels are in no file."""
+@dataclass(frozen=True, eq=False)
+class Input:
+    """What a receipt needs of a layer, read off it in the window's thread.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    file
+        Which our own reader read it from, if any.
+    volume
+        Its voxels.
+    channel
+        Which it was taken for, where there are several.
+    """
+
+    name: str
+    file: Path | None
+    volume: Volume
+    channel: str = ""
+
+
+def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
+    """Write down a result that lies in the viewer; its labels are in no file; touches no layer."""
     with IMPORTING:
         from napari_tokensparse.engine.options import Options
         from napari_tokensparse.engine.receipts import Finished, receipt_of
@@ -123,7 +148,7 @@ def result_receipt(shown: ShownResult) -> Receipt:
         region=None if result.region is None else str(result.region),
     )
     run = Finished(shown.volume, shown.network, result)
-    return receipt_of(run, options, _inputs(shown), None)
+    return receipt_of(run, options, [_input(each) for each in inputs], None)
 
 
 def layer_file(layer: Image) -> Path | None:
@@ -135,23 +160,22 @@ def layer_file(layer: Image) -> Path | None:
     return Path(str(source.path)) if ours else None
 
 
-def _inputs(shown: ShownResult) -> list[InputScan]:
+def _inputs(shown: ShownResult) -> list[Input]:
     if len(shown.layers) < 2:
-        return [_input(shown.image, shown.volume)]
+        return [Input(shown.image.name, layer_file(shown.image), shown.volume)]
     return [
-        _input(layer, read_layer(layer)[0], channel)
+        Input(layer.name, layer_file(layer), read_layer(layer)[0], channel)
         for channel, layer in zip(shown.volume.channel_names, shown.layers, strict=True)
     ]
 
 
-def _input(layer: Image, volume: Volume, channel: str = "") -> InputScan:
+def _input(given: Input) -> InputScan:
     from napari_tokensparse.engine.receipts import InputScan, input_scan
 
-    path = layer_file(layer)
-    if path is not None and _holds(path, volume):
-        return input_scan(path, channel)
-    name = layer.name.replace("/", "_").replace("\\", "_")
-    return InputScan(name=name, sha256=None, channel=channel)
+    if given.file is not None and _holds(given.file, given.volume):
+        return input_scan(given.file, given.channel)
+    name = given.name.replace("/", "_").replace("\\", "_")
+    return InputScan(name=name, sha256=None, channel=given.channel)
 
 
 def _holds(path: Path, ours: Volume) -> bool:

@@ -93,8 +93,10 @@ class RunControl(QWidget):
         self.say(str(error) or type(error).__name__)
 
     def _finished(self) -> None:
-        if self._worker is not None and self._worker.abort_requested:
-            self.say("Cancelled.")
+        if self._worker is not None:
+            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
+            if self._worker.abort_requested:
+                self.say("Cancelled.")
         self._worker = None
         self.button.setText(self._verb)
         self.button.setEnabled(True)

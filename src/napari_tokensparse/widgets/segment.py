@@ -37,7 +37,7 @@ from napari_tokensparse.widgets.layers import (
     result_layers,
     show_layers,
 )
-from napari_tokensparse.widgets.networks import Networks
+from napari_tokensparse.widgets.networks import Networks, written_at
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.preview import LivePreview, Source
@@ -46,7 +46,12 @@ from napari_tokensparse.widgets.region import RegionCombo
 from napari_tokensparse.widgets.region_masks import RegionMasks
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.scan import Scan, read_scan
-from napari_tokensparse.widgets.segment_texts import preview_text, progress_text, result_text
+from napari_tokensparse.widgets.segment_texts import (
+    meanwhile,
+    preview_text,
+    progress_text,
+    result_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +70,10 @@ if TYPE_CHECKING:
 class Request:
     """One click on Segment: everything the run needs, read off the widget once."""
 
-    image_name: str
     placement: dict[str, Any]
     scan: Scan
     model: Path
+    written: int
     keep_ratio: float
     device: str
     region: Box | None
@@ -306,10 +311,10 @@ class SegmentWidget(QWidget):
     def _read_request(self) -> Request:
         scan = self._read_scan()
         return Request(
-            scan.layer.name,
             placement_kwargs(scan.layer),
             scan,
             self._folder(),
+            written_at(self._folder()),
             self.keep_ratio.value(),
             self.device.value(),
             self.region.box(scan.layer, scan.volume),
@@ -353,7 +358,7 @@ class SegmentWidget(QWidget):
         request, scan = self._request, self._request.scan
         self._preview.hide()
         specs = result_layers(
-            request.image_name,
+            scan.layer.name,
             request.placement,
             scan.volume,
             result.segmentation,
@@ -364,14 +369,21 @@ class SegmentWidget(QWidget):
         self._results.show(
             ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
         )
-        self.message.setText(result_text(result.segmentation, scan.notes))
+        said = meanwhile(
+            scan.layer.name,
+            removed=scan.layer not in self._viewer.layers,
+            changed=written_at(request.model) != request.written,
+        )
+        self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)
 
     def _finished(self) -> None:
-        if self._worker is not None and self._worker.abort_requested:
-            self.message.setText("Cancelled.")
+        if self._worker is not None:
+            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
+            if self._worker.abort_requested:
+                self.message.setText("Cancelled.")
         self._worker = None
         self._request = None
         self.button.setText("Segment")

@@ -28,6 +28,18 @@ def preview_text(preview: Preview) -> str:
     return f"Preview in {preview.seconds:.2f} s: {describe_keep_ratio(preview.keep_ratios)}."
 
 
+def meanwhile(image: str, *, removed: bool, changed: bool) -> list[str]:
+    """Say what happened during a run: the image was removed, the model was changed on disk."""
+    said = []
+    if removed:
+        said.append(f"{image} was removed during the run; these are its labels")
+    if changed:
+        said.append(
+            "the model was changed on disk during the run; click Segment to run it as it is now"
+        )
+    return said
+
+
 def result_text(result: Segmentation, notes: Sequence[str]) -> str:
     """Say in words what a run gave, and what to know of its input."""
     stats = result.stats

@@ -156,9 +156,7 @@ def test_200_cycles_of_segment_and_cancel_leave_nothing(
     used = cycles(ready, 200)
     assert (threading.active_count(), names(ready)) == before
     later = used[80:]
-    slope, _ = np.polyfit(np.arange(len(later)), later, 1)
-    noise = np.std(
-        later - np.polyval(np.polyfit(np.arange(len(later)), later, 1), range(len(later)))
-    )
+    line = np.polynomial.Polynomial.fit(np.arange(len(later)), later, 1).convert()
+    slope, noise = line.coef[1], np.std(later - line(np.arange(len(later))))
     figures("cycles", {"cycles": 200, "mb_per_cycle": round(float(slope), 4)})
     assert slope * len(later) < max(3 * noise, 5.0), (slope, noise)

@@ -2,12 +2,12 @@
 
 Each variant trains a small network on the bundled model's task for the same time, one process and
 one thread each, counted on the processor so that runs may stand beside other work, and is measured
-on windows from reserved seeds. A run that is done is not repeated,
-so the comparison can be spread over days::
+on windows from reserved seeds. Its figures go to ``docs/elastic``, a file for each run, and from
+there into the table. A run that is done is not repeated, so the comparison can be spread over days::
 
     pip install --group train-default-model
     python tools/compare_elastic.py RUNS --minutes 20 --seeds 3 --at-once 2
-    python tools/compare_elastic.py RUNS --table docs/elastic.md
+    python tools/compare_elastic.py --table
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from train_default_model import SPACING_MM, frequency_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PAGE = Path(__file__).parents[1] / "docs" / "elastic.md"
+FIGURES = PAGE.with_suffix("")
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.1)
 SMALL: dict[str, Any] = {"embed_dim": 96, "completion_dim": 96, "feature_size": 8}
 PAPER = {
@@ -97,7 +99,8 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
         "steps": counters(folder).step,
         "dice": measured(model.eval(), sampler, cases),
     }
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1))
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{folder.name}.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def measured(model: SCD, sampler: Synthesizer, cases: int) -> dict[str, dict[str, float]]:
@@ -139,7 +142,7 @@ def all_runs(runs: Path, minutes: float, seeds: int, cases: int, at_once: int) -
     waiting = [
         [str(Path(__file__)), str(runs), "--one", variant, "--seed", str(seed)]
         for seed, variant in product(range(seeds), VARIANTS)
-        if not (folder_of(runs, variant, seed) / "figures.json").exists()
+        if not (FIGURES / f"{folder_of(runs, variant, seed).name}.json").exists()
     ]
     running: list[subprocess.Popen[bytes]] = []
     while waiting or running:
@@ -151,9 +154,9 @@ def all_runs(runs: Path, minutes: float, seeds: int, cases: int, at_once: int) -
         running.pop(0).wait()
 
 
-def table(runs: Path) -> Iterator[str]:
+def table() -> Iterator[str]:
     """Yield the lines of the table: the mean over the seeds, and their spread."""
-    done = [json.loads(path.read_text()) for path in sorted(runs.glob("*/figures.json"))]
+    done = [json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json"))]
     heads = [f"keep {keep:g}" for keep in KEEP_RATIOS]
     heads += [f"{by} {keep:g}" for by in ("random", "intensity") for keep in KEEP_RATIOS[2:]]
     heads += ["encoder ablated"]
@@ -180,28 +183,30 @@ def _spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
-def write_table(runs: Path, page: Path) -> None:
-    """Put the table into a page, between its marks."""
-    before, rest = page.read_text().split(TABLE[0])
+def write_table() -> None:
+    """Put the table into the page, between its marks."""
+    before, rest = PAGE.read_text().split(TABLE[0])
     after = rest.split(TABLE[1])[1]
-    page.write_text(before + TABLE[0] + "\n".join(table(runs)) + "\n" + TABLE[1] + after)
+    PAGE.write_text(before + TABLE[0] + "\n".join(table()) + "\n" + TABLE[1] + after)
 
 
 def main() -> None:
     """Run, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="?", help="where training states are kept")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--at-once", type=int, default=1)
-    parser.add_argument("--table", type=Path, metavar="PAGE")
+    parser.add_argument("--table", action="store_true", help="write docs/elastic.md's table")
     parser.add_argument("--one", choices=VARIANTS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     runs = arguments.runs
     if arguments.table:
-        write_table(runs, arguments.table)
+        write_table()
+    elif runs is None:
+        parser.error("name a folder for the training states, or --table")
     elif arguments.one:
         folder = folder_of(runs, arguments.one, arguments.seed)
         one_run(folder, arguments.one, arguments.seed, arguments.minutes, arguments.cases)

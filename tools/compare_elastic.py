@@ -3,7 +3,8 @@
 Each variant trains a small network on the bundled model's task for the same time, one process and
 one thread each, counted on the processor so that runs may stand beside other work, and is measured
 on windows from reserved seeds. Its figures go to ``docs/elastic``, a file for each run, and from
-there into the table. A run that is done is not repeated, so the comparison can be spread over days::
+there into the table. A run that is done is not repeated, so the comparison can be spread over
+days::
 
     pip install --group train-default-model
     python tools/compare_elastic.py RUNS --minutes 20 --seeds 3 --at-once 2

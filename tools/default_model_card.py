@@ -170,7 +170,7 @@ that no training run uses. **These are deformations of the anatomy trained on, n
 
 {overall}
 
-A network that made no error on its grid of {spacing:g} mm would not reach 1 either. The true labels,
+A network without errors on its grid of {spacing:g} mm would not reach 1 either. The true labels,
 brought to that grid and back by linear interpolation, keep a mean Dice of: {ceilings}. Training
 labels are the nearest ones.
 

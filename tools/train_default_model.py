@@ -35,16 +35,16 @@ from napari_tokensparse.model.scd import SCD
 SPACING_MM = 3.0
 CONFIG = TrainConfig(
     steps=1_000_000,
-    lr=1.5e-3,
+    lr=1e-3,
     warmup_steps=50,
     schedule="constant",
     cooldown=0.0,
-    keep_range=(0.05, 1.0),
-    sandwich=0.25,
+    keep_range=(0.07, 1.0),
+    sandwich=0.15,
     score_weight=0.2,
 )
 # Harder than the unseen cases of the card, whose seeds draw from the defaults.
-SCANNER = SynthesisConfig(bias=0.7, slice_share=0.65)
+SCANNER = SynthesisConfig(bias=0.9, slice_share=0.7, real_share=0.4)
 LEARN_FIRST = {"keep_range": (0.35, 1.0), "sandwich": 0.0}
 
 

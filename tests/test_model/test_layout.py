@@ -6,12 +6,12 @@ from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from napari_tokensparse.model.convolution import CpuConv
 from napari_tokensparse.model.decoder import UnetrDecoder
 from napari_tokensparse.model.layout import (
     DoublingConv,
     LayoutKeepingNorm,
     PointwiseConv,
-    SmallMapConv,
     channels_last,
     keep_layout,
 )
@@ -41,9 +41,9 @@ def replaced(layer: nn.Module) -> nn.Module:
         (nn.InstanceNorm3d(3, eps=1e-3), LayoutKeepingNorm),
         (nn.Conv3d(3, 5, 1), PointwiseConv),
         (nn.Conv3d(3, 5, 1, stride=2, bias=False), PointwiseConv),
-        (nn.Conv3d(3, 5, 3, padding=1), SmallMapConv),
-        (nn.Conv3d(3, 5, 3, stride=2, padding=(1, 0, 2), dilation=(1, 1, 2)), SmallMapConv),
-        (nn.Conv3d(3, 5, 3, bias=False), SmallMapConv),
+        (nn.Conv3d(3, 5, 3, padding=1), CpuConv),
+        (nn.Conv3d(3, 5, 3, stride=2, padding=(1, 0, 2), dilation=(1, 1, 2)), CpuConv),
+        (nn.Conv3d(3, 5, 3, bias=False), CpuConv),
         (nn.ConvTranspose3d(3, 5, 2, stride=2), DoublingConv),
         (nn.ConvTranspose3d(3, 5, 2, stride=2, bias=False), DoublingConv),
     ],

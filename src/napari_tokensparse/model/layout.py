@@ -5,19 +5,16 @@ The parameters are the layers' own, and so are the results up to rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_tokensparse.model.convolution import CpuConv
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
-
-_SMALL = 20_480
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
@@ -49,53 +46,6 @@ class PointwiseConv(nn.Conv3d):
         """Mix the channels of ``(B, C, h, w, d)``."""
         h, w, d = self.stride
         return _linear(x[:, :, ::h, ::w, ::d], self.weight.flatten(1), self.bias).movedim(-1, 1)
-
-
-class SmallMapConv(nn.Conv3d):
-    """Convolution that oneDNN does for a small map too, several times as fast.
-
-    torch hands a batch of one to oneDNN only where C · h · w > 20,480, and else to a loop.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``(B, C, h, w, d)``."""
-        if not _is_left_to_a_loop(x):
-            return super().forward(x)
-        how = (list(self.stride), self.padding, list(self.dilation))
-        convolve = cast("Callable[..., Tensor]", _OneDnnConvolution.apply)
-        return convolve(x, self.weight, self.bias, *how)
-
-
-class _OneDnnConvolution(torch.autograd.Function):
-    """Convolution of a batch of one on oneDNN, forward and backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.how, ctx.bias = how, bias is not None
-        stride, padding, dilation = how
-        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.how
-        # torch's only way to oneDNN's gradients is a batch of more than one.
-        pair = [torch.cat([each, torch.zeros_like(each)]) for each in (grads[0], x)]
-        mask = [*ctx.needs_input_grad[:2], ctx.bias and ctx.needs_input_grad[2]]
-        sizes = [len(weight)] if ctx.bias else None
-        of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            *pair, weight, sizes, stride, padding, dilation, False, [0, 0, 0], 1, mask
-        )
-        return None if of_x is None else of_x[:1], of_weight, of_bias, None, None, None
-
-
-def _is_left_to_a_loop(x: Tensor) -> bool:
-    """Whether torch does not take oneDNN for `x`, but could."""
-    if torch.compiler.is_compiling() or type(x) is not torch.Tensor or len(x) != 1:
-        return False
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    return on_cpu and x[..., 0].numel() <= _SMALL and _HAS_ONEDNN
 
 
 class DoublingConv(nn.ConvTranspose3d):
@@ -147,7 +97,7 @@ def _other(layer: nn.Module) -> nn.Module | None:
         if layer.kernel_size == (1, 1, 1):
             return _with_weights_of(layer, PointwiseConv)
         if not isinstance(layer.padding, str):
-            return _with_weights_of(layer, SmallMapConv)
+            return _with_weights_of(layer, CpuConv)
     two = (2, 2, 2)
     if isinstance(layer, nn.ConvTranspose3d) and layer.kernel_size == layer.stride == two:
         return _with_weights_of(layer, DoublingConv)

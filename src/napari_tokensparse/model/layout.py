@@ -5,38 +5,72 @@ The parameters are the layers' own, and so are the results up to rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_tokensparse.model.convolution import CpuConv
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+_VOXELS_AT_ONCE = 4096
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
     """Instance norm without scale and shift, whose result lies in memory as the map does.
 
     On a CPU torch's own turns a channels-last map round, and the next convolution turns it back.
-    With gradients each window is a batch norm of a batch of one, which keeps the layout there and
-    back; without them, plain sums are as fast and lose fewer digits in a large map.
+    Here each window is a batch norm of a batch of one, which keeps the layout there and back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
-        if x.device.type != "cpu" or x.dtype.itemsize < 4:
+        if x.device.type != "cpu" or x.dtype.itemsize < 4 or torch.compiler.is_compiling():
             return super().forward(x)
-        if torch.is_grad_enabled():
-            windows = torch.split(x, 1)
-            each = [F.batch_norm(one, None, None, training=True, eps=self.eps) for one in windows]
-            return torch.cat(each) if len(each) > 1 else each[0]
-        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C), a view
-        rows = rows - rows.mean(dim=1, keepdim=True)
-        rows.mul_(torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps))
-        return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
+        norm = cast("Callable[[Tensor, float], Tensor]", _WindowNorm.apply)
+        each = [norm(window, self.eps) for window in torch.split(x, 1)]
+        return torch.cat(each) if len(each) > 1 else each[0]
+
+
+class _WindowNorm(torch.autograd.Function):
+    """Batch norm of a batch of one, with moments that keep their digits in a large map."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        mean, variance = moments(x)
+        ctx.save_for_backward(x, mean, torch.rsqrt(variance + eps))
+        ctx.eps = eps
+        return F.batch_norm(x, mean, variance, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, *saved = ctx.saved_tensors
+        mask, none = [True, False, False], (None, None, None)
+        of_x, _, _ = torch.ops.aten.native_batch_norm_backward(
+            grad, x, *none, *saved, True, ctx.eps, mask
+        )
+        return of_x, None
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel of ``(1, C, h, w, d)``.
+
+    torch adds all voxels of a channels-last map one after another, and 10⁶ of them lose three
+    digits: a few rows at a time, whose moments are then put together, lose none.
+    """
+    rows = torch.split(x, max(1, _VOXELS_AT_ONCE // x[0, 0, 0].numel()), dim=2)
+    found = [torch.batch_norm_update_stats(part, None, None, 0.0) for part in rows]
+    means, variances = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    share = means.new_tensor([part.shape[2] / x.shape[2] for part in rows])
+    mean = (share * means).sum(dim=1)
+    return mean, (share * (variances + (means - mean[:, None]).square())).sum(dim=1)
 
 
 class PointwiseConv(nn.Conv3d):

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 from unittest.mock import patch
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import Volume, read_volume
 from napari_tokensparse.engine import infer, windowrun
 from napari_tokensparse.engine.allocation import kept_memory
-from napari_tokensparse.engine.backends import openvino
 from napari_tokensparse.engine.benchmarks.networks import drawn
 from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
 from napari_tokensparse.engine.inputgrid import InputGrid
@@ -139,14 +137,6 @@ def own_voxels(windowed: Windowed, start: tuple[int, int, int]) -> bool:
     return bool((window != windowed.background).any())
 
 
-@contextmanager
-def unpacked() -> Iterator[None]:
-    """Leave Linear layers to torch."""
-    none: WeakKeyDictionary[object, object] = WeakKeyDictionary()
-    with patch.object(openvino, "can_pack", bool), patch.object(openvino, "_made", none):
-        yield
-
-
 def small_windows() -> tuple[Volume, SCD]:
     """Make a volume of many small windows, and the network for it."""
     kind = LabelClass(value=1, name="one", color=(255, 0, 0))
@@ -166,7 +156,6 @@ def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
             lambda: patch.object(InputGrid, "_mixed", staticmethod(every_cell)),
         ),
         "memory kept": ("brain", lambda: patch.object(infer, "kept_memory", nullcontext)),
-        "weights laid out for oneDNN": ("brain", unpacked),
         f"{AS_IS}, small windows": ("noise", nullcontext),
         "small windows several at once": (
             "noise",

@@ -27,7 +27,10 @@ from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.benchmarks.networks import drawn
 from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
 from napari_tokensparse.engine.inputgrid import InputGrid
+from napari_tokensparse.engine.optim import make_optimizer
+from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.engine.windowing import Windowed
+from napari_tokensparse.model import convolution
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor
+    from torch.optim import Optimizer
 
 AS_IS = "as it is"
 
@@ -68,8 +72,30 @@ def weights_contiguous(model: SCD) -> Iterator[None]:
         model.decoder.to(memory_format=torch.channels_last_3d)
 
 
-def undone(model: SCD) -> dict[str, Callable[[], AbstractContextManager[object]]]:
+@contextmanager
+def pass_for_pass(optimizer: Optimizer) -> Iterator[None]:
+    """Let an optimizer go over the weights again and again, as torch does by itself."""
+    for group in optimizer.param_groups:
+        group["fused"] = False
+    try:
+        yield
+    finally:
+        for group in optimizer.param_groups:
+            group["fused"] = True
+
+
+def undone(
+    model: SCD, optimizer: Optimizer | None
+) -> dict[str, Callable[[], AbstractContextManager[object]]]:
     """Name the choices, and make each a context in which it is undone."""
+    of_training: dict[str, Callable[[], AbstractContextManager[object]]] = {}
+    if optimizer is not None:
+        of_training = {
+            "kernels' gradients as products": lambda: patch.object(
+                convolution, "_LEAST_CHANNELS", np.inf
+            ),
+            "AdamW in one pass": lambda: pass_for_pass(optimizer),
+        }
     return {
         AS_IS: nullcontext,
         "fused attention": lambda: sdpa_kernel(SDPBackend.MATH),
@@ -81,6 +107,8 @@ def undone(model: SCD) -> dict[str, Callable[[], AbstractContextManager[object]]
         "transposed convolution as a product": lambda: plain_layers(
             model, DoublingConv, nn.ConvTranspose3d
         ),
+        "small maps to oneDNN": lambda: patch.object(convolution, "_SMALL", -1),
+        **of_training,
     }
 
 
@@ -90,18 +118,21 @@ def measure(
     """Time every choice undone: seconds, and how many times longer than as it is."""
     torch.manual_seed(0)
     model = SCD(preset(name)).train(training)
+    optimizer = make_optimizer(model, TrainConfig(steps=1)) if training else None
     image = torch.randn(1, model.config.in_channels, *model.config.window)
 
     def work(context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
         def run() -> None:
             with context(), torch.set_grad_enabled(training):
                 out = model(image, keep_ratio).logits
-                if training:
+                if optimizer is not None:
                     out.square().mean().backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
 
         return run
 
-    contexts = undone(model)
+    contexts = undone(model, optimizer)
     works = {choice: work(context) for choice, context in contexts.items()}
     rate = MatrixRate()
     with kept_memory():

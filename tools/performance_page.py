@@ -25,12 +25,17 @@ KEPT: tuple[str, ...] = (
     "Pruned tokens leave by index, and so do their gradients: the tables of one window and of "
     "training show how far time follows the multiply-accumulates that are saved.",
     "Fused attention, channels-last weights, a norm that keeps that layout, convolutions of one "
-    "voxel and transposed ones as products of matrices: the table below, first columns.",
+    "voxel and transposed ones as products of matrices, oneDNN for small maps too: the table "
+    "below, first columns. The norm's moments are put together from a few rows each, which is as fast as "
+    "torch's batch norm and exact in a large map.",
+    "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
+    "(`model/convolution.py`), where oneDNN copies the map for every place of the kernel, and "
+    "AdamW goes over the weights once: the columns of steps below.",
     "The process keeps the memory that a network frees (`engine/allocation.py`): table below. It "
     "gains where several windows or steps follow one another, and loses a little on one window.",
-    "OpenVINO decodes where it is installed: *openvino* by *plain* above. On one thread torch then "
-    "encodes with weights laid out for oneDNN; on two they cost a tenth, so they are not. What it "
-    "needs of a model is made once and found again in the next run: 1 ms instead of 50.",
+    "OpenVINO decodes where it is installed: *openvino* by *plain* above. What it needs of a model "
+    "is made once and found again in the next run: 1 ms instead of 50. Linear layers stay torch's: "
+    "neither oneDNN's packed weights nor OpenVINO's are faster on this kind of processor.",
     "Only voxels between unlike voxels are interpolated, and only in channels that can win there; "
     "small windows are run several at once; what is background is looked for once: table below.",
     "Finished rows are labelled and forgotten (a ring of one window's rows): *peak MB* of whole "
@@ -168,6 +173,8 @@ def _volume(rows: Rows) -> str:
         "Noise is segmented by a network of 14 classes that does next to nothing, so that the",
         "engine is what is measured; *monai-inferer* is MONAI's `sliding_window_inference` with",
         "the same network, windows and overlap. Memory is the growth of a process of its own.",
+        "The volumes are such that a window stands for as many voxels in each, within 5 %: where",
+        "windows overlap more at the far edge of one volume than of another, their times differ.",
         *("", *_table(heads, lines), "", "Seconds of the parts:", ""),
         *_parts(rows, ("voxels", _shape)),
     ]

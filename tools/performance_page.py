@@ -26,8 +26,8 @@ KEPT: tuple[str, ...] = (
     "training show how far time follows the multiply-accumulates that are saved.",
     "Fused attention, channels-last weights, a norm that keeps that layout, convolutions of one "
     "voxel and transposed ones as products of matrices, oneDNN for small maps too: the table "
-    "below, first columns. The norm's moments are put together from a few rows each, which is as fast as "
-    "torch's batch norm and exact in a large map.",
+    "below, first columns. The norm's moments are put together from a few rows each, which is as "
+    "fast as torch's batch norm and exact in a large map.",
     "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
     "(`model/convolution.py`), where oneDNN copies the map for every place of the kernel, and "
     "AdamW goes over the weights once: the columns of steps below.",

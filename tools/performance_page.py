@@ -3,7 +3,8 @@
 python tools/performance_page.py one.json two.json --choices btcv.json step.json
 
 Several reports of one machine, for example a section each, may be given; every figure on the page
-comes from them, and from what ``tools/measure_choices.py --json`` found.
+comes from them, and from what ``tools/measure_choices.py --json`` found; ``--start`` takes what
+``tools/measure_start.py --json`` did.
 """
 
 from __future__ import annotations
@@ -63,8 +64,13 @@ have 8: it has an eighth of the tokens.
 """
 
 
-def write_page(path: Path, reports: Sequence[Report], choices: Sequence[dict[str, Any]]) -> None:
-    """Write the page of these reports and measured choices."""
+def write_page(
+    path: Path,
+    reports: Sequence[Report],
+    choices: Sequence[dict[str, Any]],
+    start: dict[str, float] | None = None,
+) -> None:
+    """Write the page of these reports, measured choices and seconds until the plugin is there."""
     parts = [_METHOD]
     described: dict[str, object] = {}
     for report in reports:
@@ -73,6 +79,8 @@ def write_page(path: Path, reports: Sequence[Report], choices: Sequence[dict[str
         described = report.machine
         rate = f"Matrix product beside what follows: {report.gemm_gmac_s:.1f} GMAC/s.\n"
         parts += [rate, *(f"{section}\n" for section in _sections(report))]
+    if start:
+        parts.append(_start(start))
     if choices or KEPT:
         parts.append(_kept(choices))
     path.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
@@ -254,6 +262,12 @@ def _parts(
     return _table(("preset", "variant", "backend", head, *parts), lines)
 
 
+def _start(start: dict[str, float]) -> str:
+    lines = [[name, _said(seconds, ".2f")] for name, seconds in start.items()]
+    said = ["### Until it is there", "", "In fresh processes, before torch is imported."]
+    return "\n".join([*said, "", *_table(("what", "s"), lines), ""])
+
+
 def _kept(choices: Sequence[dict[str, Any]]) -> str:
     lines = ["## What is kept, and what it gained", "", *(f"- {line}" for line in KEPT)]
     if choices:
@@ -304,10 +318,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
     parser.add_argument("--choices", type=Path, nargs="*", default=[], metavar="CHOICES.json")
+    parser.add_argument("--start", type=Path, metavar="START.json")
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     given = parser.parse_args()
     choices = [json.loads(path.read_text(encoding="utf-8")) for path in given.choices]
-    write_page(given.output, [read_report(path) for path in given.reports], choices)
+    start = json.loads(given.start.read_text(encoding="utf-8")) if given.start else None
+    write_page(given.output, [read_report(path) for path in given.reports], choices, start)
     print(f"Wrote {given.output}")
 
 

@@ -46,8 +46,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     choices.write_text(
         json.dumps({"preset": "btcv", "training": False, "volume": False, "undone": undone})
     )
+    start = tmp_path / "start.json"
+    start.write_text(json.dumps({"a window": 0.456}))
     output = tmp_path / "performance.md"
-    arguments = [first, second, "--choices", choices, "-o", output]
+    arguments = [first, second, "--choices", choices, "--start", start, "-o", output]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
     runpy.run_path(str(TOOL), run_name="__main__")
     return output.read_text(encoding="utf-8").splitlines()
@@ -70,6 +72,7 @@ def test_the_machine_is_told_once_and_the_rate_of_each_report(page: list[str]) -
         "| btcv-lite | scd | plain | 0.25 | 1.000 | 0.100 | 50.0 | 0.50 | 4.00 | 5.00 | 1.25 |",
         "| btcv | dense | plain | 1 | 5.000 | 0.100 | 200.0 | 0.40 | 1.00 | 1.00 | 1.00 |",
         "| btcv | scd | plain | 0.1 | 2.000 | 0.750 |",  # parts
+        "| a window | 0.46 |",
         "| btcv | scd | plain | 0.1 | 0.250 | 300 | 0.75 |",  # steps a second, MB, by dense
         "| brain-structures | scd | – | 5 × 6 × 7 | 4 | 10.0 | – | 0.40 | 20% | – | – |",
         "| nano | monai-inferer | – | 5 × 6 × 7 | 8 | 6.0 | – | 1.33 | – | 200 | 0.999990 |",

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 from unittest.mock import patch
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,11 +24,13 @@ from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.data.volume import Volume, read_volume
 from napari_tokensparse.engine import infer, windowrun
 from napari_tokensparse.engine.allocation import kept_memory
-from napari_tokensparse.engine.backends import openvino
 from napari_tokensparse.engine.benchmarks.networks import drawn
 from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
 from napari_tokensparse.engine.inputgrid import InputGrid
+from napari_tokensparse.engine.optim import make_optimizer
+from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.engine.windowing import Windowed
+from napari_tokensparse.model import convolution
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor
+    from torch.optim import Optimizer
 
 AS_IS = "as it is"
 
@@ -70,8 +72,30 @@ def weights_contiguous(model: SCD) -> Iterator[None]:
         model.decoder.to(memory_format=torch.channels_last_3d)
 
 
-def undone(model: SCD) -> dict[str, Callable[[], AbstractContextManager[object]]]:
+@contextmanager
+def pass_for_pass(optimizer: Optimizer) -> Iterator[None]:
+    """Let an optimizer go over the weights again and again, as torch does by itself."""
+    for group in optimizer.param_groups:
+        group["fused"] = False
+    try:
+        yield
+    finally:
+        for group in optimizer.param_groups:
+            group["fused"] = True
+
+
+def undone(
+    model: SCD, optimizer: Optimizer | None
+) -> dict[str, Callable[[], AbstractContextManager[object]]]:
     """Name the choices, and make each a context in which it is undone."""
+    of_training: dict[str, Callable[[], AbstractContextManager[object]]] = {}
+    if optimizer is not None:
+        of_training = {
+            "kernels' gradients as products": lambda: patch.object(
+                convolution, "_LEAST_CHANNELS", np.inf
+            ),
+            "AdamW in one pass": lambda: pass_for_pass(optimizer),
+        }
     return {
         AS_IS: nullcontext,
         "fused attention": lambda: sdpa_kernel(SDPBackend.MATH),
@@ -83,6 +107,8 @@ def undone(model: SCD) -> dict[str, Callable[[], AbstractContextManager[object]]
         "transposed convolution as a product": lambda: plain_layers(
             model, DoublingConv, nn.ConvTranspose3d
         ),
+        "small maps to oneDNN": lambda: patch.object(convolution, "_SMALL", -1),
+        **of_training,
     }
 
 
@@ -92,18 +118,21 @@ def measure(
     """Time every choice undone: seconds, and how many times longer than as it is."""
     torch.manual_seed(0)
     model = SCD(preset(name)).train(training)
+    optimizer = make_optimizer(model, TrainConfig(steps=1)) if training else None
     image = torch.randn(1, model.config.in_channels, *model.config.window)
 
     def work(context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
         def run() -> None:
             with context(), torch.set_grad_enabled(training):
                 out = model(image, keep_ratio).logits
-                if training:
+                if optimizer is not None:
                     out.square().mean().backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
 
         return run
 
-    contexts = undone(model)
+    contexts = undone(model, optimizer)
     works = {choice: work(context) for choice, context in contexts.items()}
     rate = MatrixRate()
     with kept_memory():
@@ -139,14 +168,6 @@ def own_voxels(windowed: Windowed, start: tuple[int, int, int]) -> bool:
     return bool((window != windowed.background).any())
 
 
-@contextmanager
-def unpacked() -> Iterator[None]:
-    """Leave Linear layers to torch."""
-    none: WeakKeyDictionary[object, object] = WeakKeyDictionary()
-    with patch.object(openvino, "can_pack", bool), patch.object(openvino, "_made", none):
-        yield
-
-
 def small_windows() -> tuple[Volume, SCD]:
     """Make a volume of many small windows, and the network for it."""
     kind = LabelClass(value=1, name="one", color=(255, 0, 0))
@@ -166,7 +187,6 @@ def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
             lambda: patch.object(InputGrid, "_mixed", staticmethod(every_cell)),
         ),
         "memory kept": ("brain", lambda: patch.object(infer, "kept_memory", nullcontext)),
-        "weights laid out for oneDNN": ("brain", unpacked),
         f"{AS_IS}, small windows": ("noise", nullcontext),
         "small windows several at once": (
             "noise",

@@ -3,7 +3,8 @@
 python tools/performance_page.py one.json two.json --choices btcv.json step.json
 
 Several reports of one machine, for example a section each, may be given; every figure on the page
-comes from them, and from what ``tools/measure_choices.py --json`` found.
+comes from them, and from what ``tools/measure_choices.py --json`` found; ``--start`` takes what
+``tools/measure_start.py --json`` did.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ KEPT: tuple[str, ...] = (
     "Pruned tokens leave by index, and so do their gradients: the tables of one window and of "
     "training show how far time follows the multiply-accumulates that are saved.",
     "Fused attention, channels-last weights, a norm that keeps that layout, convolutions of one "
-    "voxel and transposed ones as products of matrices: the table below, first columns.",
+    "voxel and transposed ones as products of matrices, oneDNN for small maps too: the table "
+    "below, first columns. The norm's moments are put together from a few rows each, which is as "
+    "fast as torch's batch norm and exact in a large map.",
+    "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
+    "(`model/convolution.py`), where oneDNN copies the map for every place of the kernel, and "
+    "AdamW goes over the weights once: the columns of steps below.",
     "The process keeps the memory that a network frees (`engine/allocation.py`): table below. It "
     "gains where several windows or steps follow one another, and loses a little on one window.",
-    "OpenVINO decodes where it is installed: *openvino* by *plain* above. On one thread torch then "
-    "encodes with weights laid out for oneDNN; on two they cost a tenth, so they are not. What it "
-    "needs of a model is made once and found again in the next run: 1 ms instead of 50.",
+    "OpenVINO decodes where it is installed: *openvino* by *plain* above. What it needs of a model "
+    "is made once and found again in the next run: 1 ms instead of 50. Linear layers stay torch's: "
+    "neither oneDNN's packed weights nor OpenVINO's are faster on this kind of processor.",
     "Only voxels between unlike voxels are interpolated, and only in channels that can win there; "
     "small windows are run several at once; what is background is looked for once: table below.",
     "Finished rows are labelled and forgotten (a ring of one window's rows): *peak MB* of whole "
@@ -58,8 +64,13 @@ have 8: it has an eighth of the tokens.
 """
 
 
-def write_page(path: Path, reports: Sequence[Report], choices: Sequence[dict[str, Any]]) -> None:
-    """Write the page of these reports and measured choices."""
+def write_page(
+    path: Path,
+    reports: Sequence[Report],
+    choices: Sequence[dict[str, Any]],
+    start: dict[str, float] | None = None,
+) -> None:
+    """Write the page of these reports, measured choices and seconds until the plugin is there."""
     parts = [_METHOD]
     described: dict[str, object] = {}
     for report in reports:
@@ -68,6 +79,8 @@ def write_page(path: Path, reports: Sequence[Report], choices: Sequence[dict[str
         described = report.machine
         rate = f"Matrix product beside what follows: {report.gemm_gmac_s:.1f} GMAC/s.\n"
         parts += [rate, *(f"{section}\n" for section in _sections(report))]
+    if start:
+        parts.append(_start(start))
     if choices or KEPT:
         parts.append(_kept(choices))
     path.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
@@ -168,6 +181,8 @@ def _volume(rows: Rows) -> str:
         "Noise is segmented by a network of 14 classes that does next to nothing, so that the",
         "engine is what is measured; *monai-inferer* is MONAI's `sliding_window_inference` with",
         "the same network, windows and overlap. Memory is the growth of a process of its own.",
+        "The volumes are such that a window stands for as many voxels in each, within 5 %: where",
+        "windows overlap more at the far edge of one volume than of another, their times differ.",
         *("", *_table(heads, lines), "", "Seconds of the parts:", ""),
         *_parts(rows, ("voxels", _shape)),
     ]
@@ -247,6 +262,12 @@ def _parts(
     return _table(("preset", "variant", "backend", head, *parts), lines)
 
 
+def _start(start: dict[str, float]) -> str:
+    lines = [[name, _said(seconds, ".2f")] for name, seconds in start.items()]
+    said = ["### Until it is there", "", "In fresh processes, before torch is imported."]
+    return "\n".join([*said, "", *_table(("what", "s"), lines), ""])
+
+
 def _kept(choices: Sequence[dict[str, Any]]) -> str:
     lines = ["## What is kept, and what it gained", "", *(f"- {line}" for line in KEPT)]
     if choices:
@@ -297,10 +318,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
     parser.add_argument("--choices", type=Path, nargs="*", default=[], metavar="CHOICES.json")
+    parser.add_argument("--start", type=Path, metavar="START.json")
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     given = parser.parse_args()
     choices = [json.loads(path.read_text(encoding="utf-8")) for path in given.choices]
-    write_page(given.output, [read_report(path) for path in given.reports], choices)
+    start = json.loads(given.start.read_text(encoding="utf-8")) if given.start else None
+    write_page(given.output, [read_report(path) for path in given.reports], choices, start)
     print(f"Wrote {given.output}")
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tokensparse import _settings
 from napari_tokensparse._untrusted import printable
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ def _device(context: typer.Context, parameter: typer.CallbackParam, given: str) 
     source = context.get_parameter_source(parameter.name or "")
     if source is not None and source.name != "DEFAULT":
         return given
+    from napari_tokensparse import _settings
+
     try:
         return _settings.current().computing.device
     except ValueError as error:
@@ -183,6 +184,7 @@ def channel_paths(channels: list[str]) -> dict[str, Path]:
 
 def use_threads(given: int | None) -> None:
     """Compute with as many threads as are given, or else as napari's settings say."""
+    from napari_tokensparse import _settings
     from napari_tokensparse.engine.devices import use_threads as used
 
     used(_settings.current().computing.threads if given is None else given)

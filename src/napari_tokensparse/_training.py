@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_tokensparse import _settings
 from napari_tokensparse._options import (
     DebugOption,
     LabelsOption,
@@ -110,6 +109,7 @@ _FIELDS = (
 
 def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunConfig:
     """Put the options over those of a file: the one given, or on a resume the run's own."""
+    from napari_tokensparse import _settings
     from napari_tokensparse.engine.runconfig import RunConfig, one_line
 
     written = given.get("output", Path()) / "training" / "run.yaml"

@@ -1,4 +1,4 @@
-"""How a network is run: OpenVINO, packed weights, half precision, torch.compile, and the choice."""
+"""How a network is run: OpenVINO, half precision, torch.compile, and the choice."""
 
 import gc
 import importlib
@@ -22,9 +22,7 @@ from napari_tokensparse.engine.backends.amp import amp_backend
 from napari_tokensparse.engine.backends.base import Backend, BackendError, with_parts
 from napari_tokensparse.engine.backends.choice import fastest, make_backend
 from napari_tokensparse.engine.backends.exporting import _Norm
-from napari_tokensparse.engine.backends.packing import can_pack, packed
 from napari_tokensparse.engine.infer import segment
-from napari_tokensparse.model.blocks import Mlp
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD, SCDOutput
 
@@ -153,36 +151,23 @@ def test_a_graph_is_converted_once_and_found_again_in_memory_and_on_disk(
     assert graphs.conversions == 2
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, and afterwards with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_what_is_made_of_a_model_serves_until_its_weights_change(
-    graphs: Any, one_thread: None, monkeypatch: pytest.MonkeyPatch
+def test_a_graph_serves_until_the_weights_change(
+    graphs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("napari_tokensparse.engine.backends.openvino")
-    laid_out, pack = [], module.packed
-    monkeypatch.setattr(module, "packed", lambda part: laid_out.append(part) or pack(part))
+    looked_for, find = [], module.compiled_graph
+    monkeypatch.setattr(
+        module, "compiled_graph", lambda model: looked_for.append(model) or find(model)
+    )
     model = linear_model(seed=8)
     image = windows(model)
-    first = make_backend(model, "openvino")
-    before = first(image).logits
-    second = make_backend(model, "openvino")
-    assert len(laid_out) == 2  # encoder and completion, once
-    assert torch.equal(second(image).logits, before)
+    before = make_backend(model, "openvino")(image).logits
+    assert torch.equal(make_backend(model, "openvino")(image).logits, before)
+    assert len(looked_for) == 1
     model.load_state_dict(linear_model(seed=9).state_dict())
     with torch.inference_mode():
         check_agreement(make_backend(model, "openvino")(image), model(image))
-    assert len(laid_out) == 4
-    torch.set_num_threads(2)
-    with torch.inference_mode():
-        check_agreement(make_backend(model, "openvino")(image), model(image))
-    assert len(laid_out) == 4  # several threads are faster without
+    assert len(looked_for) == 2
 
 
 def test_a_model_that_was_run_can_be_forgotten(graphs: Any) -> None:
@@ -275,14 +260,6 @@ def test_norm_of_the_graph_is_instance_norm(shape: tuple[int, int, int]) -> None
     wanted = F.instance_norm(x, eps=1e-5)
     torch.testing.assert_close(_Norm(1e-5)(x.float()).double(), wanted, rtol=0, atol=2e-5)
     assert _Norm(1e-5)(torch.full((1, 1, *shape), 300.7)).isfinite().all()
-
-
-@pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
-def test_packed_layers_give_what_theirs_give() -> None:
-    block = nn.Sequential(nn.Linear(48, 32), Mlp(32), nn.Linear(32, 1, bias=False)).eval()
-    x = torch.randn(2, 48, 9).transpose(1, 2)
-    with torch.inference_mode():
-        torch.testing.assert_close(packed(block)(x), block(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_copy_with_other_parts_shares_the_weights() -> None:

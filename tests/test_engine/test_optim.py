@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from napari_tokensparse.engine.optim import (
     learning_rate,
@@ -66,3 +67,20 @@ def test_every_parameter_is_in_one_group_with_its_decay_and_scale() -> None:
         assert group["weight_decay"] == (0.0 if plain else 0.02), name
         assert group["lr"] == pytest.approx(0.1 * lr_scale(name, 12, 0.5)), name
         assert group["betas"] == (0.9, 0.95)
+
+
+def test_steps_are_those_of_adamw_written_out() -> None:
+    config = TrainConfig(steps=1, lr=0.1, weight_decay=0.02, betas=(0.8, 0.9))
+    model = SCD(preset("nano"))
+    optimizer = make_optimizer(model, config)
+    set_learning_rate(optimizer, config.lr)
+    weight = model.encoder.blocks[0].mlp.fc1.weight
+    wanted, first, second = weight.detach().double(), 0.0, 0.0
+    for n in (1, 2):
+        weight.grad = torch.randn_like(weight)
+        grad = weight.grad.double()
+        first, second = 0.8 * first + 0.2 * grad, 0.9 * second + 0.1 * grad**2
+        step = first / (1 - 0.8**n) / (second / (1 - 0.9**n)).sqrt()
+        wanted = wanted - 0.1 * 0.02 * wanted - 0.1 * step
+        optimizer.step()
+    torch.testing.assert_close(weight.detach().double(), wanted, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_tokensparse.data.volume import Volume, VolumeError, is_lazy, read_volume
 
@@ -149,6 +148,8 @@ def _resampled(
     array: NDArray[Any], to_own: NDArray[np.float64], shape: Sequence[int]
 ) -> NDArray[np.float32]:
     # "grid-constant" blends with 0 beyond the last voxel's centre, so that rounding there is not 0.
+    from scipy import ndimage  # slow to import, and seldom needed
+
     resampled: NDArray[np.float32] = ndimage.affine_transform(
         array.astype(np.float32, copy=False),
         to_own[:3, :3],

@@ -30,7 +30,8 @@ def make_optimizer(model: SCD, config: TrainConfig) -> torch.optim.AdamW:
         {"params": p, "lr_scale": scale, "weight_decay": config.weight_decay * decayed}
         for (scale, decayed), p in groups.items()
     ]
-    return torch.optim.AdamW(parts, lr=config.lr, betas=config.betas, eps=_EPS)
+    how: dict[str, Any] = {"betas": config.betas, "eps": _EPS, "fused": True}
+    return torch.optim.AdamW(parts, lr=config.lr, **how)
 
 
 def lr_scale(name: str, depth: int, layer_decay: float) -> float:

@@ -9,37 +9,68 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from napari_tokensparse.model.convolution import CpuConv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-_SMALL = 20_480
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_VOXELS_AT_ONCE = 4096
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
     """Instance norm without scale and shift, whose result lies in memory as the map does.
 
     On a CPU torch's own turns a channels-last map round, and the next convolution turns it back.
-    With gradients each window is a batch norm of a batch of one, which keeps the layout there and
-    back; without them, plain sums are as fast and lose fewer digits in a large map.
+    Here each window is a batch norm of a batch of one, which keeps the layout there and back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
-        if x.device.type != "cpu" or x.dtype.itemsize < 4:
+        if x.device.type != "cpu" or x.dtype.itemsize < 4 or torch.compiler.is_compiling():
             return super().forward(x)
-        if torch.is_grad_enabled():
-            windows = torch.split(x, 1)
-            each = [F.batch_norm(one, None, None, training=True, eps=self.eps) for one in windows]
-            return torch.cat(each) if len(each) > 1 else each[0]
-        rows = x.movedim(1, -1).flatten(1, 3)  # (B, h * w * d, C), a view
-        rows = rows - rows.mean(dim=1, keepdim=True)
-        rows.mul_(torch.rsqrt((rows * rows).mean(dim=1, keepdim=True) + self.eps))
-        return rows.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
+        norm = cast("Callable[[Tensor, float], Tensor]", _WindowNorm.apply)
+        each = [norm(window, self.eps) for window in torch.split(x, 1)]
+        return torch.cat(each) if len(each) > 1 else each[0]
+
+
+class _WindowNorm(torch.autograd.Function):
+    """Batch norm of a batch of one, with moments that keep their digits in a large map."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        mean, variance = moments(x)
+        ctx.save_for_backward(x, mean, torch.rsqrt(variance + eps))
+        ctx.eps = eps
+        return F.batch_norm(x, mean, variance, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, *saved = ctx.saved_tensors
+        mask, none = [True, False, False], (None, None, None)
+        of_x, _, _ = torch.ops.aten.native_batch_norm_backward(
+            grad, x, *none, *saved, True, ctx.eps, mask
+        )
+        return of_x, None
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel of ``(1, C, h, w, d)``.
+
+    torch adds all voxels of a channels-last map one after another, and 10⁶ of them lose three
+    digits: a few rows at a time, whose moments are then put together, lose none.
+    """
+    rows = torch.split(x, max(1, _VOXELS_AT_ONCE // x[0, 0, 0].numel()), dim=2)
+    found = [torch.batch_norm_update_stats(part, None, None, 0.0) for part in rows]
+    means, variances = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    share = means.new_tensor([part.shape[2] / x.shape[2] for part in rows])
+    mean = (share * means).sum(dim=1)
+    return mean, (share * (variances + (means - mean[:, None]).square())).sum(dim=1)
 
 
 class PointwiseConv(nn.Conv3d):
@@ -49,53 +80,6 @@ class PointwiseConv(nn.Conv3d):
         """Mix the channels of ``(B, C, h, w, d)``."""
         h, w, d = self.stride
         return _linear(x[:, :, ::h, ::w, ::d], self.weight.flatten(1), self.bias).movedim(-1, 1)
-
-
-class SmallMapConv(nn.Conv3d):
-    """Convolution that oneDNN does for a small map too, several times as fast.
-
-    torch hands a batch of one to oneDNN only where C · h · w > 20,480, and else to a loop.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``(B, C, h, w, d)``."""
-        if not _is_left_to_a_loop(x):
-            return super().forward(x)
-        how = (list(self.stride), self.padding, list(self.dilation))
-        convolve = cast("Callable[..., Tensor]", _OneDnnConvolution.apply)
-        return convolve(x, self.weight, self.bias, *how)
-
-
-class _OneDnnConvolution(torch.autograd.Function):
-    """Convolution of a batch of one on oneDNN, forward and backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.how, ctx.bias = how, bias is not None
-        stride, padding, dilation = how
-        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.how
-        # torch's only way to oneDNN's gradients is a batch of more than one.
-        pair = [torch.cat([each, torch.zeros_like(each)]) for each in (grads[0], x)]
-        mask = [*ctx.needs_input_grad[:2], ctx.bias and ctx.needs_input_grad[2]]
-        sizes = [len(weight)] if ctx.bias else None
-        of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            *pair, weight, sizes, stride, padding, dilation, False, [0, 0, 0], 1, mask
-        )
-        return None if of_x is None else of_x[:1], of_weight, of_bias, None, None, None
-
-
-def _is_left_to_a_loop(x: Tensor) -> bool:
-    """Whether torch does not take oneDNN for `x`, but could."""
-    if torch.compiler.is_compiling() or type(x) is not torch.Tensor or len(x) != 1:
-        return False
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    return on_cpu and x[..., 0].numel() <= _SMALL and _HAS_ONEDNN
 
 
 class DoublingConv(nn.ConvTranspose3d):
@@ -147,7 +131,7 @@ def _other(layer: nn.Module) -> nn.Module | None:
         if layer.kernel_size == (1, 1, 1):
             return _with_weights_of(layer, PointwiseConv)
         if not isinstance(layer.padding, str):
-            return _with_weights_of(layer, SmallMapConv)
+            return _with_weights_of(layer, CpuConv)
     two = (2, 2, 2)
     if isinstance(layer, nn.ConvTranspose3d) and layer.kernel_size == layer.stride == two:
         return _with_weights_of(layer, DoublingConv)

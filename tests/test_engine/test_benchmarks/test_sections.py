@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_tokensparse.data.volume import Volume, read_volume, write_nifti
+from napari_tokensparse.data.windows import window_grid
 from napari_tokensparse.engine.backends.base import Backend
 from napari_tokensparse.engine.benchmarks import apart, inference, training, volume
 from napari_tokensparse.engine.benchmarks.apart import Done, Job, nano_network, run, write_noise
@@ -199,6 +200,15 @@ def test_volumes_are_timed_by_each_engine_and_their_labels_compared() -> None:
     assert ours.agreement is None and monai.agreement == 15 / 16
     network = next(r for r in rows_of(events) if r.part == "network" and r.preset == "nano")
     assert network.gmacs == 5 * gmacs(nano_network().config, 0.1)["total"]
+
+
+def test_a_window_stands_for_as_many_voxels_in_each_volume() -> None:
+    window, voxels = nano_network().config.window, []
+    for shape in volume.SHAPES:
+        grid = window_grid(shape, window, 8, 0.25)
+        assert grid.padded == shape
+        voxels.append(np.prod(shape) / len(grid.starts))
+    assert max(voxels) <= 1.055 * min(voxels)
 
 
 def test_monais_inferer_is_left_out_where_its_logits_have_no_room(

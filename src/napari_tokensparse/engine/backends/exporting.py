@@ -10,12 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_tokensparse.engine.backends.base import with_parts
-from napari_tokensparse.model.layout import (
-    DoublingConv,
-    LayoutKeepingNorm,
-    PointwiseConv,
-    SmallMapConv,
-)
+from napari_tokensparse.model.convolution import CpuConv
+from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +84,7 @@ def plain_layer(layer: nn.Module) -> nn.Module | None:
     """Return torch's own layer for one that was rewritten for torch, where it is the faster."""
     if isinstance(layer, LayoutKeepingNorm):
         return _Norm(layer.eps)
-    if isinstance(layer, (PointwiseConv, SmallMapConv)):
+    if isinstance(layer, (PointwiseConv, CpuConv)):
         return _as(nn.Conv3d, layer)
     if isinstance(layer, DoublingConv):
         return _as(nn.ConvTranspose3d, layer)

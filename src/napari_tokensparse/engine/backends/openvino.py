@@ -1,7 +1,7 @@
-"""OpenVINO on a CPU: it decodes, and torch encodes, on one thread with packed weights.
+"""OpenVINO on a CPU: it decodes, and torch encodes.
 
-The decoder is where OpenVINO gains. It has nothing to do with keep ratios, so one graph does for
-all of them, and the choice of tokens stays torch's own.
+The decoder is where OpenVINO gains: products of matrices are as fast by torch. It has nothing to do
+with keep ratios, so one graph does for all of them, and the choice of tokens stays torch's own.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ from torch import nn
 
 from napari_tokensparse.engine.backends.base import OPENVINO, PLAIN, Backend, with_parts
 from napari_tokensparse.engine.backends.graphs import GraphError, compiled_graph, decode
-from napari_tokensparse.engine.backends.packing import can_pack, packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from napari_tokensparse.model.completion import Completion, NoCompletion
-    from napari_tokensparse.model.encoder import SparseEncoder
     from napari_tokensparse.model.scd import SCD
 
 
 class _Made(NamedTuple):
-    """What was made of a model, and the state of its weights and of torch then."""
+    """The graph of a model, and the state of its weights and of torch when it was made."""
 
     state: tuple[int, ...] | None
     graph: Any
-    encoder: SparseEncoder
-    completion: Completion | NoCompletion
 
 
 _made: WeakKeyDictionary[SCD, _Made] = WeakKeyDictionary()
@@ -45,25 +40,20 @@ def openvino_backend(model: SCD) -> Backend:
     other logits than torch; the backend's note says so.
     """
     try:
-        made = _made_of(model)
+        graph = _graph_of(model)
     except GraphError as error:
         return Backend(PLAIN, model, (f"OpenVINO cannot decode here, so torch does ({error})",))
     twin = with_parts(model, lambda part: part)
-    twin.encoder, twin.completion = made.encoder, made.completion
-    twin.decoder = _OpenVinoDecoder(made.graph, model)
+    twin.decoder = _OpenVinoDecoder(graph, model)
     return Backend(OPENVINO, twin)
 
 
-def _made_of(model: SCD) -> _Made:
-    """Make graph and packed weights, or find them if the model's weights are still the same."""
+def _graph_of(model: SCD) -> Any:
+    """Make the graph, or find it, without a look at the weights, if they are still the same."""
     state, made = _state(model), _made.get(model)
     if made is None or made.state is None or made.state != state:
-        graph = compiled_graph(model)
-        encoder, completion = model.encoder, model.completion
-        if torch.get_num_threads() == 1 and can_pack():
-            encoder, completion = packed(encoder), packed(completion)
-        made = _made[model] = _Made(state, graph, encoder, completion)
-    return made
+        made = _made[model] = _Made(state, compiled_graph(model))
+    return made.graph
 
 
 def _state(model: SCD) -> tuple[int, ...] | None:

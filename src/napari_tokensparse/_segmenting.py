@@ -231,8 +231,8 @@ def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
 
 def _series_number(folder: Path, series: str | None) -> str | None:
     """Return a series' number for the unique name of it that a person may have given."""
-    if series is None or series.isdecimal():
-        return series
+    if series is None:
+        return None
     from napari_tokensparse.data.dicomfolder import number_of
 
     return number_of(folder, series)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -68,6 +68,13 @@ def test_a_folder_gives_its_volumes_by_name_and_a_glob_those_of_any_folder(tmp_p
     assert list_scans(str(tmp_path / "in"), out) == (ScanCase("a", two), ScanCase("b", one))
     found = list_scans(str(tmp_path / "in/**/*.nii"), out)
     assert found == (ScanCase("b", one), ScanCase("c", three))
+
+
+def test_the_folder_of_a_dicom_series_is_one_scan(tmp_path: Path, dicoms: dict[str, Any]) -> None:
+    dicoms["write_series"](tmp_path / "exam", np.zeros((7, 5, 6), np.uint16))
+    with pytest.raises(ManyScansError, match="exam: is itself a DICOM series; name a file for"):
+        list_scans(str(tmp_path / "exam"), tmp_path / "out")
+    assert [case.name for case in list_scans(str(tmp_path), tmp_path / "out")] == ["exam"]
 
 
 def test_a_csv_gives_images_from_its_own_folder_and_names(tmp_path: Path) -> None:

@@ -99,9 +99,18 @@ def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
     return volumes, problems
 
 
-def number_of(folder: Path, uid: str) -> str:
-    """Return the number of the series that has this unique name, as it is listed."""
-    return next(one.number for one in find_series(_slices(folder)) if one.uid == uid)
+def number_of(folder: Path, wanted: str) -> str:
+    """Return the number, as it is listed, of the series that is chosen by it or its unique name."""
+    found = find_series(_slices(folder))
+    return next(one.number for one in found if wanted in (one.number, one.uid))
+
+
+def number_among(folder: Path, slices: Sequence[Path]) -> str | None:
+    """Return the number of the series that has these slices; None where there is no other."""
+    found = find_series(_slices(folder))
+    names = {path.name for path in slices}
+    held = (one.number for one in found if names <= {each.path.name for each in one.slices})
+    return next(held, None) if len(found) > 1 else None
 
 
 def _volume(series: Sequence[Slice], choice: Choice, name: str) -> Volume:

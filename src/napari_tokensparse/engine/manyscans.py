@@ -150,7 +150,7 @@ def list_scans(source: str, output: Path) -> tuple[ScanCase, ...]:
     else:
         cases = _named(map(Path, glob.glob(source, recursive=True)))
     if not cases:
-        raise ManyScansError(f"{source}: no scan is there; check the path")
+        raise ManyScansError(_nothing(source))
     _check_names(cases)
     _check_folder(cases, output)
     return cases
@@ -296,6 +296,15 @@ def seconds_left(seconds: float, done: int, left: int) -> float | None:
 
 def _is_scan(path: Path) -> bool:
     return path.suffix.lower() != ".img" and could_be_volume(path)
+
+
+def _nothing(source: str) -> str:
+    if Path(source).is_dir() and could_be_volume(Path(source)):
+        return (
+            f"{source}: is itself a DICOM series; name a file for its labels, for example "
+            "-o labels.nii.gz"
+        )
+    return f"{source}: no scan is there; check the path"
 
 
 def _named(images: Iterator[Path]) -> tuple[ScanCase, ...]:

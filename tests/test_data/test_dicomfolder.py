@@ -83,7 +83,8 @@ def test_numbers_longer_than_dicom_allows_are_read_as_they_are(dicoms, tmp_path)
     assert b"-0.9063077870366499" in paths[0].read_bytes()  # 19 letters; a DS has 16
     volume = read_volume(tmp_path / "mr")
     row, column = np.reshape(plane, (2, 3))
-    lps = np.array(ORIGIN) / 3 + row * 5 * 0.75 + column * 4 * 1.25 + 6 * 3.5 * np.cross(row, column)
+    in_slice = row * 5 * 0.75 + column * 4 * 1.25
+    lps = np.array(ORIGIN) / 3 + in_slice + 6 * 3.5 * np.cross(row, column)
     assert np.abs(position_of(volume, (5, 4, 6)) - lps * (-1, -1, 1)).max() < 1e-12
 
 

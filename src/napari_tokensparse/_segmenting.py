@@ -118,7 +118,7 @@ def segment(
             raise typer.Exit(_repeated(context, from_receipt, scan, output))
         if output is None:
             raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
-        from napari_tokensparse.engine.manyscans import is_many
+        from napari_tokensparse.engine.scancases import is_many
         from napari_tokensparse.engine.writing import check_output
 
         if scan is not None and is_many(scan, output):

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from napari_tokensparse.data.channels import read_channels
+from napari_tokensparse.data.channels import read_channels, read_scan
 from napari_tokensparse.data.region import RegionError
-from napari_tokensparse.data.volume import VolumeError, read_volume
+from napari_tokensparse.data.volume import VolumeError
 from napari_tokensparse.engine.classfiles import write_class_files
 from napari_tokensparse.engine.hashes import hash_of
 from napari_tokensparse.engine.options import controls_of, run_arguments
@@ -248,7 +248,8 @@ def _segmented(case: ScanCase, work: Work) -> Receipt:
     network = _network(work.model, work.used, work.threads)
     assert network.info is not None  # a model from files has it
     files = dict(case.channels)
-    volume = read_channels(files, network.info.channels) if files else read_volume(case.image)
+    channels = network.info.channels
+    volume = read_channels(files, channels) if files else read_scan(case.image, channels)
     result = segment(volume, network, **run_arguments(work.options, volume))
     final = labels_path(case, work)
     with TemporaryDirectory(dir=work.parts) as folder:

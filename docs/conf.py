@@ -81,8 +81,22 @@ def write_cli(_: Sphinx) -> None:
     generated = Path(__file__).parent / "generated"
     generated.mkdir(exist_ok=True)
     ours = ["napari_tokensparse.cli", "utils", "docs", "--name", "tokensparse"]
-    command = [sys.executable, "-m", "typer", *ours, "--output", str(generated / "cli.txt")]
+    page = generated / "cli.txt"
+    command = [sys.executable, "-m", "typer", *ours, "--output", str(page)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    page.write_text(in_full(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def in_full(text: str) -> str:
+    """Say all of what a command does where typer's lists of commands cut it off."""
+    sections = re.findall(r"^#+ `(.+)`\n\n(.+)$", text, re.MULTILINE)
+    says = {title.rpartition(" ")[2]: first for title, first in sections}
+    return re.sub(
+        r"^\* `([\w-]+)`: .+\.\.\.$",
+        lambda cut: f"* `{cut[1]}`: {says[cut[1]]}",
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def find_type(

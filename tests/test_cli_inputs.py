@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,30 @@ def test_a_series_of_a_dicom_folder_becomes_a_dicom_segmentation(
         labels[index] = 7 * found.array[tuple(at)] if inside else 0
     assert np.array_equal(labels, segment(volume, write_nano()).labels)
     assert 0 < np.count_nonzero(labels) < labels.size
+
+
+def test_an_acquisition_is_named_in_the_receipt_and_found_again(
+    write_nano: Callable[..., Path],
+    dicoms: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels, uid = NOISE.transpose(2, 1, 0).astype(np.uint16), "1.2.3"
+    for number in (1, 2):
+        tags = {"AcquisitionNumber": number, "SeriesInstanceUID": uid, "prefix": f"{number}-"}
+        dicoms["write_series"](tmp_path / "liver", pixels + number, **tags)
+    options = ("--model", write_nano(), "--device", "cpu")
+    run = invoke("segment", "liver", "-o", "two.nii.gz", "--series", "5.2", *options)
+    assert run.exit_code == 0, run.output
+    text = (tmp_path / "two.receipt.json").read_text(encoding="utf-8")
+    assert json.loads(text)["options"]["series"] == "5.2"
+    assert "--series 5.2" in json.loads(text)["command"]
+    for secret in ("Doe", "JD-1", "19700101", "20200102", uid):
+        assert secret not in text
+    again = invoke("segment", "--from-receipt", "two.receipt.json")
+    assert again.exit_code == 0, again.output
+    assert "Identical: all 4320 voxels" in again.output
 
 
 def test_files_of_channels_are_one_case_in_any_order(

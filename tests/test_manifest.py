@@ -53,10 +53,10 @@ def test_reader_takes_every_format_that_is_read_and_folders(manifest: PluginMani
 
 
 def test_writers_take_one_layer_and_put_nii_gz_first(manifest: PluginManifest) -> None:
-    writers = manifest.contributions.writers or []
-    assert [writer.layer_types for writer in writers] == [["labels"], ["image"]]
-    for writer in writers:
-        assert writer.filename_extensions == [".nii.gz", ".nii", ".nrrd"]
+    labels, image = manifest.contributions.writers or []
+    assert (labels.layer_types, image.layer_types) == (["labels"], ["image"])
+    assert image.filename_extensions == [".nii.gz", ".nii", ".nrrd"]
+    assert labels.filename_extensions == [*image.filename_extensions, ".dcm"]
 
 
 def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:

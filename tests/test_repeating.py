@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
+from napari_tokensparse.data.volume import Volume
+from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.receipts import read_receipt
 from napari_tokensparse.model.checkpoints import load_model
 
@@ -178,6 +180,27 @@ def test_no_receipt_is_written_where_none_is_wanted(folder: Path) -> None:
     )  # fmt: skip
     assert run.exit_code == 0, run.output
     assert [path.name for path in folder.glob("plain*")] == ["plain.nii"]
+
+
+def test_frames_as_many_as_the_models_channels_are_its_channels_and_any_other_number_is_not(
+    tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = np.random.default_rng(0).integers(1, 900, (34, 20, 20, 2)).astype(np.int16)
+    for name, count in (("two.nii.gz", 2), ("three.nii.gz", 3)):
+        image = nib.Nifti1Image(data[..., [0, 1, 0][:count]], np.eye(4))
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, tmp_path / name)
+    model = ("--model", write_nano("two", channels=("T1", "T2")).name, "--device", "cpu")
+    run = tokensparse("segment", "three.nii.gz", "-o", "labels.nii.gz", *model)
+    assert (run.exit_code, "is a time series of 3 frames; pick one" in run.stderr) == (1, True)
+    run = tokensparse("segment", "two.nii.gz", "-o", "labels.nii.gz", *model)
+    assert run.exit_code == 0, run.output
+    assert "Note: the file calls its fourth axis time; it was taken as T1, T2" in run.stdout
+    volumes = {f"T{n + 1}": Volume(data[None, ..., n], np.eye(4), "a") for n in range(2)}
+    expected = segment(volumes, "two").labels
+    np.testing.assert_array_equal(labels_of(tmp_path / "labels.nii.gz"), expected)
+    assert tokensparse("segment", "--from-receipt", "labels.receipt.json").exit_code == 0
 
 
 AT_ODDS = [

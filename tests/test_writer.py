@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import highdicom
 import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from pydicom import dcmread
 
 from napari_tokensparse._reader import read_layers
 from napari_tokensparse._writer import write_image, write_labels
@@ -17,7 +20,6 @@ from napari_tokensparse.data.volume import Volume, read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SHAPE = (36, 40, 20)
 
@@ -61,7 +63,9 @@ def test_a_segmentation_saved_from_the_viewer_is_the_file_that_the_command_line_
     qtbot.waitUntil(lambda: widget.button.text() == "Segment", timeout=120_000)
 
     out = scan.with_name("saved.nii.gz")
-    assert viewer.layers["scan labels"].save(str(out)) == [str(out)]
+    beside = [str(scan.with_name(name)) for name in ("saved.label.txt", "saved_dseg.tsv")]
+    assert viewer.layers["scan labels"].save(str(out)) == [str(out), *beside]
+    assert Path(beside[1]).read_text("utf-8") == "index\tname\tcolor\n7\tseven\t#ff0000\n"
     expected = write_volume(
         scan.with_name("expected.nii.gz"), segment(scan, model).labels, read_volume(scan)
     )
@@ -71,6 +75,51 @@ def test_a_segmentation_saved_from_the_viewer_is_the_file_that_the_command_line_
     np.testing.assert_array_equal(one.affine, nib.load(scan).affine)
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
     assert len(np.unique(np.asarray(one.dataobj))) == 2
+
+
+@pytest.mark.gui
+def test_labels_of_a_dicom_series_are_saved_as_dicom_seg_and_its_receipt_names_the_series(
+    write_nano: Callable[..., Path],
+    dicoms: dict[str, Any],
+    make_napari_viewer: Callable[..., Any],
+    qtbot: Any,
+    tmp_path: Path,
+) -> None:
+    from napari_tokensparse.widgets.receipt_actions import _inputs, result_receipt
+    from napari_tokensparse.widgets.results import results_of
+
+    pixels = np.random.default_rng(0).integers(1, 900, (20, 36, 40)).astype(np.uint16)
+    for number in (3, 8):
+        dicoms["write_series"](
+            tmp_path / "exam", pixels + number, SeriesNumber=number, prefix=f"{number}-"
+        )
+    viewer = make_napari_viewer(show=True)
+    viewer.open(str(tmp_path / "exam"), plugin="napari-tokensparse")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+    widget.model.setValue(write_nano())
+    widget.image.value = viewer.layers["exam 8"]
+    widget.button.click()
+    qtbot.waitUntil(lambda: widget.button.text() == "Segment", timeout=120_000)
+
+    out, layer = tmp_path / "labels.dcm", viewer.layers["exam 8 labels"]
+    assert layer.save(str(out)) == [str(out)]
+    labels = read_volume(tmp_path / "exam", series=8)
+    shown = placement_of(labels.affine, labels.shape).unview(layer.data)
+    frames = highdicom.seg.segread(out).get_pixels_by_source_instance(
+        [dcmread(file).SOPInstanceUID for file in labels.slices],
+        combine_segments=True,
+        ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )
+    np.testing.assert_array_equal(7 * frames.transpose(2, 1, 0), shown)
+    assert 0 < np.count_nonzero(shown) < shown.size
+    assert dcmread(out).SegmentSequence[0].SegmentLabel == "seven"
+
+    result = results_of(viewer).latest
+    receipt = result_receipt(result, _inputs(result))
+    assert receipt.options.series == "8"
+    assert receipt.inputs[0].sha256 is not None
+    assert "segment exam -o exam_labels.nii.gz --series 8 --model nano" in receipt.command
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd"])

@@ -47,9 +47,10 @@ def segment_many(
         Where to run.
     """
     from napari_tokensparse.engine.cluster import segmenting_scans
-    from napari_tokensparse.engine.manyscans import SUMMARY_FILE, list_scans, plan, write_summary
+    from napari_tokensparse.engine.manyscans import SUMMARY_FILE, plan, write_summary
+    from napari_tokensparse.engine.scancases import list_scans
 
-    cases = list_scans(source, folder)
+    cases = list_scans(source, folder, described.info.channels)
     work = plan(model, described, options, folder)
     results: list[ScanResult] = []
     try:

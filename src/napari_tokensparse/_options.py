@@ -154,19 +154,18 @@ def read_case(
     series: str | None,
 ) -> Volume:
     """Read IN, or the files of ``--channel`` as the channels of one case."""
-    from napari_tokensparse.data.channels import read_channels
-    from napari_tokensparse.data.volume import read_volume
+    from napari_tokensparse.data.channels import read_channels, read_scan
 
+    known = () if network.info is None else network.info.channels
     if not channels:
         if scan is None:
             raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
-        return read_volume(scan, frame=frame, series=series)
+        return read_scan(scan, known, frame=frame, series=series)
     if scan is not None:
         raise ValueError(f"{scan}: --channel is given in its place; give one of them")
     if frame is not None or series is not None:
         raise ValueError("--frame and --series choose from IN; they do not go with --channel")
-    info = network.info
-    return read_channels(channel_paths(channels), () if info is None else info.channels)
+    return read_channels(channel_paths(channels), known)
 
 
 def channel_paths(channels: list[str]) -> dict[str, Path]:

@@ -73,13 +73,13 @@ def repeat(
 
 def _read(scans: dict[str, Path], options: Options, network: SCD) -> Volume:
     """Read the scan, or the scans of the channels, as the options say."""
-    from napari_tokensparse.data.channels import read_channels
-    from napari_tokensparse.data.volume import read_volume
+    from napari_tokensparse.data.channels import read_channels, read_scan
 
-    if "" in scans:
-        return read_volume(scans[""], frame=options.frame, series=options.series)
     assert network.info is not None  # a model from files has it
-    return read_channels(scans, network.info.channels)
+    channels = network.info.channels
+    if "" in scans:
+        return read_scan(scans[""], channels, frame=options.frame, series=options.series)
+    return read_channels(scans, channels)
 
 
 def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:

@@ -118,7 +118,7 @@ def segment(
             raise typer.Exit(_repeated(context, from_receipt, scan, output))
         if output is None:
             raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
-        from napari_tokensparse.engine.manyscans import is_many
+        from napari_tokensparse.engine.scancases import is_many
         from napari_tokensparse.engine.writing import check_output
 
         if scan is not None and is_many(scan, output):
@@ -231,8 +231,8 @@ def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
 
 def _series_number(folder: Path, series: str | None) -> str | None:
     """Return a series' number for the unique name of it that a person may have given."""
-    if series is None or series.isdecimal():
-        return series
+    if series is None:
+        return None
     from napari_tokensparse.data.dicomfolder import number_of
 
     return number_of(folder, series)

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.model.info import ModelInfo
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     """Write a labels layer as ``.nii.gz``, ``.nii`` or ``.nrrd``, in the smallest integer type.
+
+    Of labels that a model made, names and colours are written beside them. Those of a DICOM series
+    can be written as DICOM SEG too, ``.dcm``.
 
     A layer that lies as our reader placed it goes back to its file's voxel order, affine and, as
     NIfTI, header. Any other is written as it is shown: axes (z, y, x) to the patient's head, back
@@ -32,7 +36,7 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     Returns
     -------
     list of str
-        The file written.
+        The files written.
 
     Raises
     ------
@@ -49,13 +53,27 @@ def write_image(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 
 
 def _write(path: str, data: Any, meta: Mapping[str, Any], *, labels: bool) -> list[str]:
-    from napari_tokensparse.engine.writing import write_volume
+    from napari_tokensparse.engine.classfiles import write_class_files
+    from napari_tokensparse.engine.writing import SEG_SUFFIX, write_volume
 
+    info = _model(meta) if labels else None
     try:
         volume = layer_volume(data[0] if meta.get("multiscale") else data, meta)
-        return [str(write_volume(path, volume.array[0], volume, labels=labels))]
+        written = [write_volume(path, volume.array[0], volume, labels=labels, info=info)]
     except ValueError as error:
         raise OSError(str(error)) from error
+    if info is not None and not path.lower().endswith(SEG_SUFFIX):
+        written += write_class_files(written[0], info)
+    return list(map(str, written))
+
+
+def _model(meta: Mapping[str, Any]) -> ModelInfo | None:
+    """Return what a layer's labels were made by, if it was a model."""
+    from napari_tokensparse.data.placement import MODEL_KEY
+    from napari_tokensparse.model.info import ModelInfo
+
+    said = meta.get("metadata", {}).get(MODEL_KEY)
+    return None if said is None else ModelInfo.model_validate(said)
 
 
 def layer_volume(data: Any, meta: Mapping[str, Any]) -> Volume:

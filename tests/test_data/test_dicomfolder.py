@@ -76,6 +76,18 @@ def test_the_same_phantom_as_nifti_lies_in_the_same_place(dicoms, tmp_path):
         assert np.abs(position_of(volume, index) - position_of(other, there)).max() < 1e-4
 
 
+def test_numbers_longer_than_dicom_allows_are_read_as_they_are(dicoms, tmp_path):
+    angle = np.radians(25.0)
+    plane = [-1.0, 0, 0, 0, -np.cos(angle), np.sin(angle)]
+    paths = dicoms["write_series"](tmp_path / "mr", PIXELS, plane, origin=np.array(ORIGIN) / 3)
+    assert b"-0.9063077870366499" in paths[0].read_bytes()  # 19 letters; a DS has 16
+    volume = read_volume(tmp_path / "mr")
+    row, column = np.reshape(plane, (2, 3))
+    in_slice = row * 5 * 0.75 + column * 4 * 1.25
+    lps = np.array(ORIGIN) / 3 + in_slice + 6 * 3.5 * np.cross(row, column)
+    assert np.abs(position_of(volume, (5, 4, 6)) - lps * (-1, -1, 1)).max() < 1e-12
+
+
 def flip_i(count: int) -> np.ndarray:
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = count - 1

@@ -189,6 +189,19 @@ def write_text(path):
     path.write_text("not an image, but long enough to hold a header\n" * 20)
 
 
+def test_channels_on_the_fifth_axis_are_channels_as_itk_writes_them(tmp_path):
+    channels = np.stack([RAMP, RAMP + 1, RAMP + 2], axis=-1)[:, :, :, None]
+    header = {"xyzt_units": 10, "pixdim": [1, 1, 1, 1, 1, 1, 1, 1]}  # mm and seconds
+    path = save(tmp_path / "vector.nii.gz", channels, sform_code=1, **header)
+    volume = read_volume(path)
+    assert volume.array.shape == (3, *RAMP.shape)
+    for n in range(3):
+        np.testing.assert_array_equal(volume.array[n], RAMP + n)
+        np.testing.assert_array_equal(read_volume(path, frame=n).array[0], RAMP + n)
+    written = write_nifti(tmp_path / "labels.nii", np.zeros(RAMP.shape, int), volume)
+    assert nib.load(written).shape == RAMP.shape
+
+
 def write_cut_gz(path):
     whole = path.with_name("whole.nii.gz")
     noise = np.random.default_rng(0).integers(0, 1000, (20, 20, 20), dtype=np.int16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -14,18 +14,15 @@ import pytest
 from napari_tokensparse.engine.cluster import ClusterOptions, segmenting_scans
 from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.engine.manyscans import (
-    ManyScansError,
-    ScanCase,
     check_work,
     describe_model,
-    is_many,
-    list_scans,
     plan,
     segment_scan,
     write_summary,
 )
 from napari_tokensparse.engine.options import Options
 from napari_tokensparse.engine.receipts import read_receipt
+from napari_tokensparse.engine.scancases import ManyScansError, ScanCase, is_many, list_scans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +67,13 @@ def test_a_folder_gives_its_volumes_by_name_and_a_glob_those_of_any_folder(tmp_p
     assert found == (ScanCase("b", one), ScanCase("c", three))
 
 
+def test_the_folder_of_a_dicom_series_is_one_scan(tmp_path: Path, dicoms: dict[str, Any]) -> None:
+    dicoms["write_series"](tmp_path / "exam", np.zeros((7, 5, 6), np.uint16))
+    with pytest.raises(ManyScansError, match="exam: is itself a DICOM series; name a file for"):
+        list_scans(str(tmp_path / "exam"), tmp_path / "out")
+    assert [case.name for case in list_scans(str(tmp_path), tmp_path / "out")] == ["exam"]
+
+
 def test_a_csv_gives_images_from_its_own_folder_and_names(tmp_path: Path) -> None:
     write_scan(tmp_path / "x/scan.nii")
     (tmp_path / "cases.csv").write_text(
@@ -78,6 +82,39 @@ def test_a_csv_gives_images_from_its_own_folder_and_names(tmp_path: Path) -> Non
     cases = list_scans(str(tmp_path / "cases.csv"), tmp_path / "out")
     assert [case.name for case in cases] == ["first", "scan"]
     assert cases[0].image == (tmp_path / "x/scan.nii").resolve()
+
+
+def test_a_csv_may_give_a_file_for_each_channel(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    scans = {name: write_scan(tmp_path / f"x/{name}.nii", n) for n, name in enumerate(("t1", "t2"))}
+    (tmp_path / "cases.csv").write_text("name,T2,T1\none,x/t2.nii,x/t1.nii\n")
+    out, channels = tmp_path / "out", ("T1", "T2")
+    (case,) = list_scans(str(tmp_path / "cases.csv"), out, channels)
+    assert case.channels == (("T1", scans["t1"]), ("T2", scans["t2"]))
+
+    model = str(write_nano("two", channels=channels))
+    options = Options(model="two", keep_ratio=(0.5, 0.5, 0.5), device="cpu", backend="plain")
+    work = plan(model, describe_model(model), options, out)
+    done = segment_scan(case, work)
+    assert [(one.channel, one.name) for one in done.receipt.inputs] == [
+        ("T1", "t1.nii"),
+        ("T2", "t2.nii"),
+    ]
+    expected = segment({"T1": scans["t1"], "T2": scans["t2"]}, model, 0.5).labels
+    found = np.asarray(nib.load(out / "one_labels.nii.gz").dataobj)
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < np.count_nonzero(found) < found.size
+    assert segment_scan(case, work).status == "skipped"
+    write_scan(scans["t2"], 7)
+    assert segment_scan(case, work).status == "done"
+
+    (tmp_path / "cases.csv").write_text("name,T2,T1\none,x/t2.nii,\n")
+    with pytest.raises(ManyScansError, match="line 2 names no T1"):
+        list_scans(str(tmp_path / "cases.csv"), out, channels)
+    (tmp_path / "cases.csv").write_text("name,T2\none,x/t2.nii\n")
+    with pytest.raises(ManyScansError, match="column image, or one for each channel: T1, T2; its"):
+        list_scans(str(tmp_path / "cases.csv"), out, channels)
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.bundle import run
+from monai.bundle import ConfigWorkflow, run
+from monai.bundle.properties import InferProperties
 from nibabel.nifti1 import Nifti1Image
 
 from napari_tokensparse.data.samples import sample_path
 from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.model.folder import CARD, INFERENCE, METADATA, bundled_models_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from napari_tokensparse.model.scd import SCD
 
 FOLDER = bundled_models_folder() / "brain-structures"
 # What MONAI's bundle specification asks for.
@@ -30,6 +29,11 @@ OF_TENSORS = {
 }
 # Where two classes are equal but for rounding, MONAI's interpolation may name the other.
 TIES = 5e-4
+WITH_MONAIS_WARNINGS = pytest.mark.filterwarnings(
+    "ignore:.*:FutureWarning:monai",
+    "ignore:NvImgCodec:UserWarning",
+    "ignore:parsing config_file:UserWarning",  # that a config of a stranger is code
+)
 
 
 def test_the_metadata_have_the_fields_of_monais_specification() -> None:
@@ -46,6 +50,24 @@ def test_the_metadata_have_the_fields_of_monais_specification() -> None:
     assert (FOLDER / CARD).is_file()
 
 
+@WITH_MONAIS_WARNINGS
+def test_the_inference_config_has_what_monais_workflows_ask_for(tmp_path: Path) -> None:
+    asked = {p["id"] for p in InferProperties.values() if p["required"]}
+    (tmp_path / "b.nii.gz").touch()
+    (tmp_path / "a.nii").touch()
+    config = {"config_file": str(FOLDER / INFERENCE), "meta_file": str(FOLDER / METADATA)}
+    workflow = ConfigWorkflow(
+        workflow_type="inference", logging_file=False, bundle_root=str(FOLDER), **config,
+        dataset_dir=str(tmp_path), device="$torch.device('cpu')",
+    )  # fmt: skip
+    workflow.initialize()
+    assert asked <= workflow.parser.config.keys()
+    assert workflow.dataset_dir == str(tmp_path)
+    found = [Path(item["image"]).name for item in workflow.dataset.data]
+    assert found == ["a.nii", "b.nii.gz"]
+    assert isinstance(workflow.network_def.model, SCD)
+
+
 def sample(folder: Path, step: int) -> Path:
     """Write the sample brain with every so manieth voxel."""
     image = nib.load(sample_path())
@@ -55,11 +77,7 @@ def sample(folder: Path, step: int) -> Path:
     return path
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*:FutureWarning:monai",
-    "ignore:NvImgCodec:UserWarning",
-    "ignore:parsing config_file:UserWarning",  # that a config of a stranger is code
-)
+@WITH_MONAIS_WARNINGS
 @pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.deep)])
 def test_monai_runs_the_folder_and_labels_as_segment_does(tmp_path: Path, step: int) -> None:
     scan = sample(tmp_path, step)

@@ -23,6 +23,7 @@ from napari_tokensparse.engine.receipts import (
     read_receipt,
     receipt_of,
     receipt_path,
+    versions,
     write_receipt,
 )
 from napari_tokensparse.engine.writing import write_volume
@@ -93,6 +94,11 @@ def test_a_receipt_states_hashes_tokens_versions_and_the_command(
     assert receipt.versions["torch"] == version("torch")
     assert {"napari-tokensparse", "monai", "numpy", "python"} <= receipt.versions.keys()
     assert "300 to 900 ml" in receipt.warnings[0]
+
+
+def test_versions_are_of_what_computed() -> None:
+    assert "openvino" not in versions("plain")
+    assert versions("openvino")["openvino"] == version("openvino")
 
 
 def test_a_receipt_is_read_back_and_names_no_patient_folder_or_date(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.data.volume import Volume, VolumeError, is_lazy, read_volume
+from napari_tokensparse.data.volume import (
+    TimeSeriesError,
+    Volume,
+    VolumeError,
+    is_lazy,
+    read_volume,
+)
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +24,40 @@ if TYPE_CHECKING:
 
 SAME_GRID_MM = 0.01
 """Grids whose corners lie no further apart than this are one grid."""
+
+
+def read_scan(
+    path: str | os.PathLike[str],
+    channels: Sequence[str],
+    *,
+    frame: int | None = None,
+    series: str | int | None = None,
+) -> Volume:
+    """Read a file for a model.
+
+    A file that calls its fourth axis time, as those of the Decathlon's brain tumours do, is of
+    channels after all where the model has several, and as many as there are frames.
+
+    Parameters
+    ----------
+    path, frame, series
+        As for `read_volume`.
+    channels
+        Those of the model.
+
+    Raises
+    ------
+    VolumeError
+        As `read_volume`.
+    """
+    try:
+        return read_volume(path, frame=frame, series=series)
+    except TimeSeriesError as error:
+        if error.frames != len(channels) or Path(path).is_dir():
+            raise
+    volume = read_volume(path, time_is_channels=True)
+    note = f"the file calls its fourth axis time; it was taken as {', '.join(channels)}"
+    return replace(volume, notes=(*volume.notes, note))
 
 
 def read_channels(

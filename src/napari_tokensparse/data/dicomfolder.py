@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.data.dicomgeometry import check_stack
+from napari_tokensparse.data.dicomgeometry import check_stack, stack_affine
 from napari_tokensparse.data.dicomseries import Slice, choose_series, find_series, frames_of
 from napari_tokensparse.data.formats import Choice, is_one_frame, native, reason
 from napari_tokensparse.data.volume import Volume, VolumeError, volume_name
@@ -99,19 +99,28 @@ def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
     return volumes, problems
 
 
-def number_of(folder: Path, uid: str) -> str:
-    """Return the number of the series that has this unique name, as it is listed."""
-    return next(one.number for one in find_series(_slices(folder)) if one.uid == uid)
+def number_of(folder: Path, wanted: str) -> str:
+    """Return the number, as it is listed, of the series that is chosen by it or its unique name."""
+    found = find_series(_slices(folder))
+    return next(one.number for one in found if wanted in (one.number, one.uid))
+
+
+def number_among(folder: Path, slices: Sequence[Path]) -> str | None:
+    """Return the number of the series that has these slices; None where there is no other."""
+    found = find_series(_slices(folder))
+    names = {path.name for path in slices}
+    held = (one.number for one in found if names <= {each.path.name for each in one.slices})
+    return next(held, None) if len(found) > 1 else None
 
 
 def _volume(series: Sequence[Slice], choice: Choice, name: str) -> Volume:
     frames = frames_of(series)
     is_one_frame((1, 1, 1, len(frames)), choice, name, "")
     ordered, notes = check_stack(frames[choice.frame or 0], name)
-    array, affine = _through_monai([one.path for one in ordered], name)
+    array = _through_monai([one.path for one in ordered], name)
     return Volume(
         array=_rescaled(native(array), ordered)[None],
-        affine=affine,
+        affine=stack_affine(ordered),
         name=name,
         notes=notes,
         slices=tuple(one.path for one in ordered),
@@ -173,8 +182,12 @@ def _slice(path: Path, pydicom: Any) -> Slice | None:
         ) from None
 
 
-def _through_monai(paths: Sequence[Path], name: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return (i, j, k) as stored, i along a row, and the affine."""
+def _through_monai(paths: Sequence[Path], name: str) -> NDArray[Any]:
+    """Return (i, j, k) as stored, i along a row.
+
+    MONAI's affine is not taken: where a header writes a number with more than DICOM's 16 letters,
+    as many do, it passes over the tag and gives the identity.
+    """
     with quiet_pydicom():
         from monai.data.image_reader import PydicomReader
 
@@ -192,10 +205,10 @@ def _through_monai(paths: Sequence[Path], name: str) -> tuple[NDArray[Any], NDAr
             datasets[-1].InstanceNumber = number  # MONAI sorts by it
         reader.has_series = True
         reader.filenames = [list(paths)]  # type: ignore[list-item]  # as its read() has them
-        array, meta = reader.get_data(datasets)
+        array, _ = reader.get_data(datasets)
     if array.ndim != 3:
         raise VolumeError(f"{name}: is in colour; give a series with one number per voxel")
-    return array, np.asarray(meta["affine"], dtype=np.float64)
+    return array
 
 
 def _rescaled(array: NDArray[Any], ordered: Sequence[Slice]) -> NDArray[Any]:

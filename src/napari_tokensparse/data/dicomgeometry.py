@@ -23,6 +23,7 @@ SHEAR_FROM_DEGREES = 0.1
 """From which tilt between the stack and the normal of its slices a note says so."""
 
 _NAMED = 3
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def check_stack(slices: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
@@ -51,6 +52,23 @@ def check_stack(slices: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[
     positions = np.array([one.position for one in ordered])
     _check_line(ordered, positions, name)
     return ordered, _shear_note(ordered[0].normal, positions[-1] - positions[0])
+
+
+def stack_affine(ordered: Sequence[Slice]) -> NDArray[np.float64]:
+    """Return the affine, (column, row, slice) to RAS mm, of slices in order.
+
+    Notes
+    -----
+    DICOM PS3.3, C.7.6.2.1.1; the last axis goes from the first slice to the last in even steps.
+    """
+    first, last = ordered[0], ordered[-1]
+    between_rows, between_columns = first.spacing
+    affine = np.eye(4)
+    affine[:3, 0] = np.multiply(first.orientation[:3], between_columns)
+    affine[:3, 1] = np.multiply(first.orientation[3:], between_rows)
+    affine[:3, 2] = np.subtract(last.position, first.position) / (len(ordered) - 1)
+    affine[:3, 3] = first.position
+    return _LPS_TO_RAS @ affine
 
 
 def _check_single(slices: Sequence[Slice], name: str) -> None:

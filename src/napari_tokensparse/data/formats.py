@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse.data.volume import READ_SUFFIXES, VolumeError
+from napari_tokensparse.data.volume import READ_SUFFIXES, TimeSeriesError, VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,7 +108,9 @@ def is_one_frame(shape: Sequence[int], choice: Choice, name: str, mend: str | No
     Raises
     ------
     VolumeError
-        There is no such frame, or none was chosen of a time series.
+        There is no such frame.
+    TimeSeriesError
+        None was chosen of a time series.
     """
     count = shape[3] if len(shape) == 4 else 1
     if choice.frame is not None:
@@ -116,9 +118,10 @@ def is_one_frame(shape: Sequence[int], choice: Choice, name: str, mend: str | No
             raise VolumeError(f"{name}: frame {choice.frame}: must be 0 to {count - 1}")
         return count > 1
     if count > 1 and mend is not None and not choice.time_is_channels:
-        raise VolumeError(
+        raise TimeSeriesError(
             f"{name}: is a time series of {count} frames; pick one with --frame N, 0 to "
-            f"{count - 1} (frame=N in Python){mend}"
+            f"{count - 1} (frame=N in Python){mend}",
+            count,
         )
     return False
 

@@ -62,11 +62,11 @@ def read_nifti(path: Path, choice: Choice) -> Volume:
         In one line.
     """
     image, mended = _open(path)
-    shape = checked_shape(image.shape, path.name)
+    shape = checked_shape(_without_time(image.shape), path.name)
     _check_dtype(image.header, path.name)
     _check_claim(image, path)
     affine, notes = _placed(image, path.name)
-    mend = _MEND_TIME if _has_time(image.header) else None
+    mend = _MEND_TIME if _has_time(image) else None
     frame = choice.frame if is_one_frame(shape, choice, path.name, mend) else None
     return Volume(
         array=voxels(image, shape, frame, path.name),
@@ -94,7 +94,8 @@ def voxels(
     def read(source: Any) -> NDArray[Any]:
         same = type(proxy)(source, stored, mmap=False)
         if frame is not None:
-            return np.asarray(same[:, :, :, frame, ...])
+            at = (frame,) if proxy.shape[3] > 1 else (0, frame)
+            return np.asarray(same[:, :, :, *at, ...])
         return np.asarray(same, np.float32) if scaled else np.asarray(same.get_unscaled())
 
     try:
@@ -197,5 +198,16 @@ def _disagreement(image: Nifti1Pair, sform: NDArray[np.float64], name: str) -> t
     return (f"qform and sform differ by up to {apart:.1f} mm; the sform was used",)
 
 
-def _has_time(header: nib.nifti1.Nifti1Header) -> bool:
-    return header.get_xyzt_units()[1] in _TIME_UNITS and float(header["pixdim"][4]) > 0
+def _without_time(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Drop the axis of time where it has one step and the fifth axis holds the channels."""
+    return (*shape[:3], shape[4]) if len(shape) == 5 and shape[3] == 1 else shape
+
+
+def _has_time(image: Nifti1Pair) -> bool:
+    """Whether the fourth axis has steps of time."""
+    header = image.header
+    return (
+        image.shape[3:4] != (1,)
+        and header.get_xyzt_units()[1] in _TIME_UNITS
+        and float(header["pixdim"][4]) > 0
+    )

@@ -15,12 +15,14 @@ What a layer carries in ``layer.metadata["tokensparse"]``, all of it plain and p
 ``channel``  str, the channel's name, or empty
 ``header``   bytes of the NIfTI header, or None
 ``notes``    tuple of sentences for a person
+``slices``   of a DICOM series, the file of each slice along k; else empty
 =========== ============================================================================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 KEY = "tokensparse"
+MODEL_KEY = "tokensparse_model"
+"""In the metadata of labels that a model made: what files of them say of it, as plain values."""
 NOTE_FOREIGN_LAYER = (
     "the layer's orientation is unknown: its axes are taken as (z, y, x) = up, back, left"
 )
@@ -272,6 +276,7 @@ def _metadata(volume: Volume, placement: Placement, channel: int) -> dict[str, A
         "channel": volume.channel_names[channel] if volume.channel_names else "",
         "header": None if volume.header is None else volume.header.binaryblock,
         "notes": tuple(dict.fromkeys(notes)),
+        "slices": tuple(map(str, volume.slices)),
     }
 
 
@@ -304,6 +309,7 @@ def _ours(
         channel_names=(ours["channel"],) if ours["channel"] else (),
         header=None if header is None else header_from_bytes(header),
         notes=ours["notes"],
+        slices=tuple(map(Path, ours["slices"])),
     )
 
 

@@ -45,6 +45,14 @@ class VolumeError(PlainError):
     """A file or an array that is not a usable volume; the message is one plain line."""
 
 
+class TimeSeriesError(VolumeError):
+    """A file that says that its fourth axis is time, and none of its ``frames`` was chosen."""
+
+    def __init__(self, line: str, frames: int) -> None:
+        super().__init__(line)
+        self.frames = frames
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A 3-D image of one or more channels, in the voxel order of its file.

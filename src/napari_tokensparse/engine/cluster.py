@@ -10,19 +10,16 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.engine.manyscans import (
-    ManyScansError,
-    ScanResult,
-    check_work,
-    segment_scan,
-)
+from napari_tokensparse.engine.manyscans import ScanResult, check_work, segment_scan
+from napari_tokensparse.engine.scancases import ManyScansError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from distributed import Client, Future
 
-    from napari_tokensparse.engine.manyscans import ScanCase, Work
+    from napari_tokensparse.engine.manyscans import Work
+    from napari_tokensparse.engine.scancases import ScanCase
 
 _CORES_PER_WORKER = 4
 _CONNECT_SECONDS = 10

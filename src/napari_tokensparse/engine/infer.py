@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from napari_tokensparse.data.channels import read_channels
-from napari_tokensparse.data.volume import Volume, check_finite, read_volume
+from napari_tokensparse.data.channels import read_channels, read_scan
+from napari_tokensparse.data.volume import Volume, check_finite
 from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.backends.choice import check_backend, make_backend
 from napari_tokensparse.engine.devices import available_devices, choose_device
@@ -113,9 +113,10 @@ def segment(
 
 
 def _volume(source: Source | Mapping[str, Source], network: SCD) -> Volume:
+    channels = () if network.info is None else network.info.channels
     if isinstance(source, Mapping):
-        return read_channels(source, () if network.info is None else network.info.channels)
-    return source if isinstance(source, Volume) else read_volume(source)
+        return read_channels(source, channels)
+    return source if isinstance(source, Volume) else read_scan(source, channels)
 
 
 def segmenting(

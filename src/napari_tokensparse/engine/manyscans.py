@@ -1,24 +1,22 @@
-"""Many scans: which they are, one of them from file to file, and a table of all.
+"""Many scans: one of them from file to file, and a table of all.
 
 Nothing here knows of a cluster; `napari_tokensparse.engine.cluster` runs these functions on one.
 """
 
 from __future__ import annotations
 
-import csv
-import glob
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from napari_tokensparse.data.formats import could_be_volume
+from napari_tokensparse.data.channels import read_channels, read_scan
 from napari_tokensparse.data.region import RegionError
-from napari_tokensparse.data.volume import VolumeError, read_volume, volume_name
+from napari_tokensparse.data.volume import VolumeError
 from napari_tokensparse.engine.classfiles import write_class_files
 from napari_tokensparse.engine.hashes import hash_of
-from napari_tokensparse.engine.options import base_name, controls_of, run_arguments
+from napari_tokensparse.engine.options import controls_of, run_arguments
 from napari_tokensparse.engine.receipts import (
     Finished,
     Receipt,
@@ -30,8 +28,8 @@ from napari_tokensparse.engine.receipts import (
     receipt_path,
     write_receipt,
 )
+from napari_tokensparse.engine.scancases import ManyScansError
 from napari_tokensparse.engine.tables import write_csv
-from napari_tokensparse.engine.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.engine.writing import write_volume
 from napari_tokensparse.model.folder import (
     Description,
@@ -42,28 +40,17 @@ from napari_tokensparse.model.folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from napari_tokensparse.engine.options import Options
     from napari_tokensparse.engine.receipts import ModelUsed
+    from napari_tokensparse.engine.scancases import ScanCase
     from napari_tokensparse.engine.tables import Cell
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD
 
 SUMMARY_FILE = "summary.csv"
 LABELS_SUFFIX = "_labels.nii.gz"
-
-
-class ManyScansError(ValueError):
-    """Scans that cannot be run together; one plain line says why."""
-
-
-@dataclass(frozen=True)
-class ScanCase:
-    """One scan: what its labels are called after, and its file."""
-
-    name: str
-    image: Path
 
 
 @dataclass(frozen=True)
@@ -114,46 +101,6 @@ class ScanResult:
     status: Literal["done", "skipped", "failed"]
     receipt: Receipt | None = None
     error: str = ""
-
-
-def is_many(source: str, output: Path) -> bool:
-    """Tell whether an input means many scans: a folder, a glob or a CSV of cases.
-
-    A folder whose output is one file is one scan, for example a DICOM series.
-    """
-    if Path(source).is_dir():
-        return not output.name.lower().endswith(OUTPUT_SUFFIXES)
-    return source.lower().endswith(".csv") or (glob.has_magic(source) and not Path(source).exists())
-
-
-def list_scans(source: str, output: Path) -> tuple[ScanCase, ...]:
-    """Find the scans of a folder, a glob or a CSV of cases.
-
-    Parameters
-    ----------
-    source
-        A folder, whose scans are taken: files, and folders of a DICOM series; a glob, ``**`` for
-        any folders; or a CSV with a column ``image``, paths from the CSV's folder, and perhaps
-        ``name``. Its other columns are not looked at.
-    output
-        The folder for the labels.
-
-    Raises
-    ------
-    ManyScansError
-        In one line: there are none, two have one name, or the output is the scans' own folder.
-    """
-    if source.lower().endswith(".csv"):
-        cases = tuple(_listed(Path(source)))
-    elif Path(source).is_dir():
-        cases = _named(filter(_is_scan, Path(source).iterdir()))
-    else:
-        cases = _named(map(Path, glob.glob(source, recursive=True)))
-    if not cases:
-        raise ManyScansError(f"{source}: no scan is there; check the path")
-    _check_names(cases)
-    _check_folder(cases, output)
-    return cases
 
 
 def describe_model(model: str) -> Description:
@@ -261,7 +208,8 @@ def earlier_receipt(case: ScanCase, work: Work) -> Receipt | None:
     same = receipt.model == work.used and receipt.options.same_labels(work.options)
     if not same or receipt.output.sha256 != file_sha256(labels):
         return None
-    return receipt if [one.sha256 for one in receipt.inputs] == [hash_of(case.image)] else None
+    known = [(one.channel, one.sha256) for one in receipt.inputs]
+    return receipt if known == [(name, hash_of(file)) for name, file in case.files] else None
 
 
 def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) -> Path:
@@ -294,64 +242,21 @@ def seconds_left(seconds: float, done: int, left: int) -> float | None:
     return seconds / done * left if done else None
 
 
-def _is_scan(path: Path) -> bool:
-    return path.suffix.lower() != ".img" and could_be_volume(path)
-
-
-def _named(images: Iterator[Path]) -> tuple[ScanCase, ...]:
-    shown = sorted(p for p in images if not p.name.startswith("."))
-    return tuple(ScanCase(volume_name(p), p.resolve()) for p in shown)
-
-
-def _listed(path: Path) -> Iterator[ScanCase]:
-    """Read a CSV of cases."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if "image" not in (table.fieldnames or ()):
-                raise ManyScansError(f"{path}: has no column image; its first line must name it")
-            rows = list(table)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ManyScansError(f"{path}: cannot be read ({reason}); give a CSV of cases") from error
-    for number, row in enumerate(rows, start=2):
-        if not row["image"]:
-            raise ManyScansError(f"{path}: line {number} names no image")
-        image = (path.parent / row["image"]).resolve()
-        yield ScanCase(row.get("name") or volume_name(image), image)
-
-
-def _check_names(cases: Sequence[ScanCase]) -> None:
-    seen: dict[str, ScanCase] = {}
-    for case in cases:
-        if base_name(case.name) != case.name:
-            raise ManyScansError(f"name {case.name!r}: must be a file's name, without a folder")
-        other = seen.setdefault(case.name.casefold(), case)
-        if other is not case:
-            raise ManyScansError(
-                f"{other.image} and {case.image}: are both called {case.name}; list them in a CSV "
-                "with the columns image and name"
-            )
-
-
-def _check_folder(cases: Sequence[ScanCase], output: Path) -> None:
-    if output.is_file() or output.name.lower().endswith(OUTPUT_SUFFIXES):
-        raise ManyScansError(f"{output}: is a file; give a folder for the labels of many scans")
-    if any(case.image.parent == output.resolve() for case in cases):
-        raise ManyScansError(f"{output}: holds scans; give another folder for their labels")
-
-
 def _segmented(case: ScanCase, work: Work) -> Receipt:
     from napari_tokensparse.engine.infer import segment
 
     network = _network(work.model, work.used, work.threads)
-    volume = read_volume(case.image)
+    assert network.info is not None  # a model from files has it
+    files = dict(case.channels)
+    channels = network.info.channels
+    volume = read_channels(files, channels) if files else read_scan(case.image, channels)
     result = segment(volume, network, **run_arguments(work.options, volume))
     final = labels_path(case, work)
     with TemporaryDirectory(dir=work.parts) as folder:
         labels = write_volume(Path(folder) / final.name, result.labels, volume)
         run = Finished(volume, network, result)
-        receipt = receipt_of(run, work.options, [input_scan(case.image)], labels)
+        scans = [input_scan(file, channel) for channel, file in case.files]
+        receipt = receipt_of(run, work.options, scans, labels)
         written = write_receipt(receipt_path(labels), receipt)
         labels.replace(final)
         written.replace(receipt_path(final))

@@ -207,7 +207,7 @@ def receipt_of(
         ),
         seconds={part: round(seconds, 3) for part, seconds in stats.seconds.items()},
         machine=_machine(run.network, stats.backend),
-        versions=versions(),
+        versions=versions(stats.backend),
         warnings=concerns(run.volume, info),
         notes=(*run.volume.notes, *stats.notes, *unsaved),
     )
@@ -277,15 +277,16 @@ def class_volumes(result: Segmentation, volume: Volume, info: ModelInfo) -> tupl
     )
 
 
-def versions() -> dict[str, str]:
+def versions(backend: str = "plain") -> dict[str, str]:
     """Return the versions that a result may depend on; reading them imports nothing."""
     import platform
 
     from napari_tokensparse import __version__
 
+    packages = (*_PACKAGES, "openvino") if backend == "openvino" else _PACKAGES
     return {
         "napari-tokensparse": __version__,
-        **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        **{name: found for name in packages if (found := _version(name)) is not None},
         "python": platform.python_version(),
     }
 

@@ -276,10 +276,11 @@ def _channels_to_values(info: ModelInfo) -> dict[str, Any]:
 
 def _inference(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
     return {
-        "imports": ["$import numpy as np", "$import torch"],
+        "imports": ["$import glob", "$import numpy as np", "$import torch"],
         "bundle_root": ".",
         "output_dir": "$@bundle_root + '/eval'",
-        "images": [],
+        "dataset_dir": "$@bundle_root + '/data'",
+        "images": "$sorted(glob.glob(@dataset_dir + '/*.nii*'))",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": {
             "_target_": f"{OUR_KEY}.model.bundle.monai_network",

@@ -10,7 +10,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
-from napari_tokensparse.data.placement import placement_of
+from napari_tokensparse.data.placement import MODEL_KEY, placement_of
 from napari_tokensparse.engine.tokenmaps import stage_colour
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ DIFFERENCES = {
 DIFFERENCE_COLOURS: dict[int, Colour] = {1: (213, 94, 0), 2: (0, 114, 178), 3: (240, 228, 66)}
 """Okabe and Ito's too, and none of the first three stages'."""
 
+_IN_FILES = {"name", "channels", "classes", "weights_sha256"}
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -347,13 +348,15 @@ def _labels(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
         "features": class_table(info),
         "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
         "opacity": 0.6,
+        "metadata": {MODEL_KEY: info.model_dump(mode="json", include=_IN_FILES)},
     }
     return LayerSpec(Labels, data, looks)
 
 
 def _placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
     """Put a layer where the image is, name it after it, and mark it as a result."""
-    metadata = {**placement["metadata"], RESULT_KEY: spec.name}
+    own = spec.kwargs.get("metadata", {})
+    metadata = {**placement["metadata"], **own, RESULT_KEY: spec.name}
     name = f"{image_name} {spec.name}"
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
 

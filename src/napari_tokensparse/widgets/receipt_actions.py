@@ -141,14 +141,16 @@ def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
 
     result, info = shown.segmentation, shown.network.info
     assert info is not None  # or it would not have segmented
+    series = _series(inputs)
     options = Options(
         model=info.name,
         keep_ratio=result.stats.keep_ratios,
         device=str(next(shown.network.parameters()).device),
+        series=series,
         region=None if result.region is None else str(result.region),
     )
     run = Finished(shown.volume, shown.network, result)
-    return receipt_of(run, options, [_input(each) for each in inputs], None)
+    return receipt_of(run, options, [_input(each, series) for each in inputs], None)
 
 
 def layer_file(layer: Image) -> Path | None:
@@ -169,19 +171,32 @@ def _inputs(shown: ShownResult) -> list[Input]:
     ]
 
 
-def _input(given: Input) -> InputScan:
+def _series(inputs: Sequence[Input]) -> str | None:
+    """Return which series of a DICOM folder was segmented, where there is a choice."""
+    from napari_tokensparse.data.dicomfolder import number_among
+
+    first = inputs[0]
+    if len(inputs) > 1 or first.file is None or not (first.volume.slices and first.file.is_dir()):
+        return None
+    try:
+        return number_among(first.file, first.volume.slices)
+    except VolumeError:  # it is not there as it was
+        return None
+
+
+def _input(given: Input, series: str | None) -> InputScan:
     from napari_tokensparse.engine.receipts import InputScan, input_scan
 
-    if given.file is not None and _holds(given.file, given.volume):
+    if given.file is not None and _holds(given.file, given.volume, series):
         return input_scan(given.file, given.channel)
     name = given.name.replace("/", "_").replace("\\", "_")
     return InputScan(name=name, sha256=None, channel=given.channel)
 
 
-def _holds(path: Path, ours: Volume) -> bool:
+def _holds(path: Path, ours: Volume, series: str | None) -> bool:
     """Whether a file holds what was segmented: a layer may have been edited, the file replaced."""
     try:
-        volume = read_volume(path)
+        volume = read_volume(path, series=series)
     except VolumeError:
         return False
     return np.array_equal(volume.array, ours.array) and np.array_equal(volume.affine, ours.affine)

@@ -1,5 +1,6 @@
 """Memory that runs out in the middle of a run: less at once, then the disk, then the figures."""
 
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,31 @@ def test_a_shortage_at_any_window_halves_how_many_are_run_at_once(
         assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 
+@pytest.mark.deep
+def test_a_shortage_at_every_window_in_turn(
+    volume: Volume,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    figures: Callable[[str, dict[str, Any]], None],
+) -> None:
+    monkeypatch.setattr("napari_tokensparse.engine.windowrun.windows_at_once", lambda *_: 1)
+    model = make_model()
+    whole = segment(volume, model)
+    for at in range(18):
+        with monkeypatch.context() as patch:
+            fail_at(patch, {at})
+            found = segment(volume, model)
+            notes = ("memory ran out: windows were stitched on disk from there on",)
+            assert found.stats.notes == notes
+            assert alike(found, whole)
+        with monkeypatch.context() as patch:
+            fail_at(patch, {at, at + 1})
+            with pytest.raises(SegmentError, match=f"ran out on cpu at window {at + 1} of 18 "):
+                segment(volume, model)
+        assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
+    figures("shortage", {"windows": 2 * 18})
+
+
 def test_when_single_windows_do_not_fit_they_are_stitched_on_disk(
     volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +209,7 @@ def test_rows_that_do_not_fit_are_labelled_a_few_at_a_time(
 
 
 LIMITED = """
-import resource, sys
+import json, resource, sys
 import numpy as np, psutil
 from napari_tokensparse import segment
 from napari_tokensparse.data.volume import Volume
@@ -197,14 +223,16 @@ model = SCD(preset("small"), ModelInfo(name="small", channels=("a",), classes=(k
 noise = np.random.default_rng(0).normal(size=(1, 64, 64, 80)).astype(np.float32)
 volume = Volume(noise, np.eye(4), "noise")
 whole = segment(volume, model, backend="plain")
-now = psutil.Process().memory_info().vms
-resource.setrlimit(resource.RLIMIT_AS, (now + 40_000_000, -1))
-try:
-    segment(volume, model, backend="plain")
-except SegmentError as error:
-    print(error)
-resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-print((segment(volume, model, backend="plain").labels == whole.labels).all())
+for megabytes in map(int, sys.argv[1:]):
+    now = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (now + megabytes * 1_000_000, -1))
+    try:
+        said = segment(volume, model, backend="plain").stats.notes
+    except SegmentError as error:
+        said = str(error)
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    again = segment(volume, model, backend="plain")
+    print(json.dumps([megabytes, said, bool((again.labels == whole.labels).all())]))
 """
 
 
@@ -214,9 +242,28 @@ def test_under_a_real_limit_a_run_ends_in_a_line_and_the_next_one_works(
 ) -> None:
     script = tmp_path / "limited.py"
     script.write_text(LIMITED)
-    run = run_python(script, cwd=tmp_path)
+    run = run_python(script, 40, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    said, works = run.stdout.splitlines()
+    _, said, works = json.loads(run.stdout)
     assert said.startswith("noise: memory ran out on cpu at window 1 of 2 (")
     assert "MB are free); close other programs" in said
-    assert works == "True"
+    assert works
+
+
+@pytest.mark.deep
+@pytest.mark.skipif("sys.platform != 'linux'", reason="sets ulimit -v")
+def test_under_any_limit_a_run_ends_in_a_line_or_with_its_labels(
+    run_python: Callable[..., Any],
+    tmp_path: Path,
+    figures: Callable[[str, dict[str, Any]], None],
+) -> None:
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED)
+    run = run_python(script, *range(0, 400, 10), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    ends = [json.loads(line) for line in run.stdout.splitlines()]
+    refused = [said for _, said, _ in ends if isinstance(said, str)]
+    assert all(works for *_, works in ends)
+    assert all(said.startswith("noise: memory ran out") for said in refused)
+    assert 0 < len(refused) < len(ends) == 40
+    figures("limits", {"limits": len(ends), "refused": len(refused)})

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -52,13 +51,13 @@ from napari_tokensparse.widgets.segment_texts import (
     progress_text,
     result_text,
 )
+from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import napari
-    from napari.qt.threading import GeneratorWorker
 
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.engine.infer import Progress, Segmentation
@@ -99,7 +98,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._worker: Worker | None = None
         self._request: Request | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
@@ -322,9 +321,8 @@ class SegmentWidget(QWidget):
 
     def _start(self, request: Request) -> None:
         self._request = request
-        self._worker = create_worker(_run, request, self._networks, _ignore_errors=True)
+        self._worker = in_thread(_run, request, self._networks, failed=self._failed)
         self._worker.yielded.connect(self._receive)
-        self._worker.errored.connect(self._failed)
         self._worker.finished.connect(self._finished)
         self.destroyed.connect(self._worker.quit)
         self.button.setText("Cancel")

@@ -4,7 +4,7 @@ import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -174,6 +174,58 @@ def test_at_the_end_the_figures_are_told_and_the_next_run_works(
     said = str(raised.value)
     assert said.startswith("noise: memory ran out on cpu at window 1 of 18 (2,147 MB more were ")
     assert said.count("\n") == 0
+    assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
+
+
+class OnGpu(WindowRun):
+    """A run that takes its device for a GPU of which 512 MB are free, and computes on the CPU."""
+
+    sizes: ClassVar[list[int]] = []
+    short: ClassVar[set[int]] = set()
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._device = torch.device("cuda:0")
+        self.sizes.clear()
+
+    def _network(self, windows: Any) -> Any:
+        self.sizes.append(len(windows))
+        if len(self.sizes) - 1 in self.short:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 …")
+        self._device = CPU
+        out = super()._network(windows)
+        self._device = torch.device("cuda:0")
+        return out
+
+
+def test_a_gpu_goes_the_same_way_and_what_torch_keeps_there_is_given_back(
+    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr("napari_tokensparse.engine.infer.WindowRun", OnGpu)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (512_000_000, 1_000_000_000))
+    model = make_model()
+    whole = segment(volume, model)
+    assert given_back == []
+
+    monkeypatch.setattr(OnGpu, "short", {1})
+    found = segment(volume, model)
+    assert OnGpu.sizes == [6, 6, 3, 3, 3, 3]
+    assert found.stats.notes == ("memory ran out: 3 windows at once from there on",)
+    assert alike(found, whole)
+    assert len(given_back) == 1
+
+    monkeypatch.setattr(OnGpu, "short", set(range(10)))
+    with pytest.raises(SegmentError) as raised:
+        segment(volume, model)
+    assert OnGpu.sizes == [6, 3, 2, 1]  # what is stitched lies in the memory of the machine
+    assert len(given_back) == 5
+    assert str(raised.value) == (
+        "noise: memory ran out on cuda:0 at window 1 of 18 (2,147 MB more were needed, 512 MB are "
+        "free); close other programs, or take a model of smaller windows, or another device"
+    )
+    monkeypatch.setattr(OnGpu, "short", set())
     assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_tokensparse.widgets import forecast
+from napari_tokensparse.engine import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch)
         finally:
             ended.set()
 
-    monkeypatch.setattr("napari_tokensparse.engine.preflight.estimating", estimating)
+    monkeypatch.setattr(preflight, "estimating", estimating)
     add_scan(eager)
     eager.qtbot.waitUntil(begun.is_set, timeout=60_000)
     assert eager.widget.forecast.text() == "Estimating time and memory …"
@@ -74,24 +74,33 @@ def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch)
     assert eager.widget.forecast.text() == ""
 
 
-def test_what_cannot_be_run_has_no_estimate(eager: Opened) -> None:
+def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = eager.widget.forecast
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
     eager.viewer.layers.clear()
-    assert eager.widget.forecast.text() == ""
+    assert label.text() == ""
     eager.viewer.add_image(np.ones((4, 40, 36, 20)), name="series")
-    eager.widget.forecast._begin()
-    assert eager.widget.forecast.text() == ""
-    eager.viewer.add_image(np.full((40, 36, 20), np.inf), name="broken", contrast_limits=(0, 1))
-    eager.qtbot.waitUntil(lambda: eager.widget.forecast._worker is not None, timeout=10_000)
-    eager.qtbot.waitUntil(lambda: eager.widget.forecast._worker is None, timeout=60_000)
-    assert eager.widget.forecast.text() == ""
+    label._begin()
+    assert label._worker is None
+
+    def estimating(*_: Any, **__: Any) -> Iterator[None]:
+        raise ValueError("cannot be preprocessed")
+
+    monkeypatch.setattr(preflight, "estimating", estimating)
+    label._timer.setInterval(10_000_000)
+    add_scan(eager)
+    label._begin()
+    assert label.text() == "Estimating time and memory …"
+    eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)
+    assert label.text() == ""
+    assert eager.widget.message.text() == ""  # a click tells it
 
 
 def test_a_run_that_does_not_fit_is_begun_by_a_second_click(
     eager: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_tokensparse.engine.preflight.free_mb", lambda _: 1.5)
+    monkeypatch.setattr(preflight, "free_mb", lambda _: 1.5)
     add_scan(eager)
     eager.segment()
     first, last = eager.widget.message.text().splitlines()
@@ -106,7 +115,3 @@ def test_a_run_that_does_not_fit_is_begun_by_a_second_click(
     add_scan(eager, side=41)  # another scan is asked about again
     eager.segment()
     assert "this run takes about" in eager.widget.message.text()
-
-
-def test_an_estimate_waits_until_nothing_changes() -> None:
-    assert forecast.DELAY_MS >= 300

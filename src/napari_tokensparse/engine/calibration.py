@@ -66,7 +66,8 @@ class Rates(BaseModel):
     Attributes
     ----------
     start : float
-        What the first window of a run takes more than others: memory is fetched from the system.
+        What the first windows of a process take more than later ones: memory is fetched from the
+        system, and some things are made once.
     network : tuple of float
         One window, as a line over the share of tokens that its blocks see (`share_seen`).
     stitch : float
@@ -142,9 +143,6 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
     config, info = network.config, network.info
     passes = {ratio: _Pass(backend, ratio) for ratio in _KEEP_RATIOS}
     pruned = passes[min(passes)]
-    with kept_memory():
-        pruned()  # some things are made once in a process
-        yield
     with kept_memory():
         first = _timed(pruned, clock)
         yield

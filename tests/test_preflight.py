@@ -100,3 +100,15 @@ def test_json_goes_with_a_dry_run_alone(segment: Segment) -> None:
     assert said.stderr == (
         "tokensparse: --json: goes with --dry-run; a run's figures are in its receipt\n"
     )
+
+
+def test_a_voxel_size_that_cannot_be_right_is_asked_about(
+    segment: Segment, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    image = nib.load(tmp_path / "scan.nii.gz")
+    nib.save(nib.Nifti1Image(image.dataobj, np.diag([900.0, 900.0, 900.0, 1.0])), "wide.nii.gz")
+    spacing = {"_target_": "Spacingd", "keys": "image", "pixdim": [1.0, 1.0, 1.0]}
+    model = str(write_nano("fine", preprocessing=(spacing,)))
+    said = CliRunner().invoke(app, ["segment", "wide.nii.gz", "--model", model, "-o", "l.nii.gz"])
+    assert said.exit_code == 1
+    assert said.stderr.endswith("is its voxel size 900 x 900 x 900 mm right?\n")

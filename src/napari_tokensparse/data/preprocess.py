@@ -106,8 +106,7 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
     PreprocessError
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
-    _compose(definitions)  # what is not allowed is refused before anything is read
-    _check_room(volume, definitions)
+    check_resampled(volume, definitions)
     frame = voxel_frame(volume)
     placed, rest = _begun(volume, frame, definitions)
     image = _applied(_compose(rest), {KEY: placed}, volume.name)[KEY]
@@ -144,7 +143,7 @@ def preprocess_pair(
         As `preprocess`.
     """
     frame, composed = voxel_frame(volume), _compose(definitions, _with_label)
-    _check_room(volume, definitions)
+    check_resampled(volume, definitions)
     placed = {
         KEY: _placed(volume.array, frame, definitions),
         LABEL_KEY: _placed(label.array, frame, definitions),
@@ -309,8 +308,15 @@ def _check_left(image: Tensor, name: str) -> None:
         raise PreprocessError(f"{name}: nothing is left after preprocessing; is it empty?")
 
 
-def _check_room(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what would not fit into memory once it is resampled, before any of it is made."""
+def check_resampled(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what is not allowed, or would not fit into memory once it is resampled.
+
+    Raises
+    ------
+    PreprocessError
+        In one line, before anything is read or made.
+    """
+    _compose(definitions)
     for definition in definitions:
         if definition["_target_"] != "Spacingd":
             continue

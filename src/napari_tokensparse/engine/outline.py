@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.data.preprocess import preprocess, resampled
+from napari_tokensparse.data.preprocess import check_resampled, preprocess, resampled
 from napari_tokensparse.data.region import windows_over
 from napari_tokensparse.data.windows import window_grid
 
@@ -66,6 +66,7 @@ def outline(
     PreprocessError, VolumeError
         The volume cannot be preprocessed; one plain line says why.
     """
+    check_resampled(volume, info.preprocessing)
     step = _step(volume, info.preprocessing)
     thin = _thinned(volume, step)
     prepared = preprocess(thin, [_coarser(each, step) for each in info.preprocessing])

@@ -100,7 +100,7 @@ def preflight(figures: Figures) -> list[Row]:
     rows = []
     for key, what in (("seconds", "time"), ("mb", "peak memory")):
         ratios = [run[key][0] / run[key][1] for run in runs]
-        near = sum(abs(ratio - 1) <= NEAR for ratio in ratios)
+        near = sum(abs(ratio - 1) < NEAR + 1e-9 for ratio in ratios)
         must = (
             f"within {NEAR:.0%} of what came: {near} of {len(runs)} "
             f"({min(ratios):.2f} to {max(ratios):.2f} of it)"

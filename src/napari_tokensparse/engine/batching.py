@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _VOXELS_ON_CPU = 2**18
 _VOXELS_ON_GPU = 2**22
 _SHARE_OF_GPU = 0.25
-_MAPS_AT_ONCE = 10  # maps of the finest level, and copies of the logits, that are alive together
+_MAPS_AT_ONCE = 9  # maps of the finest level, and copies of the logits, that are alive together
 _LOGITS_AT_ONCE = 2
 _BYTES = 4
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -22,7 +23,7 @@ from scipy.optimize import nnls
 from torch.nn.functional import one_hot
 
 from napari_tokensparse._cache import cache_folder
-from napari_tokensparse._whole import WriteError, written_whole
+from napari_tokensparse._whole import written_whole
 from napari_tokensparse.data.preprocess import AxisMap
 from napari_tokensparse.data.volume import Volume, check_finite
 from napari_tokensparse.data.windows import window_grid
@@ -119,12 +120,10 @@ def calibrating(
     except (OSError, ValidationError):
         pass  # it is not there, or no longer what it was
     rates = yield from measuring(made, clock)
-    try:
+    with suppress(OSError):  # a cache that cannot be written to is none
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as part:
             part.write_text(rates.model_dump_json(), encoding="utf-8")
-    except (WriteError, OSError):
-        pass  # a cache that cannot be written to is none
     return rates
 
 
@@ -283,8 +282,12 @@ def _prepare(volume: Volume, config: SCDConfig, info: ModelInfo) -> int:
 
 def _phantom(config: SCDConfig, info: ModelInfo, finer: float) -> Volume:
     """Make a volume whose voxels are so much smaller than the model's, and lie as in a file."""
-    sides = next((d["pixdim"] for d in info.preprocessing if d["_target_"] == "Spacingd"), 1.0)
-    affine = np.diag([*(np.ones(3) * sides / finer), 1.0])
+    sides = np.ones(3)
+    for definition in info.preprocessing:
+        if definition["_target_"] == "Spacingd":
+            given = np.atleast_1d(definition["pixdim"])
+            sides[: len(given)] = given
+    affine = np.diag([*(sides / finer), 1.0])
     edge = round(math.cbrt(_PHANTOM / config.in_channels))
     shape = (config.in_channels, edge, edge, edge)
     grey = np.random.default_rng(0).integers(1, 200, shape, np.int16)

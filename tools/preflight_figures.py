@@ -85,7 +85,8 @@ def measured(figures: Path, settings: tuple[Setting, ...]) -> None:
                 said = _apart(part, number, cache)
             print(f"{setting}: {said}", flush=True)
             rows.append({"setting": str(setting), **said})
-    (figures / "preflight.json").write_text(json.dumps({"runs": rows}, indent=1) + "\n", "utf-8")
+            text = json.dumps({"runs": rows}, indent=1) + "\n"  # so far
+            (figures / "preflight.json").write_text(text, "utf-8")
 
 
 def _apart(part: str, number: int, cache: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _FLOAT, _DOUBLE = 4, 8  # bytes
 _RESAMPLING = 8 * _DOUBLE  # bytes a voxel: where it comes from, as MONAI writes it down
 _LABELLING = 4  # bytes a voxel of the input: codes on their way to it
+_ONCE = 20_000_000  # bytes: what is made once in a process
 _ROWS = 2**20  # voxels of the model's grid that are labelled at once
 _CPU = torch.device("cpu")
 
@@ -206,7 +207,7 @@ def _host_bytes(
     kept = _kept_bytes(volume, config, info, found)
     model_voxels = math.prod(found.grid.shape)
     at_once = min(1.0, _ROWS / model_voxels)  # of all rows
-    return max(
+    return _ONCE + max(
         _preparing_bytes(volume, info, found),
         kept + max(network, int(at_once * _LABELLING * found.voxels)),
     )

@@ -111,6 +111,20 @@ KINDS = (
 )
 
 
+def refuse(write: Write, folder: Path, name: str, share: float) -> None:
+    """Write once more where only so large a share of the largest file fits."""
+    before = below(folder)
+    size = int(share * max(map(len, before.values())))
+    with no_space_after(size), pytest.raises((WriteError, VolumeError)) as raised:
+        write(folder / name)
+    assert below(folder) == before
+    said = str(raised.value)
+    assert re.fullmatch(
+        r"\S+: cannot be written \(File too large\); free some space, or choose another place", said
+    )
+    assert any(each in said for each in before)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_a_disk_is_full_the_old_files_stay_and_no_others_are_left(
@@ -118,16 +132,21 @@ def test_where_a_disk_is_full_the_old_files_stay_and_no_others_are_left(
 ) -> None:
     name, write = writers(written)[kind]
     write(tmp_path / name)
-    before = below(tmp_path)
-    size = int(share * max(map(len, before.values())))
-    with no_space_after(size), pytest.raises((WriteError, VolumeError)) as raised:
-        write(tmp_path / name)
-    assert below(tmp_path) == before
-    said = str(raised.value)
-    assert re.fullmatch(
-        r"\S+: cannot be written \(File too large\); free some space, or choose another place", said
-    )
-    assert any(each in said for each in before)
+    refuse(write, tmp_path, name, share)
+
+
+@pytest.mark.deep
+def test_wherever_in_a_file_a_disk_is_full_the_old_files_stay(
+    written: Any, tmp_path: Path, figures: Callable[[str, dict[str, Any]], None]
+) -> None:
+    shares = [n / 20 for n in range(20)]
+    for kind, (name, write) in writers(written).items():
+        folder = tmp_path / kind.replace(" ", "-")
+        folder.mkdir()
+        write(folder / name)
+        for share in shares:
+            refuse(write, folder, name, share)
+    figures("disks", {"disks": dict.fromkeys(KINDS, len(shares))})
 
 
 def test_a_checkpoint_that_fills_a_real_disk_leaves_the_last_one(tmp_path: Path) -> None:

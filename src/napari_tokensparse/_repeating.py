@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from napari_tokensparse._preflight import check_room
 from napari_tokensparse._segmenting import run_shown, write_labels
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def repeat(
     output: Path | None,
     changed: dict[str, str],
     threads: int | None = None,
+    anyway: bool = False,
 ) -> int:
     """Repeat the run of a receipt and say whether the labels are identical: 0 if so, else 1.
 
@@ -41,6 +43,8 @@ def repeat(
         Those of `CHANGEABLE` that are not to be as the receipt says.
     threads
         To compute with: as many as then if not given, for last digits depend on it.
+    anyway
+        Whether it is run even if memory is not likely to be enough.
     """
     from napari_tokensparse.engine import receipts, repeating
     from napari_tokensparse.engine.devices import use_threads
@@ -57,7 +61,9 @@ def repeat(
     volume = _read(scans, options, network)
     if output is not None:
         check_output(output, volume)
-    result = run_shown(volume, network, **run_arguments(options, volume))
+    arguments = run_arguments(options, volume)
+    check_room(volume, network, arguments["device"], arguments["region"], anyway)
+    result = run_shown(volume, network, **arguments)
     found = repeating.compare(result.labels, old, file.parent)  # before they may be overwritten
     written = []
     if output is not None:

@@ -34,6 +34,7 @@ from napari_tokensparse._options import (
     region_of,
     use_threads,
 )
+from napari_tokensparse._preflight import check_room, say_estimate
 from napari_tokensparse._untrusted import printable
 
 if TYPE_CHECKING:
@@ -110,12 +111,31 @@ def segment(
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     retries: RetriesOption = 2,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say how long it would take and how much memory; the first time for a model, "
+            "the machine is measured.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print the figures as JSON.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Run even if memory is not likely to be enough.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment a volume, or many: labels on its own grid and affine."""
     with plain_errors(debug):
         if from_receipt is not None:
             raise typer.Exit(_repeated(context, from_receipt, scan, output))
+        if dry_run:
+            _dry_run(context)
+            return
+        if as_json:
+            raise ValueError("--json: goes with --dry-run; a run's figures are in its receipt")
         if output is None:
             raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
         from napari_tokensparse.engine.scancases import is_many
@@ -140,6 +160,7 @@ def segment(
         volume = read_case(where, channel, network, frame, series)
         check_output(output, volume)
         box = region_of(region, volume)
+        check_room(volume, network, device, box, anyway)
         result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
         written = write_labels(output, result, volume, network, legend)
         if table is not None:
@@ -159,12 +180,32 @@ def segment(
 def _repeated(context: typer.Context, receipt: Path, scan: str | None, output: Path | None) -> int:
     from napari_tokensparse._repeating import CHANGEABLE, repeat
 
-    own = {"from_receipt", "scan", "output", "threads", "debug", *CHANGEABLE}
+    own = {"from_receipt", "scan", "output", "threads", "anyway", "debug", *CHANGEABLE}
     asked = set(context.params) - own
     _refuse(context, asked, f"is as {receipt.name} says; leave it out")
     changed = {name: context.params[name] for name in CHANGEABLE if _is_given(context, name)}
     where = None if scan is None else Path(scan)
-    return repeat(receipt, where, output, changed, context.params["threads"])
+    threads, anyway = context.params["threads"], context.params["anyway"]
+    return repeat(receipt, where, output, changed, threads, anyway)
+
+
+def _dry_run(context: typer.Context) -> None:
+    from napari_tokensparse.model.checkpoints import load_model
+
+    asked = context.params
+    use_threads(asked["threads"])
+    network = load_model(asked["model"])
+    where = None if asked["scan"] is None else Path(asked["scan"])
+    volume = read_case(where, asked["channel"], network, asked["frame"], asked["series"])
+    say_estimate(
+        volume,
+        network,
+        ratios_of(asked["keep_ratio"]),
+        asked["device"],
+        region_of(asked["region"], volume),
+        asked["backend"],
+        asked["as_json"],
+    )
 
 
 def _many(
@@ -179,7 +220,17 @@ def _many(
     from napari_tokensparse.engine.manyscans import describe_model
     from napari_tokensparse.model.ratios import keep_ratios
 
-    one = ("channel", "frame", "receipt", "regions", "series", "table", "threads", "tokens")
+    one = (
+        "anyway",
+        "channel",
+        "frame",
+        "receipt",
+        "regions",
+        "series",
+        "table",
+        "threads",
+        "tokens",
+    )
     _refuse(context, one, "is for one scan; many have summary.csv")
     options, model = ClusterOptions(*cluster), context.params["model"]
     described = describe_model(model)

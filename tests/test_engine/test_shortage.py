@@ -1,9 +1,10 @@
 """Memory that runs out in the middle of a run: less at once, then the disk, then the figures."""
 
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -116,6 +117,31 @@ def test_a_shortage_at_any_window_halves_how_many_are_run_at_once(
         assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 
+@pytest.mark.deep
+def test_a_shortage_at_every_window_in_turn(
+    volume: Volume,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    figures: Callable[[str, dict[str, Any]], None],
+) -> None:
+    monkeypatch.setattr("napari_tokensparse.engine.windowrun.windows_at_once", lambda *_: 1)
+    model = make_model()
+    whole = segment(volume, model)
+    for at in range(18):
+        with monkeypatch.context() as patch:
+            fail_at(patch, {at})
+            found = segment(volume, model)
+            notes = ("memory ran out: windows were stitched on disk from there on",)
+            assert found.stats.notes == notes
+            assert alike(found, whole)
+        with monkeypatch.context() as patch:
+            fail_at(patch, {at, at + 1})
+            with pytest.raises(SegmentError, match=f"ran out on cpu at window {at + 1} of 18 "):
+                segment(volume, model)
+        assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
+    figures("shortage", {"windows": 2 * 18})
+
+
 def test_when_single_windows_do_not_fit_they_are_stitched_on_disk(
     volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +177,58 @@ def test_at_the_end_the_figures_are_told_and_the_next_run_works(
     assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 
+class OnGpu(WindowRun):
+    """A run that takes its device for a GPU of which 512 MB are free, and computes on the CPU."""
+
+    sizes: ClassVar[list[int]] = []
+    short: ClassVar[set[int]] = set()
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._device = torch.device("cuda:0")
+        self.sizes.clear()
+
+    def _network(self, windows: Any) -> Any:
+        self.sizes.append(len(windows))
+        if len(self.sizes) - 1 in self.short:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 …")
+        self._device = CPU
+        out = super()._network(windows)
+        self._device = torch.device("cuda:0")
+        return out
+
+
+def test_a_gpu_goes_the_same_way_and_what_torch_keeps_there_is_given_back(
+    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr("napari_tokensparse.engine.infer.WindowRun", OnGpu)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (512_000_000, 1_000_000_000))
+    model = make_model()
+    whole = segment(volume, model)
+    assert given_back == []
+
+    monkeypatch.setattr(OnGpu, "short", {1})
+    found = segment(volume, model)
+    assert OnGpu.sizes == [6, 6, 3, 3, 3, 3]
+    assert found.stats.notes == ("memory ran out: 3 windows at once from there on",)
+    assert alike(found, whole)
+    assert len(given_back) == 1
+
+    monkeypatch.setattr(OnGpu, "short", set(range(10)))
+    with pytest.raises(SegmentError) as raised:
+        segment(volume, model)
+    assert OnGpu.sizes == [6, 3, 2, 1]  # what is stitched lies in the memory of the machine
+    assert len(given_back) == 5
+    assert str(raised.value) == (
+        "noise: memory ran out on cuda:0 at window 1 of 18 (2,147 MB more were needed, 512 MB are "
+        "free); close other programs, or take a model of smaller windows, or another device"
+    )
+    monkeypatch.setattr(OnGpu, "short", set())
+    assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
+
+
 def test_a_full_disk_ends_in_the_same_line(
     volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +261,7 @@ def test_rows_that_do_not_fit_are_labelled_a_few_at_a_time(
 
 
 LIMITED = """
-import resource, sys
+import json, resource, sys
 import numpy as np, psutil
 from napari_tokensparse import segment
 from napari_tokensparse.data.volume import Volume
@@ -197,14 +275,16 @@ model = SCD(preset("small"), ModelInfo(name="small", channels=("a",), classes=(k
 noise = np.random.default_rng(0).normal(size=(1, 64, 64, 80)).astype(np.float32)
 volume = Volume(noise, np.eye(4), "noise")
 whole = segment(volume, model, backend="plain")
-now = psutil.Process().memory_info().vms
-resource.setrlimit(resource.RLIMIT_AS, (now + 40_000_000, -1))
-try:
-    segment(volume, model, backend="plain")
-except SegmentError as error:
-    print(error)
-resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-print((segment(volume, model, backend="plain").labels == whole.labels).all())
+for megabytes in map(int, sys.argv[1:]):
+    now = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (now + megabytes * 1_000_000, -1))
+    try:
+        said = segment(volume, model, backend="plain").stats.notes
+    except SegmentError as error:
+        said = str(error)
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    again = segment(volume, model, backend="plain")
+    print(json.dumps([megabytes, said, bool((again.labels == whole.labels).all())]))
 """
 
 
@@ -214,9 +294,28 @@ def test_under_a_real_limit_a_run_ends_in_a_line_and_the_next_one_works(
 ) -> None:
     script = tmp_path / "limited.py"
     script.write_text(LIMITED)
-    run = run_python(script, cwd=tmp_path)
+    run = run_python(script, 40, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    said, works = run.stdout.splitlines()
+    _, said, works = json.loads(run.stdout)
     assert said.startswith("noise: memory ran out on cpu at window 1 of 2 (")
     assert "MB are free); close other programs" in said
-    assert works == "True"
+    assert works
+
+
+@pytest.mark.deep
+@pytest.mark.skipif("sys.platform != 'linux'", reason="sets ulimit -v")
+def test_under_any_limit_a_run_ends_in_a_line_or_with_its_labels(
+    run_python: Callable[..., Any],
+    tmp_path: Path,
+    figures: Callable[[str, dict[str, Any]], None],
+) -> None:
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED)
+    run = run_python(script, *range(0, 400, 10), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    ends = [json.loads(line) for line in run.stdout.splitlines()]
+    refused = [said for _, said, _ in ends if isinstance(said, str)]
+    assert all(works for *_, works in ends)
+    assert all(said.startswith("noise: memory ran out") for said in refused)
+    assert 0 < len(refused) < len(ends) == 40
+    figures("limits", {"limits": len(ends), "refused": len(refused)})

@@ -124,6 +124,12 @@ def no_thread_outlives_the_tests() -> Iterator[None]:
     WorkerBase.await_workers()
 
 
+@pytest.fixture(autouse=True)
+def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processor to the tests: only those of estimates estimate."""
+    monkeypatch.setattr("napari_tokensparse.widgets.forecast.DELAY_MS", 10_000_000)
+
+
 @pytest.fixture
 def opened(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Opened:
     """Open a viewer with the Segment widget, as the menu does."""

@@ -106,8 +106,7 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
     PreprocessError
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
-    _compose(definitions)  # what is not allowed is refused before anything is read
-    _check_room(volume, definitions)
+    check_resampled(volume, definitions)
     frame = voxel_frame(volume)
     placed, rest = _begun(volume, frame, definitions)
     image = _applied(_compose(rest), {KEY: placed}, volume.name)[KEY]
@@ -144,7 +143,7 @@ def preprocess_pair(
         As `preprocess`.
     """
     frame, composed = voxel_frame(volume), _compose(definitions, _with_label)
-    _check_room(volume, definitions)
+    check_resampled(volume, definitions)
     placed = {
         KEY: _placed(volume.array, frame, definitions),
         LABEL_KEY: _placed(label.array, frame, definitions),
@@ -259,7 +258,7 @@ def _begun(
     rest = definitions[turned:]
     if rest and _is_plain(rest[0], "Spacingd", "pixdim", "mode") and rest[0]["mode"] == "bilinear":
         return resample_blocks(array, frame, make_transform(rest[0]), volume.name), rest[1:]
-    values = read_blocks(array, _dtype(definitions), volume.name)
+    values = read_blocks(array, first_dtype(definitions), volume.name)
     return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame)), rest
 
 
@@ -272,7 +271,7 @@ def _placed(
     its axes, and the doubles that resampling computes in.
     """
     array, frame = _turned(array, frame, definitions)
-    values = np.array(array, _dtype(definitions), order="C")
+    values = np.array(array, first_dtype(definitions), order="C")
     return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(frame))
 
 
@@ -297,7 +296,7 @@ def _is_plain(definition: Mapping[str, Any], name: str, *arguments: str) -> bool
     }
 
 
-def _dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:
+def first_dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:
     """Return the type that the first transform which looks at intensities computes in."""
     first = next((d for d in definitions if d.get("_target_") != "Orientationd"), {})
     doubles = first.get("_target_") == "Spacingd" and "dtype" not in first
@@ -309,16 +308,19 @@ def _check_left(image: Tensor, name: str) -> None:
         raise PreprocessError(f"{name}: nothing is left after preprocessing; is it empty?")
 
 
-def _check_room(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what would not fit into memory once it is resampled, before any of it is made."""
-    extents = [n * s for n, s in zip(volume.shape, volume.spacing, strict=True)]
+def check_resampled(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what is not allowed, or would not fit into memory once it is resampled.
+
+    Raises
+    ------
+    PreprocessError
+        In one line, before anything is read or made.
+    """
+    _compose(definitions)
     for definition in definitions:
         if definition["_target_"] != "Spacingd":
             continue
-        given = definition["pixdim"]
-        pixdim = list(given) if isinstance(given, (list, tuple)) else [given]
-        sides = [*pixdim, *volume.spacing[len(pixdim) :]]
-        voxels = math.prod(e / s + 1 for e, s in zip(extents, sides, strict=True))
+        sides, voxels = resampled(volume, definition)
         needed, free = len(volume.array) * voxels * 8, psutil.virtual_memory().available
         if needed > free:
             raise PreprocessError(
@@ -326,6 +328,15 @@ def _check_room(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Non
                 f"{voxels:.3g} voxels ({needed / 2**30:.3g} GiB; {free / 2**30:.3g} are free); "
                 f"is its voxel size {' x '.join(f'{s:g}' for s in volume.spacing)} mm right?"
             )
+
+
+def resampled(volume: Volume, definition: Mapping[str, Any]) -> tuple[list[float], float]:
+    """Return the voxel size that Spacingd leads to, and about how many voxels there are then."""
+    given = definition["pixdim"]
+    pixdim = list(given) if isinstance(given, (list, tuple)) else [given]
+    sides = [*pixdim, *volume.spacing[len(pixdim) :]]
+    extents = [n * s for n, s in zip(volume.shape, volume.spacing, strict=True)]
+    return sides, math.prod(e / s + 1 for e, s in zip(extents, sides, strict=True))
 
 
 def _axis_map(to_model: NDArray[np.float64], axis: int) -> AxisMap:

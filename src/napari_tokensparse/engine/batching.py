@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _VOXELS_ON_CPU = 2**18
 _VOXELS_ON_GPU = 2**22
 _SHARE_OF_GPU = 0.25
-_MAPS_AT_ONCE = 10  # maps of the finest level, and copies of the logits, that are alive together
+_MAPS_AT_ONCE = 9  # maps of the finest level, and copies of the logits, that are alive together
 _LOGITS_AT_ONCE = 2
 _BYTES = 4
 
@@ -37,9 +37,23 @@ def windows_at_once(config: SCDConfig, windows: int, device: torch.device) -> in
     voxels = h * w * d
     limit = max(1, _VOXELS_ON_CPU // voxels)
     if device.type == "cuda":
-        channels = _MAPS_AT_ONCE * config.feature_size + _LOGITS_AT_ONCE * config.out_channels
         memory = torch.cuda.get_device_properties(device).total_memory
-        fitting = int(_SHARE_OF_GPU * memory) // (_BYTES * channels * voxels)
+        fitting = int(_SHARE_OF_GPU * memory) // network_bytes(config)
         limit = max(1, min(_VOXELS_ON_GPU // voxels, fitting))
     passes = max(1, -(-windows // limit))
     return max(1, -(-windows // passes))
+
+
+def network_bytes(config: SCDConfig, windows: int = 1) -> int:
+    """Return about how many bytes a network's maps and logits take at their peak.
+
+    Parameters
+    ----------
+    config
+        Of the network.
+    windows
+        That are run at once.
+    """
+    h, w, d = config.window
+    channels = _MAPS_AT_ONCE * config.feature_size + _LOGITS_AT_ONCE * config.out_channels
+    return _BYTES * channels * h * w * d * windows

@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
+from napari_tokensparse._cache import cache_folder
 from napari_tokensparse.engine.fetching import DownloadError, fetch_file
 from napari_tokensparse.engine.unpacking import unpack
 from napari_tokensparse.model.folder import (
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_tokensparse.engine.catalogue import Offer
-
-CACHE_VARIABLE = "TOKENSPARSE_CACHE"
 
 
 def download(offer: Offer, progress: Callable[[int], None] = lambda _: None) -> Path:
@@ -83,10 +80,7 @@ def remove(name: str) -> Path:
 
 def downloads_folder() -> Path:
     """Where unfinished downloads lie; the variable ``TOKENSPARSE_CACHE`` moves it."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else platformdirs.user_cache_path("napari-tokensparse")) / (
-        "downloads"
-    )
+    return cache_folder("downloads")
 
 
 def _install(archive: Path, target: Path, offer: Offer) -> None:

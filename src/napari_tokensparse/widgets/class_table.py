@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari.qt.threading import create_worker
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QHeaderView, QLabel, QVBoxLayout, QWidget
 
 from napari_tokensparse.engine.inspection import class_fates
 from napari_tokensparse.widgets.table import Table
+from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
     from napari_tokensparse.engine.inspection import ClassFates
@@ -74,7 +74,7 @@ class ClassTable(QWidget):
         self._result, self._fates = result, ()
         self._show()
         if result is not None:
-            worker = create_worker(_count, result)
+            worker = in_thread(_count, result)
             worker.returned.connect(self._take)
             worker.start()
 

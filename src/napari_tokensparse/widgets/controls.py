@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QEvent,
     QObject,
@@ -31,6 +30,7 @@ from napari_tokensparse.model.folder import available_models
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
+from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,7 +194,7 @@ class DeviceCombo(QComboBox):
         self._unlisted = ""
         self.setValue(preferences.value().computing.device)
         preferences.deviceChanged.connect(self.setValue)
-        worker = create_worker(find_devices)  # a thread, so that the window need not wait for torch
+        worker = in_thread(find_devices)  # a thread, so that the window need not wait for torch
         worker.returned.connect(self._list)
         worker.start()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QObject,
     Signal,
@@ -15,13 +14,13 @@ from napari_tokensparse.data.placement import placement_of
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import placement_kwargs, show_layers, window_layer
 from napari_tokensparse.widgets.viewpoint import ViewPoint
+from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
     from napari.layers import Image, Labels
-    from napari.qt.threading import FunctionWorker
 
     from napari_tokensparse.data.region import Box
     from napari_tokensparse.data.volume import Volume
@@ -92,7 +91,7 @@ class LivePreview(QObject):
         self._number = 0
         self._wanted: _Request | None = None
         self._sent: _Request | None = None
-        self._worker: FunctionWorker[_Answer] | None = None
+        self._worker: Worker | None = None
         self._session: PreviewSession | None = None
         self._layer: Labels | None = None
         self._window: tuple[PreviewSession, Box] | None = None
@@ -148,9 +147,8 @@ class LivePreview(QObject):
         if self._worker is not None or self._wanted is self._sent or self._wanted is None:
             return
         self._sent = self._wanted
-        self._worker = create_worker(_answer, self._sent, self._session, _ignore_errors=True)
+        self._worker = in_thread(_answer, self._sent, self._session, failed=self._fail)
         self._worker.returned.connect(self._receive)
-        self._worker.errored.connect(self._fail)
         self._worker.finished.connect(self._finish)
         self._worker.start()
 

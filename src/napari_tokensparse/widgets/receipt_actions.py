@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
@@ -17,6 +16,7 @@ from napari_tokensparse.data.volume import VolumeError, read_volume
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.scan import read_layer
+from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,9 +88,10 @@ class ReceiptActions(QWidget):
         self.setEnabled(False)
         assert self._results.latest is not None
         shown = self._results.latest
-        worker = create_worker(result_receipt, shown, _inputs(shown), _ignore_errors=True)
+        worker = in_thread(
+            result_receipt, shown, _inputs(shown), failed=lambda error: self.said.emit(str(error))
+        )
         worker.returned.connect(use)
-        worker.errored.connect(lambda error: self.said.emit(str(error)))
         worker.finished.connect(self._follow)
         worker.start()
 

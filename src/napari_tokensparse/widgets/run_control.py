@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_tokensparse.engine.progress import RunProgress
+from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from napari.qt.threading import GeneratorWorker
 
 _STEPS = 1000
 
@@ -37,7 +35,7 @@ class RunControl(QWidget):
     def __init__(self, verb: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._verb = verb
-        self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._worker: Worker | None = None
         self.button = QPushButton(verb)
         self.progress = QProgressBar()
         self.progress.setRange(0, _STEPS)
@@ -61,9 +59,8 @@ class RunControl(QWidget):
 
     def start(self, work: Callable[..., Iterator[Any]], *arguments: Any) -> None:
         """Run a generator of progress and results; it may touch no widget."""
-        self._worker = create_worker(work, *arguments, _ignore_errors=True)
+        self._worker = in_thread(work, *arguments, failed=self._failed)
         self._worker.yielded.connect(self._receive)
-        self._worker.errored.connect(self._failed)
         self._worker.finished.connect(self._finished)
         self.destroyed.connect(self._worker.quit)
         self.button.setText("Cancel")

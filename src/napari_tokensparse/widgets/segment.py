@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -30,7 +28,7 @@ from napari_tokensparse.widgets.controls import (
     ModelCombo,
     research_note,
 )
-from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.forecast import Forecast, Question
 from napari_tokensparse.widgets.layers import (
     RESULT_KEY,
     placement_kwargs,
@@ -46,45 +44,25 @@ from napari_tokensparse.widgets.region import RegionCombo
 from napari_tokensparse.widgets.region_masks import RegionMasks
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.scan import Scan, read_scan
+from napari_tokensparse.widgets.segment_run import Lacking, Request, Result, run
 from napari_tokensparse.widgets.segment_texts import (
     meanwhile,
     preview_text,
     progress_text,
     result_text,
 )
+from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import napari
-    from napari.qt.threading import GeneratorWorker
 
-    from napari_tokensparse.data.region import Box
-    from napari_tokensparse.engine.infer import Progress, Segmentation
+    from napari_tokensparse.engine.infer import Progress
     from napari_tokensparse.engine.preview import Preview
-    from napari_tokensparse.model.scd import SCD
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One click on Segment: everything the run needs, read off the widget once."""
-
-    placement: dict[str, Any]
-    scan: Scan
-    model: Path
-    written: int
-    keep_ratio: float
-    device: str
-    region: Box | None
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a run ends with."""
-
-    segmentation: Segmentation
-    network: SCD
+_GO_ON = "Click Segment again to go on all the same."
 
 
 class SegmentWidget(QWidget):
@@ -99,7 +77,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._worker: Worker | None = None
         self._request: Request | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
@@ -107,6 +85,8 @@ class SegmentWidget(QWidget):
         self._scan: Scan | None = None
         self._source: tuple[tuple[Any, ...], Source] | None = None
         self._confirmed: tuple[Scan, Path] | None = None
+        self._short: tuple[Any, ...] | None = None
+        self.forecast = Forecast(self._question, self)
         self._build()
         self._connect()
         self._follow_selection()
@@ -148,7 +128,7 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         results = (self.beside, self.masks, self.progress, self.message, self.receipt)
-        for widget in (self.button, *results):
+        for widget in (self.forecast, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
@@ -169,6 +149,11 @@ class SegmentWidget(QWidget):
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
         self._results.keepRatiosTried.connect(self._ratios_tried)
+        for signal in (
+            *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
+            *(self.device.currentTextChanged, self.region.valueChanged),
+        ):
+            signal.connect(lambda *_: self.forecast.ask())
         events = self._viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):
             changed.connect(self._layers_changed)
@@ -305,26 +290,34 @@ class SegmentWidget(QWidget):
         if not found:
             return True
         self._confirmed = asked
-        self.message.setText("\n".join([*found, "Click Segment again to go on all the same."]))
+        self.message.setText("\n".join([*found, _GO_ON]))
         return False
 
     def _read_request(self) -> Request:
-        scan = self._read_scan()
+        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
+        region = self.region.box(scan.layer, scan.volume)
         return Request(
             placement_kwargs(scan.layer),
             scan,
-            self._folder(),
-            written_at(self._folder()),
+            folder,
+            written_at(folder),
             self.keep_ratio.value(),
-            self.device.value(),
-            self.region.box(scan.layer, scan.volume),
+            device,
+            region,
+            self._short == (scan, folder, device, region),
         )
 
+    def _question(self) -> Question:
+        """Return what a click would run."""
+        asked = self._read_request()
+        network = partial(self._networks.load, asked.model, asked.device)
+        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region)
+
     def _start(self, request: Request) -> None:
+        self.forecast.stop()
         self._request = request
-        self._worker = create_worker(_run, request, self._networks, _ignore_errors=True)
+        self._worker = in_thread(run, request, self._networks, failed=self._failed)
         self._worker.yielded.connect(self._receive)
-        self._worker.errored.connect(self._failed)
         self._worker.finished.connect(self._finished)
         self.destroyed.connect(self._worker.quit)
         self.button.setText("Cancel")
@@ -339,13 +332,21 @@ class SegmentWidget(QWidget):
             self.button.setEnabled(False)
             self.message.setText("Cancelling after this window …")
 
-    def _receive(self, event: Progress | Result) -> None:
+    def _receive(self, event: Progress | Result | Lacking) -> None:
         if self._worker is None or self._worker.abort_requested:
             return
         if isinstance(event, Result):
             self._show(event)
+        elif isinstance(event, Lacking):
+            self._ask_all_the_same(event)
         else:
             self._show_progress(event)
+
+    def _ask_all_the_same(self, lacking: Lacking) -> None:
+        assert self._request is not None
+        asked = self._request
+        self._short = (asked.scan, asked.model, asked.device, asked.region)
+        self.message.setText(f"{lacking.said}\n{_GO_ON}")
 
     def _show_progress(self, event: Progress) -> None:
         self.message.setText(progress_text(event))
@@ -389,14 +390,3 @@ class SegmentWidget(QWidget):
         self.button.setText("Segment")
         self.button.setEnabled(True)
         self.progress.hide()
-
-
-def _run(request: Request, networks: Networks) -> Iterator[Progress | Result]:
-    """Load the model and segment, in the worker's thread; touches no widget."""
-    with IMPORTING:
-        from napari_tokensparse.engine.infer import Progress, segmenting
-
-    network = networks.load(request.model, request.device)
-    volume, region = request.scan.volume, request.region
-    for event in segmenting(volume, network, request.keep_ratio, region=region):
-        yield event if isinstance(event, Progress) else Result(event, network)

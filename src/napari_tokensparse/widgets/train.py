@@ -5,7 +5,6 @@ from __future__ import annotations
 from threading import Event as StopEvent
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
@@ -39,12 +38,12 @@ from napari_tokensparse.widgets.training import (
     checking_data,
     training,
 )
+from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import napari
-    from napari.qt.threading import GeneratorWorker
 
 EVENTS = "training/events.jsonl"
 _SHARE_OF_SETTINGS = 0.35
@@ -63,7 +62,7 @@ class TrainWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._worker: Worker | None = None
         self._stop = StopEvent()
         self._log = RunLog()
         self._closing = False
@@ -154,9 +153,8 @@ class TrainWidget(QWidget):
         if request.resume:
             self.settings.setValue(request.config)
             self._log.recall(request.config.output / EVENTS)
-        self._worker = create_worker(work, request, self._stop, _ignore_errors=True)
+        self._worker = in_thread(work, request, self._stop, failed=self._failed)
         self._worker.yielded.connect(self._receive)
-        self._worker.errored.connect(self._failed)
         self._worker.finished.connect(self._finished)
         self._top().installEventFilter(self)
         self._show_log()

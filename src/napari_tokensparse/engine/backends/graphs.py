@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import monai
 import openvino
-import platformdirs
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
 from napari_tokensparse import __version__
+from napari_tokensparse._cache import cache_folder
 from napari_tokensparse.engine.backends.exporting import ChannelsLast, for_export
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
 
-CACHE_VARIABLE = "TOKENSPARSE_CACHE"
 IN_MEMORY, ON_DISK = 4, 16
 """Graphs that are kept; the one not used for longest goes."""
 _FORM = 1  # of the graphs: to be counted up when `exporting` makes other ones
@@ -92,16 +91,8 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     request.infer(arrays, share_inputs=True)
 
 
-def cache_folder() -> Path:
-    """Where converted graphs lie; the variable ``TOKENSPARSE_CACHE`` moves it."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else platformdirs.user_cache_path("napari-tokensparse")) / (
-        "openvino"
-    )
-
-
 def _made(model: SCD, key: str, threads: int) -> Any:
-    file = cache_folder() / key / "graph.xml"
+    file = cache_folder("openvino") / key / "graph.xml"
     if file.is_file():
         os.utime(file.parent)
         return _compile(_core().read_model(file), threads)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tokensparse._cache import CACHE_VARIABLE
 from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.backends.base import PLAIN
 from napari_tokensparse.engine.backends.choice import make_backend
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
 INFERENCE = "inference"
-_CACHE_VARIABLE = "TOKENSPARSE_CACHE"  # of backends.graphs, which needs OpenVINO
 _CPU = torch.device("cpu")
 
 
@@ -164,15 +164,15 @@ def _scd_cases(
 
 def _made(model: SCD, name: str) -> Backend:
     """Make a backend; graphs of random weights do not go to the user's cache."""
-    before = os.environ.get(_CACHE_VARIABLE)
+    before = os.environ.get(CACHE_VARIABLE)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ[_CACHE_VARIABLE] = folder
+        os.environ[CACHE_VARIABLE] = folder
         try:
             return make_backend(model, name)
         finally:
-            del os.environ[_CACHE_VARIABLE]
+            del os.environ[CACHE_VARIABLE]
             if before is not None:
-                os.environ[_CACHE_VARIABLE] = before
+                os.environ[CACHE_VARIABLE] = before
 
 
 def _unetr_case(name: str, config: SCDConfig, image: Tensor) -> _Case:

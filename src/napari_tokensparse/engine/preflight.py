@@ -128,17 +128,7 @@ def estimating(
 ) -> Generator[None, None, Estimate]:
     """Return what a run will take; yields now and then while the machine is measured.
 
-    Parameters
-    ----------
-    volume, model, keep_ratio, region, backend
-        As `segment` takes them; the model on its device.
-    clock
-        Gives the seconds that a measurement counts in.
-
-    Raises
-    ------
-    SegmentError, VolumeError, PreprocessError, ValueError
-        The model cannot segment the volume so; one plain line says why.
+    The parameters are those of `estimate`; ``clock`` gives the seconds that are counted.
     """
     info, config = check_fit(volume, model), model.config
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
@@ -163,7 +153,17 @@ def estimate(
     region: Box | None = None,
     backend: str = "auto",
 ) -> Estimate:
-    """Return what a run will take, the machine measured first if need be; as `estimating`.
+    """Return what a run will take; the machine is measured first if need be.
+
+    Parameters
+    ----------
+    volume, model, keep_ratio, region, backend
+        As `segment` takes them; the model on its device.
+
+    Raises
+    ------
+    SegmentError, VolumeError, PreprocessError, ValueError
+        The model cannot segment the volume so; one plain line says why.
 
     Examples
     --------

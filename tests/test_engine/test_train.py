@@ -234,6 +234,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path: Pat
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.deep
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
     result = subprocess.run(
         [

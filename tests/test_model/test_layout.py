@@ -68,16 +68,17 @@ def test_a_replaced_layer_gives_what_torchs_gives_in_the_layout_it_was_given(
         assert own.is_contiguous(memory_format=memory)
 
 
-@pytest.mark.parametrize("at_once", [1, 100])
+@pytest.mark.parametrize("channels", [3, 20])
+@pytest.mark.parametrize("most_rows", [1, 27, 8192])
 def test_a_norm_of_rows_put_together_is_torchs(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
+    channels: int, most_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_VOXELS_AT_ONCE", at_once)
-    x = (torch.randn(2, 3, 9, 6, 4).cumsum(dim=2) + 7).contiguous(
+    monkeypatch.setattr(layout, "_MOST_ROWS", most_rows)
+    x = (torch.randn(2, channels, 9, 6, 4).cumsum(dim=2) + 7).contiguous(
         memory_format=torch.channels_last_3d
     )
     (own, own_grads), (torchs, torchs_grads) = (
-        both_ways(norm, x) for norm in (LayoutKeepingNorm(3), nn.InstanceNorm3d(3))
+        both_ways(norm, x) for norm in (LayoutKeepingNorm(channels), nn.InstanceNorm3d(channels))
     )
     torch.testing.assert_close(own, torchs, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(own_grads, torchs_grads, rtol=1e-4, atol=1e-4)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_VOXELS_AT_ONCE = 4096
+# torch's sums over voxels are slow where a voxel has few channels, and lose digits in long rows.
+_LEAST_WIDTH = 512
+_MOST_ROWS = 8192
+_FEW_CHANNELS = 16
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
@@ -51,10 +54,11 @@ class _WindowNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, *saved = ctx.saved_tensors
-        mask, none = [True, False, False], (None, None, None)
+        x, mean, inverse = ctx.saved_tensors
+        if x.shape[1] < _FEW_CHANNELS:
+            return _norm_gradient(grad, x, mean, inverse), None
         of_x, _, _ = torch.ops.aten.native_batch_norm_backward(
-            grad, x, *none, *saved, True, ctx.eps, mask
+            grad, x, None, None, None, mean, inverse, True, ctx.eps, [True, False, False]
         )
         return of_x, None
 
@@ -62,15 +66,42 @@ class _WindowNorm(torch.autograd.Function):
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel of ``(1, C, h, w, d)``.
 
-    torch adds all voxels of a channels-last map one after another, and 10⁶ of them lose three
-    digits: a few rows at a time, whose moments are then put together, lose none.
+    Those of each place in a row of many voxels are put together, which keeps their digits: torch
+    adds all voxels of a channels-last map one after another, and 10⁶ of them lose three.
     """
-    rows = torch.split(x, max(1, _VOXELS_AT_ONCE // x[0, 0, 0].numel()), dim=2)
-    found = [torch.batch_norm_update_stats(part, None, None, 0.0) for part in rows]
-    means, variances = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
-    share = means.new_tensor([part.shape[2] / x.shape[2] for part in rows])
-    mean = (share * means).sum(dim=1)
-    return mean, (share * (variances + (means - mean[:, None]).square())).sum(dim=1)
+    rows = _rows(x)
+    found = torch.batch_norm_update_stats(rows, None, None, 0.0)
+    means, variances = (each.view(-1, x.shape[1]) for each in found)
+    mean = means.mean(dim=0)
+    return mean, (variances + (means - mean).square()).mean(dim=0)
+
+
+def _norm_gradient(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    """Take the gradient of a norm back to its input, all ``(1, C, h, w, d)``, in rows of voxels."""
+    of_result, rows = _rows(grad), _rows(x)
+    voxels = rows.shape[1] // x.shape[1]
+    means, inverses = mean.repeat(voxels), inverse.repeat(voxels)
+    ones, mask = torch.ones_like(means), [False, True, True]
+    _, *sums = torch.ops.aten.native_batch_norm_backward(
+        of_result, rows, ones, None, None, means, inverses, True, 0.0, mask
+    )
+    slope, shift = (each.view(voxels, -1).sum(dim=0) / x[0, 0].numel() for each in sums)
+    of_x = -inverse.square() * slope
+    constant = -inverse * shift - of_x * mean
+    of_rows = torch.addcmul(constant.repeat(voxels), rows, of_x.repeat(voxels))
+    of_rows.addcmul_(of_result, inverses)
+    return of_rows.view(1, *x.shape[2:], -1).movedim(-1, 1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """See ``(1, C, h, w, d)`` as rows of several voxels one after another, ``(rows, voxels C)``."""
+    channels, count = x.shape[1], x[0, 0].numel()
+    voxels = 1
+    while count % (2 * voxels) == 0 and (
+        voxels * channels < _LEAST_WIDTH or count // voxels > _MOST_ROWS
+    ):
+        voxels *= 2
+    return x.movedim(1, -1).reshape(-1, voxels * channels)
 
 
 class PointwiseConv(nn.Conv3d):

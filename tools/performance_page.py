@@ -27,8 +27,10 @@ KEPT: tuple[str, ...] = (
     "training show how far time follows the multiply-accumulates that are saved.",
     "Fused attention, channels-last weights, a norm that keeps that layout, convolutions of one "
     "voxel and transposed ones as products of matrices, oneDNN for small maps too: the table "
-    "below, first columns. The norm's moments are put together from a few rows each, which is as "
-    "fast as torch's batch norm and exact in a large map.",
+    "below, first columns. The norm's moments are taken in rows of many voxels and put together: "
+    "exact in a large map, and measured once, with 8 channels five times as fast as a voxel at a "
+    "time (3.2 ms instead of 16.0 for 96 x 96 x 96); a window of btcv takes a fourteenth less, one "
+    "of btcv-lite a tenth, its training step an eighth.",
     "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
     "(`model/convolution.py`), where oneDNN copies the map for every place of the kernel, and "
     "AdamW goes over the weights once: the columns of steps below.",

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from napari_tokensparse.data.volume import (
     NOTE_NO_ORIENTATION,
@@ -132,6 +131,8 @@ def placement_of(affine: NDArray[np.float64], shape: Sequence[int]) -> Placement
     shape
         Voxels along (i, j, k).
     """
+    from nibabel.orientations import io_orientation  # late, as in `data.volume`
+
     world, direction = io_orientation(affine).astype(int).T  # per file axis: R, A, S = 0, 1, 2; ±1
     axes = [int(np.flatnonzero(world == axis)[0]) for axis in (2, 1, 0)]
     flips = [bool(direction[axis] != want) for axis, want in zip(axes, (1, -1, -1), strict=True)]

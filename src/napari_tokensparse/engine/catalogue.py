@@ -227,7 +227,7 @@ def _describe(name: str, folder: Path) -> Listed:
     where: Where = "bundled" if folder.parent == bundled_models_folder() else "user"
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     try:
-        described, says = describe_folder(folder), _first_line(_card_text(folder))
+        described, says = describe_folder(folder, hashed=False), _first_line(_card_text(folder))
     except (ModelError, OSError) as error:
         return Listed(name, where, str(folder), size=size, problem=plain(str(error)))
     config, info = described.config, described.info

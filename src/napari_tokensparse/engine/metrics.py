@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-from monai.metrics.meandice import DiceHelper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +38,13 @@ def dice_per_class(
         The shapes differ.
     """
     _check_shapes(prediction, truth)
-    dice_of = DiceHelper(
-        include_background=False, num_classes=len(values) + 1, reduction="none", get_not_nans=False
-    )
-    dice = dice_of(_class_indices(prediction, values), _class_indices(truth, values))
-    assert isinstance(dice, torch.Tensor)
-    return dice[0].double().numpy()
+    count = len(values) + 1
+    pairs = _class_indices(truth, values) * count + _class_indices(prediction, values)
+    both = np.bincount(pairs.ravel(), minlength=count**2).reshape(count, count)
+    of_truth, of_prediction = both.sum(axis=1)[1:], both.sum(axis=0)[1:]
+    dice = np.full(len(values), np.nan)
+    np.divide(2 * both.diagonal()[1:], of_truth + of_prediction, out=dice, where=of_truth > 0)
+    return dice
 
 
 def hd95_per_class(
@@ -96,7 +96,8 @@ def _hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequenc
     return float(distance)
 
 
-def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> torch.Tensor:
-    table = np.zeros(int(max(labels.max(initial=0), *values)) + 1, np.uint8)
+def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.intp]:
+    table = np.zeros(int(max(labels.max(initial=0), *values)) + 1, np.intp)
     table[list(values)] = np.arange(1, len(values) + 1)
-    return torch.from_numpy(table[labels])[None, None]
+    indices: NDArray[np.intp] = table[labels]
+    return indices

@@ -83,8 +83,15 @@ def is_bundle(folder: Path) -> bool:
     return (folder / METADATA).is_file()
 
 
-def describe_folder(folder: Path) -> Description:
+def describe_folder(folder: Path, *, hashed: bool = True) -> Description:
     """Read what a model folder says of itself; nothing in it is evaluated.
+
+    Parameters
+    ----------
+    folder
+        A model folder in bundle form.
+    hashed
+        Whether to read the weights through for their hash, which a receipt holds.
 
     Raises
     ------
@@ -100,7 +107,8 @@ def describe_folder(folder: Path) -> Description:
         _check_agreement(config, ModelInfo(**said))
     with _naming(folder / WEIGHTS):
         check_weights_size(folder / WEIGHTS, config)
-        said["weights_sha256"] = file_sha256(folder / WEIGHTS)
+        if hashed:
+            said["weights_sha256"] = file_sha256(folder / WEIGHTS)
     with _naming(folder / INFERENCE):
         said["preprocessing"] = _own_transforms(inference)
         said["overlap"] = inference["inferer"]["overlap"]

@@ -179,7 +179,7 @@ class SegmentWidget(QWidget):
         channels: tuple[str, ...] = ("image",)
         if folder is not None and is_bundle(folder):
             try:
-                described = describe_folder(folder)
+                described = describe_folder(folder, hashed=False)
             except ModelError as error:
                 self.message.setText(str(error))
                 return
@@ -285,7 +285,7 @@ class SegmentWidget(QWidget):
         repeated = self.channels.repeated()
         found = [
             *([repeated] if repeated else []),
-            *concerns(request.scan.volume, describe_folder(request.model).info),
+            *concerns(request.scan.volume, describe_folder(request.model, hashed=False).info),
         ]
         if not found:
             return True

@@ -92,7 +92,7 @@ def undone(
     if optimizer is not None:
         of_training = {
             "kernels' gradients as products": lambda: patch.object(
-                convolution, "_LEAST_CHANNELS", np.inf
+                convolution, "_LEAST_WEIGHTS", np.inf
             ),
             "AdamW in one pass": lambda: pass_for_pass(optimizer),
         }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SMALL = 20_480
-_LEAST_CHANNELS = 12
+_LEAST_WEIGHTS = 128  # of a place of the kernel, for which products of matrices are worth it
 _AT_ONCE = 2**18  # numbers of a map that are laid out for a product of matrices
 _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -35,20 +35,28 @@ class CpuConv(nn.Conv3d):
         """Convolve ``(B, C, h, w, d)``."""
         if not _is_for_onednn(x):
             return super().forward(x)
-        if torch.is_grad_enabled() and self._keeps_the_size():
+        small = len(x) == 1 and x[..., 0].numel() <= _SMALL
+        if torch.is_grad_enabled() and self._is_for_products(small):
             same = cast("Callable[..., Tensor]", _SameConvolution.apply)
             return same(x, self.weight, self.bias)
-        if len(x) == 1 and x[..., 0].numel() <= _SMALL:
+        if small:
             how = (list(self.stride), self.padding, list(self.dilation))
             other = cast("Callable[..., Tensor]", _OtherConvolution.apply)
             return other(x, self.weight, self.bias, *how)
         return super().forward(x)
 
-    def _keeps_the_size(self) -> bool:
-        """Whether this is the usual one: 3 x 3 x 3, padded by 1, of more channels than an image."""
+    def _is_for_products(self, small: bool) -> bool:
+        """Whether this is the usual one, 3 x 3 x 3 padded by 1, and its gradients are faster here.
+
+        Those of a small map are also for few channels: oneDNN is only had for two of it.
+        """
         how = {*self.stride, *self.padding, *self.dilation}
-        few = min(self.in_channels, self.out_channels) < _LEAST_CHANNELS
-        return self.kernel_size == (3, 3, 3) and how == {1} and not few
+        enough = self.in_channels * self.out_channels >= _LEAST_WEIGHTS
+        return (
+            self.kernel_size == (3, 3, 3)
+            and how == {1}
+            and (enough or (small and self.in_channels > 1))
+        )
 
 
 class _SameConvolution(torch.autograd.Function):

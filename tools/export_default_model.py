@@ -4,6 +4,9 @@ Its card is written by ``tools/evaluate_default_model.py``, which measures it::
 
     python tools/export_default_model.py RUN_FOLDER
     python tools/evaluate_default_model.py
+
+``--average`` takes the mean of these weights and of earlier ones that the run began from or passed
+by (model soups, Wortsman et al., ICML 2022).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from default_model_card import NAME, SPACING_MM, TARGET
 from napari_tokensparse.data.structures import STRUCTURES
@@ -59,11 +63,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of the training run")
     parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--average", type=Path, help="a model.safetensors of this network")
     arguments = parser.parse_args()
     weights, steps = averaged_weights(arguments.run), counters(arguments.run).step
     model = SCD(preset(NAME), info()).eval()
     load_weights(model, weights, str(arguments.run))
-    metadata = {**METADATA, "changelog": {METADATA["version"]: f"weights after step {steps}"}}
+    model.half().float()
+    said = f"weights after step {steps}"
+    if arguments.average:
+        said += ", and the mean with those before"
+        earlier = load_file(arguments.average)
+        ours = model.state_dict()
+        mean = {name: (value + earlier[name].float()) / 2 for name, value in ours.items()}
+        load_weights(model, mean, str(arguments.average))
+    metadata = {**METADATA, "changelog": {METADATA["version"]: said}}
     write_bundle(arguments.target, model.half().float(), metadata, "", torch.float16)
     print(f"Wrote {arguments.target}; now run tools/evaluate_default_model.py")
 

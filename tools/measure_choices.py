@@ -186,8 +186,8 @@ def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
             "brain",
             lambda: patch.object(InputGrid, "_mixed", staticmethod(every_cell)),
         ),
-        "memory kept": ("brain", lambda: patch.object(infer, "kept_memory", nullcontext)),
         f"{AS_IS}, small windows": ("noise", nullcontext),
+        "memory kept": ("noise", lambda: patch.object(infer, "kept_memory", nullcontext)),
         "small windows several at once": (
             "noise",
             lambda: patch.object(windowrun, "windows_at_once", lambda *_: 1),

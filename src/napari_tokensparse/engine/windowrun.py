@@ -83,6 +83,11 @@ class WindowRun:
         self._notes: list[str] = []
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
+    @property
+    def count(self) -> int:
+        """How many windows are run."""
+        return len(self._starts)
+
     def windows(self) -> Iterator[None]:
         """Run all windows: yields once before the first and after each."""
         yield

@@ -108,7 +108,7 @@ def test_help_imports_the_command_line_and_nothing_that_computes(command: list[s
 def test_the_segment_widget_opens_without_torch() -> None:
     modules = modules_after(OPEN_SEGMENT)
     assert "napari" in modules
-    assert not modules & {"torch", "monai", "pyqtgraph"}
+    assert not modules & {"torch", "monai", "nibabel", "pyqtgraph"}
 
 
 @pytest.mark.gui

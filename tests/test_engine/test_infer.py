@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.data.region import Box
 from napari_tokensparse.data.volume import Volume, VolumeError, read_volume, write_nifti
 from napari_tokensparse.data.windows import window_grid
+from napari_tokensparse.engine import infer
 from napari_tokensparse.engine.infer import (
     Controls,
     Progress,
@@ -567,3 +569,19 @@ def test_a_region_beyond_the_volume_is_refused(make_model: MakeModel) -> None:
     box = Box((0, 0, 0), (9, 9, 10))
     line = refusal(make_model(), np.ones((1, 9, 9, 9)), region=box)
     assert line == "region 0:9,0:9,0:10: scan has 9 voxels along k"
+
+
+@pytest.mark.parametrize(("shape", "held"), [((32, 32, 32), 0), ((32, 32, 48), 1)])
+def test_memory_is_kept_where_several_windows_follow_one_another(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], held: int
+) -> None:
+    entered = []
+
+    @contextmanager
+    def counting() -> Iterator[None]:
+        entered.append(1)
+        yield
+
+    monkeypatch.setattr(infer, "kept_memory", counting)
+    segment(volume_of(noise(*shape)), make_model())
+    assert len(entered) == held

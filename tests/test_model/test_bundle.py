@@ -274,3 +274,6 @@ def test_a_description_needs_no_network_and_changes_with_the_weights(tmp_path: P
     assert first == again
     assert first.config == second.config
     assert first.info.weights_sha256 != second.info.weights_sha256
+    unread = describe_folder(tmp_path / "one", hashed=False)
+    assert unread.config == first.config
+    assert unread.info == first.info.model_copy(update={"weights_sha256": ""})

@@ -48,15 +48,11 @@ class CpuConv(nn.Conv3d):
     def _is_for_products(self, small: bool) -> bool:
         """Whether this is the usual one, 3 x 3 x 3 padded by 1, and its gradients are faster here.
 
-        Those of a small map are also for few channels: oneDNN is only had for two of it.
+        Those of a small map always are: oneDNN is only had for two of it.
         """
         how = {*self.stride, *self.padding, *self.dilation}
         enough = self.in_channels * self.out_channels >= _LEAST_WEIGHTS
-        return (
-            self.kernel_size == (3, 3, 3)
-            and how == {1}
-            and (enough or (small and self.in_channels > 1))
-        )
+        return self.kernel_size == (3, 3, 3) and how == {1} and (enough or small)
 
 
 class _SameConvolution(torch.autograd.Function):

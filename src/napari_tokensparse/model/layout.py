@@ -86,9 +86,9 @@ def _norm_gradient(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Te
         of_result, rows, ones, None, None, means, inverses, True, 0.0, mask
     )
     slope, shift = (each.view(voxels, -1).sum(dim=0) / x[0, 0].numel() for each in sums)
-    of_x = -inverse.square() * slope
-    constant = -inverse * shift - of_x * mean
-    of_rows = torch.addcmul(constant.repeat(voxels), rows, of_x.repeat(voxels))
+    factor = -inverse.square() * slope
+    constant = -inverse * shift - factor * mean
+    of_rows = torch.addcmul(constant.repeat(voxels), rows, factor.repeat(voxels))
     of_rows.addcmul_(of_result, inverses)
     return of_rows.view(1, *x.shape[2:], -1).movedim(-1, 1)
 

@@ -37,8 +37,9 @@ KEPT: tuple[str, ...] = (
     "channels a quarter; on two threads as long as before. AdamW goes over the weights once: the "
     "columns of steps below.",
     "The process keeps the memory that a network frees (`engine/allocation.py`): table below. It "
-    "gains where several windows or steps follow one another; a run of one window, which it made "
-    "slower by a quarter (0.72 s instead of 0.58 from the sample brain to its labels), is without.",
+    "gains in windows and steps that follow one another, but not where they are small; a run of "
+    "one window, which it made slower by a quarter (0.72 s instead of 0.58 from the sample brain "
+    "in memory to its labels), is without.",
     "OpenVINO decodes where it is installed: *openvino* by *plain* above. What it needs of a model "
     "is made once and found again in the next run: 1 ms instead of 50. Linear layers stay torch's: "
     "neither oneDNN's packed weights nor OpenVINO's are faster on this kind of processor.",

@@ -21,6 +21,8 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication, QSplitter
 
+from napari_tokensparse.widgets.forecast import ESTIMATING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -108,7 +110,8 @@ def save_with_two_tabs(viewer: napari.Viewer, widget: QWidget, tab: QWidget, nam
 
 def segment() -> None:
     """Show the Segment widget with labels and an importance map."""
-    viewer, _ = segmented()
+    viewer, widget = segmented()
+    wait_until(lambda: widget.forecast.text() not in ("", ESTIMATING))
     save(viewer, "segment")
     viewer.close()
 

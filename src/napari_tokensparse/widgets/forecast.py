@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.preflight import Estimate
     from napari_tokensparse.model.scd import SCD
 
+ESTIMATING = "Estimating time and memory …"
 DELAY_MS = 500
 """How long nothing must have changed before a run is estimated."""
 
@@ -86,7 +87,7 @@ class Forecast(QLabel):
             question = self._choose()
         except ValueError:
             return  # a click says what is missing
-        self.setText("Estimating time and memory …")
+        self.setText(ESTIMATING)
         self._worker = in_thread(_answer, question, failed=self._fail)
         self._worker.yielded.connect(self._receive)
         self._worker.finished.connect(self._finish)

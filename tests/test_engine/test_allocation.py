@@ -22,15 +22,15 @@ import json, resource
 import torch
 from napari_tokensparse.engine.allocation import kept_memory
 
-def faults(times=5):
-    before = 0
-    for n in range(times + 1):
-        if n == 1:
-            before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+def faults(times=8):
+    counted = []
+    for _ in range(times):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
         maps = torch.ones(48 * 2**18)
         maps = maps * 2 + 1
         del maps
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+        counted.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+    return min(counted)  # the heap may have to grow a few times before all is kept
 
 def resident():
     with open("/proc/self/statm") as statm:
@@ -55,9 +55,9 @@ def test_maps_take_memory_that_the_process_has_until_the_last_run_ends(
     (tmp_path / "counted.py").write_text(COUNTED)
     counted = run_python(tmp_path / "counted.py", cwd=tmp_path)
     usual, kept, still_kept, after, given_back = json.loads(counted.stdout)
-    assert usual > 5 * pages  # of fifteen maps, a third at least
-    assert kept < pages and still_kept < pages
-    assert after > 5 * pages
+    assert usual > 0.9 * pages  # of three maps, one at least
+    assert kept < pages / 20 and still_kept < pages / 20
+    assert after > 0.9 * pages
     assert given_back > 2 * pages
 
 

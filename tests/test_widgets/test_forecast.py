@@ -78,6 +78,7 @@ def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.M
     label = eager.widget.forecast
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
+    eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)
     eager.viewer.layers.clear()
     assert label.text() == ""
     eager.viewer.add_image(np.ones((4, 40, 36, 20)), name="series")

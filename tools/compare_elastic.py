@@ -87,9 +87,8 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
     config = TrainConfig(
         max_minutes=minutes, lr=2e-3, schedule="cosine", checkpoint_every=100, seed=seed, **training
     )
-    setting = Setting(
-        sampler, folder, class_weights=frequency_weights(labels), clock=time.process_time
-    )
+    weights = frequency_weights(labels, power=-0.5)
+    setting = Setting(sampler, folder, class_weights=weights, clock=time.process_time)
     for _ in train(model, config, setting):
         pass
     model.load_state_dict(averaged_weights(folder))

@@ -6,7 +6,9 @@ Its card is written by ``tools/evaluate_default_model.py``, which measures it::
     python tools/evaluate_default_model.py
 
 ``--average`` takes the mean of these weights and of earlier ones that the run began from or passed
-by (model soups, Wortsman et al., ICML 2022).
+by (model soups, Wortsman et al., ICML 2022). ``--set-back A`` takes ``A log w`` from the biases of
+the last layer, w being the class weights of frequency to the power -0.5 (logit adjustment, Menon et
+al., ICLR 2021): with such weights in its loss a network finds small structures too large.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from brain_atlas import build_atlas
 from default_model_card import NAME, SPACING_MM, TARGET
 from napari_tokensparse.data.structures import STRUCTURES
 from napari_tokensparse.engine.state import averaged_weights, counters
@@ -24,6 +27,7 @@ from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from train_default_model import frequency_weights
 
 PREPROCESSING = (
     {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
@@ -64,6 +68,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the training run")
     parser.add_argument("--target", type=Path, default=TARGET)
     parser.add_argument("--average", type=Path, help="a model.safetensors of this network")
+    parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="0 to 1")
     arguments = parser.parse_args()
     weights, steps = averaged_weights(arguments.run), counters(arguments.run).step
     model = SCD(preset(NAME), info()).eval()
@@ -76,6 +81,11 @@ def main() -> None:
         ours = model.state_dict()
         mean = {name: (value + earlier[name].float()) / 2 for name, value in ours.items()}
         load_weights(model, mean, str(arguments.average))
+    if arguments.set_back:
+        said += f", biases set back by {arguments.set_back:g}"
+        labels, _ = build_atlas()
+        bias = model.decoder.out.conv.conv.bias
+        bias.data -= arguments.set_back * frequency_weights(labels, power=-0.5).log()
     metadata = {**METADATA, "changelog": {METADATA["version"]: said}}
     write_bundle(arguments.target, model.half().float(), metadata, "", torch.float16)
     print(f"Wrote {arguments.target}; now run tools/evaluate_default_model.py")

@@ -48,10 +48,15 @@ SCANNER = SynthesisConfig(bias=0.9, slice_share=0.7, real_share=0.4)
 LEARN_FIRST = {"keep_range": (0.35, 1.0), "sandwich": 0.0}
 
 
-def frequency_weights(labels: np.ndarray) -> torch.Tensor:
-    """Weights ``(K,)`` of the classes: frequency to the power -0.5, mean 1."""
+# Of the classes' weights. At -0.5 small structures come out too large: the network's biases set
+# back by half of the weights' logarithms gave 0.6 points of Dice more (five unseen deformations).
+POWER = -0.25
+
+
+def frequency_weights(labels: np.ndarray, power: float) -> torch.Tensor:
+    """Weights ``(K,)`` of the classes: their frequency to a power, mean 1."""
     counts = np.bincount(labels.ravel(), minlength=CLASS_COUNT).astype(np.float64)
-    weights = np.maximum(counts, 1) ** -0.5
+    weights = np.maximum(counts, 1) ** power
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
@@ -87,7 +92,7 @@ def main() -> None:
     setting = Setting(
         sampler,
         arguments.folder,
-        class_weights=frequency_weights(labels),
+        class_weights=frequency_weights(labels, POWER),
         stop=lambda: time.monotonic() > end,
     )
     for event in train(model, config, setting):

@@ -156,7 +156,9 @@ Label values, names and colours are FreeSurfer's. For research only, not for dia
   steps; scores told what share of the structures each patch holds. The weights were trained in
   several sessions, from one layout to the next, so no single seeded command repeats them bit for
   bit; they are the mean of the last ones and of earlier ones of that path (model soups, Wortsman et
-  al., ICML 2022), chosen over either on five deformations that no figure below is of.
+  al., ICML 2022), chosen over either on five deformations that no figure below is of. On these and
+  two more the last layer's biases were set back by 0.45 times the logarithm of the class weights
+  (logit adjustment, Menon et al., ICLR 2021), without which small structures came out too large.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.
 - **Data.** Labels: the `aparc+aseg` of FreeSurfer's average in MNI152 space, from the PyPI package

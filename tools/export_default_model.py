@@ -65,16 +65,19 @@ def info() -> ModelInfo:
 def main() -> None:
     """Export the averaged weights, in half precision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of the training run")
+    parser.add_argument("run", type=Path, help="its folder, or a model.safetensors")
     parser.add_argument("--target", type=Path, default=TARGET)
     parser.add_argument("--average", type=Path, help="a model.safetensors of this network")
     parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="0 to 1")
     arguments = parser.parse_args()
-    weights, steps = averaged_weights(arguments.run), counters(arguments.run).step
+    if arguments.run.is_file():
+        weights, said = load_file(arguments.run), "weights as before"
+    else:
+        weights = averaged_weights(arguments.run)
+        said = f"weights after step {counters(arguments.run).step}"
     model = SCD(preset(NAME), info()).eval()
     load_weights(model, weights, str(arguments.run))
     model.half().float()
-    said = f"weights after step {steps}"
     if arguments.average:
         said += ", and the mean with those before"
         earlier = load_file(arguments.average)

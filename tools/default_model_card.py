@@ -157,7 +157,7 @@ Label values, names and colours are FreeSurfer's. For research only, not for dia
   several sessions, from one layout to the next, so no single seeded command repeats them bit for
   bit; they are the mean of the last ones and of earlier ones of that path (model soups, Wortsman et
   al., ICML 2022), chosen over either on five deformations that no figure below is of. On these and
-  two more the last layer's biases were set back by 0.45 times the logarithm of the class weights
+  three more the last layer's biases were set back by 0.45 times the logarithm of the class weights
   (logit adjustment, Menon et al., ICLR 2021), without which small structures came out too large.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.

@@ -46,15 +46,13 @@ CONFIG = TrainConfig(
 # Harder than the unseen cases of the card, whose seeds draw from the defaults.
 SCANNER = SynthesisConfig(bias=0.9, slice_share=0.7, real_share=0.4)
 LEARN_FIRST = {"keep_range": (0.35, 1.0), "sandwich": 0.0}
-
-
-# Of the classes' weights. At -0.5 small structures come out too large: the network's biases set
-# back by half of the weights' logarithms gave 0.6 points of Dice more (five unseen deformations).
-POWER = -0.25
+# Class weights are frequencies to this power. At -0.5 small structures come out too large: biases
+# set back by half of the weights' logarithms gave 0.6 points of Dice more (five deformations).
+CLASS_WEIGHT_POWER = -0.25
 
 
 def frequency_weights(labels: np.ndarray, power: float) -> torch.Tensor:
-    """Weights ``(K,)`` of the classes: their frequency to a power, mean 1."""
+    """Weights ``(K,)`` of the classes of a label map: their frequency to a power, mean 1."""
     counts = np.bincount(labels.ravel(), minlength=CLASS_COUNT).astype(np.float64)
     weights = np.maximum(counts, 1) ** power
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
@@ -92,7 +90,7 @@ def main() -> None:
     setting = Setting(
         sampler,
         arguments.folder,
-        class_weights=frequency_weights(labels, POWER),
+        class_weights=frequency_weights(labels, CLASS_WEIGHT_POWER),
         stop=lambda: time.monotonic() > end,
     )
     for event in train(model, config, setting):

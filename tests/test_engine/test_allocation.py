@@ -30,7 +30,7 @@ def faults(times=8):
         maps = maps * 2 + 1
         del maps
         counted.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
-    return min(counted)  # the heap may have to grow a few times before all is kept
+    return counted
 
 def resident():
     with open("/proc/self/statm") as statm:
@@ -42,7 +42,8 @@ with kept_memory():
     with kept_memory():
         kept = faults()
     still_kept, held = faults(), resident()
-print(json.dumps([usual, kept, still_kept, faults(), held - resident()]))
+given_back = held - resident()
+print(json.dumps([usual, kept, still_kept, given_back, faults()]))
 """
 
 
@@ -54,11 +55,12 @@ def test_maps_take_memory_that_the_process_has_until_the_last_run_ends(
     # A process of its own: what others left in this one's heap would stand in the way.
     (tmp_path / "counted.py").write_text(COUNTED)
     counted = run_python(tmp_path / "counted.py", cwd=tmp_path)
-    usual, kept, still_kept, after, given_back = json.loads(counted.stdout)
-    assert usual > 0.9 * pages  # of three maps, one at least
-    assert kept < pages / 20 and still_kept < pages / 20
-    assert after > 0.9 * pages
+    usual, kept, still_kept, given_back, after = json.loads(counted.stdout)
+    assert max(usual) > 0.9 * pages  # of three maps, one at least
+    # The heap may have to grow a few times before all is kept.
+    assert min(kept) < pages / 20 and min(still_kept) < pages / 20
     assert given_back > 2 * pages
+    assert max(after) > 0.9 * pages  # the first at least; what is free within the heap is reused
 
 
 def test_threads_may_come_and_go() -> None:

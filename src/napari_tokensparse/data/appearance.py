@@ -91,14 +91,15 @@ def scan(
     """
     h, w, d = image.shape
     bias = smooth_field(grid_axes((h, w, d), spacing_mm), 60.0, rng)
-    image = image * torch.exp(bias * uniform(rng, 0, config.bias))
+    bias = torch.exp(bias * uniform(rng, 0, config.bias))
+    image = image * bias.to(image.device)
     image = _gaussian_blur(image, float(uniform(rng, 0, 1.0)))
     if float(uniform(rng, 0, 1)) < config.slice_share:
         thickness = float(uniform(rng, spacing_mm, max(spacing_mm, config.slice_mm)))
         axis = int(torch.randint(3, (), generator=rng))
         image = _thick_slices(image, axis, thickness / spacing_mm)
     noise = torch.randn(image.shape, generator=rng) * uniform(rng, 0, 1) ** 2 * config.noise
-    image = _to_unit(image, inside) + noise
+    image = _to_unit(image, inside) + noise.to(image.device)
     gamma = math.exp(config.gamma * float(torch.randn((), generator=rng)))
     image = image.clamp(min=0) ** gamma
     return _normalise(image + 1, inside)  # + 1: no voxel of the brain is 0 by chance

@@ -36,6 +36,11 @@ class Warp:
     knots: tuple[tuple[float, torch.Tensor], ...]
     mirror: bool
 
+    def to(self, device: torch.device) -> Warp:
+        """Return the same map on a device."""
+        knots = tuple((spacing, values.to(device)) for spacing, values in self.knots)
+        return Warp(self.matrix.to(device), knots, self.mirror)
+
     def source_mm(self, axes: Axes) -> torch.Tensor:
         """Evaluate the map on the grid that three axes span.
 
@@ -164,7 +169,7 @@ def _spline(coefficients: torch.Tensor, axes: Axes, spacing: float) -> torch.Ten
 
 def _spline_weights(axis: torch.Tensor, count: int, spacing: float) -> torch.Tensor:
     """Weights (len(axis), count) of the knots, each row of unit length."""
-    knots = (torch.arange(count) - (count - 1) / 2) * spacing
+    knots = (torch.arange(count, device=axis.device) - (count - 1) / 2) * spacing
     t = ((axis[:, None] - knots) / spacing).abs()
     near, far = 2 / 3 - t.square() + t.pow(3) / 2, (2 - t).clamp(min=0).pow(3) / 6
     weights = torch.where(t < 1, near, far)

@@ -33,6 +33,8 @@ def windows_at_once(config: SCDConfig, windows: int, device: torch.device) -> in
     device
         Where the network runs.
     """
+    if config.crop_value is not None:  # each window has a box of its own
+        return 1
     h, w, d = config.window
     voxels = h * w * d
     limit = max(1, _VOXELS_ON_CPU // voxels)

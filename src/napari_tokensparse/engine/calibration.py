@@ -212,7 +212,7 @@ class _Pass:
     def __call__(self) -> SCDOutput:
         """Run it; the logits come back from a GPU, which waits for it."""
         out = self._backend(self._noise.to(self._device), self._keep_ratio)
-        return replace(out, logits=out.logits.cpu())
+        return replace(out, inside=out.inside.cpu())
 
 
 def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock) -> float:

@@ -69,14 +69,40 @@ def make_distillation(
     return regions if name == "dice" else exclusive
 
 
+def patch_shares(target: Tensor, patch_size: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Return which share of each patch every class or region has.
+
+    Parameters
+    ----------
+    target
+        ``(B, h, w, d)`` classes, 0 background and -1 unlabelled, or ``(B, K, h, w, d)`` regions of
+        0 and 1 or shares of classes.
+    patch_size
+        Token edge in voxels.
+    classes
+        Number of exclusive classes, background included, or of regions.
+
+    Returns
+    -------
+    shares
+        ``(B, K, L)`` in grid order, of the patch's voxels.
+    labelled
+        ``(B, L)`` share of voxels that are labelled.
+    """
+    if target.ndim == 5:
+        held = F.avg_pool3d(target.float(), patch_size).flatten(2)
+        return held, torch.ones_like(held[:, 0])
+    known = F.avg_pool3d((target != UNLABELLED).float()[:, None], patch_size)[:, 0].flatten(1)
+    return _patch_counts(target, patch_size, classes) / patch_size**3, known
+
+
 def token_targets(target: Tensor, patch_size: int, classes: int) -> tuple[Tensor, Tensor]:
     """Say how much of what is to be found each patch holds.
 
     Parameters
     ----------
     target
-        ``(B, h, w, d)`` classes, 0 background and -1 unlabelled, or ``(B, K, h, w, d)`` regions of
-        0 and 1.
+        As in `patch_shares`; floating ones are shares of classes.
     patch_size
         Token edge in voxels.
     classes
@@ -91,27 +117,24 @@ def token_targets(target: Tensor, patch_size: int, classes: int) -> tuple[Tensor
     labelled
         ``(B, L)`` share of voxels that are labelled.
     """
-    if target.ndim == 5:
-        held = F.avg_pool3d(target.float(), patch_size).flatten(2)
-        known = torch.ones_like(held[:, 0])
-    else:
-        known = F.avg_pool3d((target != UNLABELLED).float()[:, None], patch_size)[:, 0].flatten(1)
-        held = _patch_counts(target, patch_size, classes)
-    shares = held / held.sum(dim=2, keepdim=True).clamp(min=1e-9)
-    summed = shares.sum(dim=1)
+    shares, labelled = patch_shares(target, patch_size, classes)
+    if target.ndim == 4 or target.is_floating_point():
+        shares = shares[:, 1:]
+    of_class = shares / shares.sum(dim=2, keepdim=True).clamp(min=1e-9)
+    summed = of_class.sum(dim=1)
     richest = summed.amax(dim=1, keepdim=True).clamp(min=1e-9)
-    return (summed / richest).sqrt(), known
+    return (summed / richest).sqrt(), labelled
 
 
 def _patch_counts(target: Tensor, patch_size: int, classes: int) -> Tensor:
-    """Count the voxels of each foreground class in each patch: ``(B, K - 1, L)``."""
+    """Count the voxels of each class in each patch: ``(B, K, L)``."""
     b, *shape = target.shape
     tokens = [n // patch_size for n in shape]
     patches = target.reshape(b, *(n for t in tokens for n in (t, patch_size)))
     patches = patches.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, patch_size**3)
     counts = torch.zeros(b, patches.shape[1], classes, device=target.device)
-    counts.scatter_add_(2, patches.clamp(min=0), (patches > 0).float())
-    return counts[..., 1:].transpose(1, 2)
+    counts.scatter_add_(2, patches.clamp(min=0), (patches >= 0).float())
+    return counts.transpose(1, 2)
 
 
 def score_loss(trace: TokenTrace, content: Tensor, labelled: Tensor) -> Tensor:
@@ -122,7 +145,7 @@ def score_loss(trace: TokenTrace, content: Tensor, labelled: Tensor) -> Tensor:
     trace
         Of the pass.
     content, labelled
-        From `token_targets`; tokens without a labelled voxel are left out.
+        From `token_targets`, of the whole grid; tokens without a labelled voxel are left out.
     """
     losses = []
     for stage, scores in enumerate(trace.scores):

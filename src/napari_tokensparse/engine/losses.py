@@ -29,7 +29,8 @@ def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tenso
     Parameters
     ----------
     name
-        ``dice-ce`` for exclusive classes: targets ``(B, h, w, d)`` int64, -1 where unlabelled.
+        ``dice-ce`` for exclusive classes: targets ``(B, h, w, d)`` int64, -1 where unlabelled, or
+        ``(B, K, h, w, d)`` floating: the share of each voxel that every class has.
         ``dice`` for overlapping regions: targets ``(B, K, h, w, d)`` of 0 and 1.
     class_weights
         ``(K,)`` weights in the cross-entropy.
@@ -43,7 +44,10 @@ def make_loss(name: str, class_weights: Tensor | None = None) -> Callable[[Tenso
         return DiceLoss(sigmoid=True, **_DICE)
 
     def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-        rows, truth = rows_of(logits[None]), target.flatten()
+        rows = rows_of(logits[None])
+        if target.is_floating_point():
+            return _shares_loss(rows, rows_of(target[None]), class_weights)
+        truth = target.flatten()
         known = truth != UNLABELLED
         if not bool(known.any()):
             return logits.sum() * 0.0
@@ -66,6 +70,24 @@ def rows_of(maps: Tensor) -> Tensor:
     their channels would turn them round first.
     """
     return maps.movedim(1, -1).flatten(0, 3)
+
+
+def _shares_loss(rows: Tensor, shares: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Dice and cross-entropy of rows ``(N, K)`` of logits with the classes' shares ``(N, K)``."""
+    shares, logs = shares.to(rows.dtype), rows.log_softmax(dim=1)
+    probabilities = logs.exp()
+    overlap = (probabilities * shares).sum(dim=0)
+    size = (probabilities.square() + shares.square()).sum(dim=0)
+    dice = 1.0 - 2.0 * overlap / (size + _DICE["smooth_dr"])
+    loss: Tensor = dice.mean() + share_entropy(logs, shares, class_weights)
+    return loss
+
+
+def share_entropy(logs: Tensor, shares: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of log probabilities ``(N, K)`` with shares ``(N, K)``, classes weighted."""
+    weighted = shares if class_weights is None else shares * class_weights.to(shares)
+    entropy: Tensor = -(weighted * logs).sum() / weighted.sum().clamp(min=1e-9)
+    return entropy
 
 
 def _dice(probabilities: Tensor, truth: Tensor) -> Tensor:

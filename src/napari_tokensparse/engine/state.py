@@ -94,13 +94,19 @@ def averaged_weights(folder: Path) -> dict[str, Tensor]:
     saved = read(folder / STATE_FILE).get("ema")
     if not isinstance(saved, dict):
         raise StateError(f"{folder / STATE_FILE}: holds no averaged weights; start a new run")
-    return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    weights = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    return _without_token_head(weights)
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
     """Averaged weights of the best validation, or the last ones where there was none."""
     path = folder / BEST_FILE
-    return dict(read(path)) if path.exists() else averaged_weights(folder)
+    return _without_token_head(read(path)) if path.exists() else averaged_weights(folder)
+
+
+def _without_token_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the head that only training has."""
+    return {name: value for name, value in weights.items() if not name.startswith("token_head.")}
 
 
 def write(path: Path, state: Any) -> None:

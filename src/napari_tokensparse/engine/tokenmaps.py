@@ -217,8 +217,8 @@ def window_maps(
     trace: TokenTrace, row: int, tokens: tuple[int, ...]
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.uint8]]:
     """Lay one window's trace out on its token grid: importance per stage, and pruned-at."""
-    pruned_at = np.full(int(np.prod(tokens)), len(trace.scores) + 1, np.uint8)
-    for stage, pruned in enumerate(trace.pruned, start=1):
+    pruned_at = np.full(int(np.prod(tokens)), NOT_PROCESSED, np.uint8)  # outside a crop
+    for stage, pruned in enumerate((*trace.pruned, trace.kept), start=1):
         pruned_at[pruned[row].cpu().numpy()] = stage
     importance = [
         _laid_out(scores[row].exp().cpu().numpy(), pruned_at >= stage, tokens)

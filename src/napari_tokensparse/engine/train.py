@@ -29,12 +29,14 @@ from napari_tokensparse.engine.allocation import kept_memory
 from napari_tokensparse.engine.elastic import (
     keep_ratios_of_step,
     make_distillation,
+    patch_shares,
     score_loss,
     token_targets,
 )
 from napari_tokensparse.engine.events import CheckpointSaved, StepDone, Validated
-from napari_tokensparse.engine.losses import make_loss
+from napari_tokensparse.engine.losses import make_loss, share_entropy
 from napari_tokensparse.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from napari_tokensparse.engine.precision import mixed_precision
 from napari_tokensparse.engine.shortage import is_shortage
 from napari_tokensparse.engine.state import (
     BEST_FILE,
@@ -53,8 +55,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.engine.evaluate import CaseScores
+    from napari_tokensparse.engine.precision import Precision
     from napari_tokensparse.engine.trainconfig import TrainConfig
-    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.model.scd import SCD, SCDOutput
 
 MAX_SKIPPED = 10
 # Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
@@ -182,7 +185,7 @@ def _events(
             )
         if setting.validator is not None and run.validation_due():
             yield run.validate(setting.validator)
-        if run.finished() or run.counters.step % config.checkpoint_every == 0:
+        if run.checkpoint_due():
             yield run.save()
 
 
@@ -191,12 +194,14 @@ class _Run:
 
     def __init__(self, model: SCD, config: TrainConfig, setting: Setting) -> None:
         self._config, self._setting = config, setting
-        self._accelerator = accelerator = _accelerator(setting.device, config.amp)
+        self._accelerator = accelerator = _accelerator(setting.device, config.precision)
         if config.batch_size % accelerator.num_processes:
             raise TrainError(
                 f"batch_size {config.batch_size}: {accelerator.num_processes} processes share the "
                 "volumes of a step evenly; give a multiple of their number"
             )
+        if config.token_weight:
+            add_token_head(model)
         self._model = model.to(accelerator.device).train()
         self._ema = AveragedModel(model, multi_avg_fn=partial(_average, config.ema_decay))
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
@@ -208,6 +213,7 @@ class _Run:
             classes=model.config.out_channels,
         )
         self.counters = Counters()
+        self._saved_at = 0.0  # seconds of the run
         self.path = setting.folder / STATE_FILE
 
     def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
@@ -285,15 +291,26 @@ class _Run:
         """Run windows at a keep ratio: their mean loss, and the logits."""
         config, (images, targets, noise) = self._config, batch
         with self._accelerator.autocast():
-            out = self._wrapped(images, ratio, noise)
-        logits = out.logits.float()
-        loss = self._loss_of(logits, targets)
+            out: SCDOutput = self._wrapped(images, ratio, noise)
+        logits = out.inside.float()
+        loss = self._loss_of(logits, targets if out.box is None else out.box.cut(targets))
         if teacher is not None:
             loss = torch.lerp(loss, self._distilled(logits, teacher), config.distillation)
         if config.score_weight:
             content, labelled = self._tokens_of(targets)
             loss = loss + config.score_weight * score_loss(out.trace, content, labelled)
+        if out.token_logits is not None:
+            loss = loss + config.token_weight * self._token_loss(out, targets)
         return loss, logits
+
+    def _token_loss(self, out: SCDOutput, targets: Tensor) -> Tensor:
+        """Cross-entropy of the token head with the classes' shares of each patch."""
+        config, logits = self._model.config, cast("Tensor", out.token_logits)
+        shares, _ = patch_shares(targets, config.patch_size, config.out_channels)
+        if out.box is not None:
+            shares = shares[..., out.box.ids(shares.device)]
+        logs, rows = logits.float().log_softmax(dim=2).flatten(0, 1), shares.transpose(1, 2)
+        return share_entropy(logs, rows.flatten(0, 1), self._setting.class_weights)
 
     def _agree(self, loss: float, seconds: float, stop: bool) -> tuple[float, float, bool]:
         """Mean loss, the first process's clock, and whether any process was told to stop."""
@@ -324,6 +341,12 @@ class _Run:
             done = replace(done, reason="steps" if by_steps else "minutes")
         self.counters = done
         return bool(done.reason)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to save now: at the end, every so many steps, and every so many minutes."""
+        every, done = self._config.checkpoint_minutes, self.counters
+        late = every is not None and done.seconds - self._saved_at >= 60.0 * every
+        return self.finished() or late or done.step % self._config.checkpoint_every == 0
 
     def validation_due(self) -> bool:
         """Whether to validate now: every so many steps and at the end, but not on a stop."""
@@ -373,6 +396,7 @@ class _Run:
         if self._accelerator.is_main_process:
             saved = {name: part.state_dict() for name, part in self._parts().items()}
             write(self.path, {**saved, "counters": asdict(self.counters)})
+        self._saved_at = self.counters.seconds
         self._accelerator.wait_for_everyone()
         return CheckpointSaved(self.counters.step, self.path)
 
@@ -390,6 +414,7 @@ class _Run:
                 f"{self.path}: belongs to another network or run; give another output folder"
             ) from error
         self.counters = replace(counters_of(saved, self.path), in_a_row=0, reason="")
+        self._saved_at = self.counters.seconds
 
 
 class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
@@ -402,11 +427,9 @@ class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
         return index, self._sampler.windows(self._seed, index)
 
 
-def _accelerator(device: str, amp: bool) -> Accelerator:
+def _accelerator(device: str, asked: Precision) -> Accelerator:
     """Make the accelerator of a run: on the given device, or by rank under a launcher."""
-    precision = "no"
-    if amp and device.startswith("cuda"):
-        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    precision = mixed_precision(device, asked)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return Accelerator(cpu=device == "cpu", mixed_precision=precision)
     # Accelerate keeps its first device for the whole process; a second run may want another.
@@ -426,6 +449,12 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def add_token_head(model: SCD) -> None:
+    """Give a network the linear head that only training has, unless it is there."""
+    if model.token_head is None:
+        model.token_head = torch.nn.Linear(model.config.embed_dim, model.config.out_channels)
 
 
 def _average(

@@ -62,20 +62,27 @@ class TrainConfig(BaseModel):
         Weight of telling the score predictors which patches hold what is to be found; 0 leaves them
         to the gradient through the masks, as in the paper.
     loss : str
-        ``dice-ce`` (Dice + cross-entropy, exclusive classes) or ``dice`` (sigmoid, regions).
+        ``dice-ce`` (Dice + cross-entropy, exclusive classes or their shares of each voxel) or
+        ``dice`` (sigmoid, regions).
     ema_decay : float
         Decay per step of the averaged weights that validation and the result use; less in the
         first steps, so that a short run does not average its beginning.
     clip_norm : float
         Largest norm of the gradient.
-    amp : bool
-        Mixed precision where the device is a CUDA GPU.
+    token_weight : float
+        Weight of a linear head that says from each completed token which share of its patch every
+        class has; it is thrown away after training. 0 trains without one.
+    precision : str
+        ``float32``; ``bfloat16`` but for norms, scores and losses; ``auto`` takes the latter on a
+        CUDA GPU, and on a CPU where a short measurement says that it is faster.
     seed : int
         Key of every random choice, with the step and the case.
     workers : int
         Processes that prepare windows; 0 prepares them between the steps.
     checkpoint_every, validate_every : int
         Steps between two checkpoints, and between two validations.
+    checkpoint_minutes : float or None
+        Minutes after which a checkpoint is written in any case.
     patience : int or None
         Validations without a better Dice after which the run stops early; None never does.
     """
@@ -100,11 +107,13 @@ class TrainConfig(BaseModel):
     loss: Literal["dice-ce", "dice"] = "dice-ce"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     clip_norm: PositiveFloat = 1.0
-    amp: bool = True
+    token_weight: Annotated[float, Field(ge=0)] = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: NonNegativeInt = 0
     workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     checkpoint_every: PositiveInt = 50
     validate_every: PositiveInt = 250
+    checkpoint_minutes: PositiveFloat | None = None
     patience: PositiveInt | None = None
 
     @model_validator(mode="after")

@@ -97,8 +97,9 @@ class WindowRun:
             if out is None:
                 continue
             self._computed += len(windows)
+            logits = out.logits
             for row, (_, start) in enumerate(windows):
-                self._stitch(start, out, row)
+                self._stitch(start, logits[row], out, row)
                 yield
         self._release(self._grid.padded[0])
 
@@ -183,7 +184,7 @@ class WindowRun:
         cut = [self._grid.cut(self._windowed.image, start) for _, start in filled]
         with torch.inference_mode():
             out = self._forward(torch.stack(cut).to(self._device), [n for n, _ in filled])
-            out = replace(out, logits=out.logits.cpu())
+            out = replace(out, inside=out.inside.cpu())
         self.seconds["network"] += time.perf_counter() - began
         return out
 
@@ -212,10 +213,10 @@ class WindowRun:
         ]
         return torch.cat([each for each in scores if each is not None])
 
-    def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
+    def _stitch(self, start: Shape, logits: Tensor, out: SCDOutput, row: int) -> None:
         self._release(start[0])
         began = time.perf_counter()
-        self._stitcher.add(start, out.logits[row])
+        self._stitcher.add(start, logits)
         self._tokens.add(start, out.trace, row)
         self.seconds["stitch"] += time.perf_counter() - began
 

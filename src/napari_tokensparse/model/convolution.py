@@ -142,4 +142,6 @@ class _OtherConvolution(torch.autograd.Function):
 def _is_for_onednn(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or type(x) is not torch.Tensor:
         return False
+    if torch.is_autocast_enabled("cpu"):  # torch's own casts, and oneDNN takes any bfloat16 map
+        return False
     return x.device.type == "cpu" and x.dtype == torch.float32 and _HAS_ONEDNN

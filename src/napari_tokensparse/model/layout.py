@@ -34,8 +34,9 @@ class LayoutKeepingNorm(nn.InstanceNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
-        if x.device.type != "cpu" or x.dtype.itemsize < 4 or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
+        x = x.float() if x.dtype.itemsize < 4 else x
         norm = cast("Callable[[Tensor, float], Tensor]", _WindowNorm.apply)
         each = [norm(window, self.eps) for window in torch.split(x, 1)]
         return torch.cat(each) if len(each) > 1 else each[0]

@@ -67,7 +67,7 @@ class Backend:
             out: SCDOutput = self.network(
                 windows, keep_ratio, token_scores=token_scores, skip_blocks=skip_blocks
             )
-        return replace(out, logits=out.logits.float())
+        return replace(out, inside=out.inside.float())
 
 
 def with_parts(module: M, other: Callable[[nn.Module], nn.Module | None]) -> M:

@@ -272,7 +272,7 @@ class People:
         image = None
         if anatomy.images and chances[1] < config.real_share:
             picked = anatomy.images[int(torch.randint(len(anatomy.images), (), generator=rng))]
-            image = F.avg_pool3d(_interpolated(picked, points)[None], 2)[0]
+            image = F.avg_pool3d(interpolated(picked, points)[None], 2)[0]
             image = 1 - image if chances[2] < 0.2 else image
         real = image is not None
         shares = self._shares(eighths)
@@ -337,7 +337,7 @@ class People:
         return placed.source_mm((h, w, d)) + anatomy.centre[:, None, None, None]
 
     def _depth(self, anatomy: Anatomy, points: torch.Tensor) -> torch.Tensor:
-        return _interpolated(anatomy.depth, points / _COARSE_MM)
+        return interpolated(anatomy.depth, points / _COARSE_MM)
 
     def _shares(self, eighths: torch.Tensor) -> torch.Tensor:
         """Shares ``(28, h, w, d)`` of the classes, from generation classes ``(h, w, d, 8)``."""
@@ -435,7 +435,7 @@ def _look_up(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return volume.flatten().take(flat).masked_fill_(outside, 0)
 
 
-def _interpolated(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+def interpolated(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Interpolate a float volume linearly at points ``(3, ...)``; beyond it, its border."""
     extent = torch.tensor(volume.shape, dtype=torch.float32, device=points.device) - 1
     grid = torch.stack([2 * points[axis] / extent[axis] - 1 for axis in (2, 1, 0)], dim=-1)

@@ -178,7 +178,7 @@ def refusal(*definitions: dict[str, Any], array: NDArray[Any] | None = None) -> 
 @pytest.mark.parametrize("name", ["Lambdad", "LoadImaged", "os.system", None, "Orientation"])
 def test_a_transform_that_is_not_on_the_list_is_refused(name: str | None) -> None:
     line = refusal({"_target_": name, "keys": "image"})
-    assert line.startswith(f"transform {name!r}: must be one of CropForegroundd, NormalizeInten")
+    assert line.startswith(f"transform {name!r}: must be one of CropForegroundd, DivisiblePadd")
 
 
 @pytest.mark.parametrize("keys", ["label", ["image", "label"], None])
@@ -324,3 +324,39 @@ def test_the_image_is_what_monais_transforms_make_of_it(
     for axis, where in enumerate(prepared.axes):
         assert 1 / where.slope == pytest.approx(to_input[axis, where.axis])
         assert -where.start / where.slope == pytest.approx(to_input[axis, 3], abs=1e-6)
+
+
+AVERAGE: list[dict[str, Any]] = [
+    {**SPACE, "pixdim": [1.0, 1.0, 1.0]},
+    {"_target_": "DivisiblePadd", "keys": "image", "k": 2, "mode": "edge"},
+    {"_target_": "Zoomd", "keys": "image", "zoom": 0.5, "mode": "area", "keep_size": False},
+]
+
+
+@pytest.mark.parametrize("length", [20, 21])
+def test_halving_after_resampling_averages_eight_voxels_and_keeps_the_geometry(
+    length: int,
+) -> None:
+    ramp = np.arange(length, dtype=np.float32)[:, None, None] + np.zeros((length, 14, 12))
+    noise = np.random.default_rng(0).normal(size=ramp.shape)
+    volume = Volume(np.stack([ramp, noise]), np.diag([-1.0, -1.0, 1.0, 1.0]), "ramp")
+    prepared = preprocess(volume, [ORIENT, *AVERAGE])
+    assert prepared.image.shape == (2, -(-length // 2), 7, 6)
+    first = prepared.axes[0]
+    where = first.coordinates(length)
+    whole = slice(1, -1)  # the padding of an odd length reaches one voxel
+    at = np.arange(prepared.image.shape[1])[whole]
+    assert prepared.image[0, whole, 0, 0].numpy() == pytest.approx(
+        np.interp(at, np.sort(where), np.argsort(where)), abs=1e-5
+    )
+    assert abs(first.slope) == 0.5
+    assert prepared.image[1].std() == pytest.approx(noise.std() / np.sqrt(8), rel=0.1)
+
+
+def test_a_label_follows_a_halving_by_its_nearest_value() -> None:
+    image = np.random.default_rng(1).normal(size=(1, 8, 8, 8)).astype(np.float32)
+    label = np.zeros((1, 8, 8, 8), np.uint8)
+    label[:, 4:] = 7
+    pair = preprocess_pair(Volume(image, np.eye(4), "i"), Volume(label, np.eye(4), "l"), AVERAGE)
+    assert pair[1].shape == (1, 4, 4, 4)
+    assert pair[1][0, :, 0, 0].tolist() == [0, 0, 7, 7]

@@ -7,6 +7,7 @@ from napari_tokensparse.data.deformation import keyed_generator
 from napari_tokensparse.engine.elastic import (
     keep_ratios_of_step,
     make_distillation,
+    patch_shares,
     score_loss,
     token_targets,
 )
@@ -123,3 +124,15 @@ def test_the_score_loss_is_finite_for_certain_tokens_and_without_stages() -> Non
     assert torch.isfinite(scores.grad).all()
     dense = TokenTrace((), (), torch.tensor([[0, 1]]))
     assert score_loss(dense, torch.ones(1, 2), torch.ones(1, 2)).item() == 0.0
+
+
+def test_shares_of_classes_count_without_their_background() -> None:
+    labels = torch.zeros(1, 4, 16, 4, dtype=torch.int64)
+    labels[:, :2, 4:5] = 1
+    labels[:, :, 7:11] = 2
+    shares = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).half()
+    for one, other in zip(token_targets(shares, 4, 3), token_targets(labels, 4, 3), strict=True):
+        assert torch.allclose(one, other)
+    of_patch, labelled = patch_shares(shares, 4, 3)
+    assert of_patch[0, :, 1].tolist() == [1 - 24 / 64, 8 / 64, 16 / 64]
+    assert torch.equal(of_patch, patch_shares(labels, 4, 3)[0]) and labelled.min() == 1

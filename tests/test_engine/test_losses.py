@@ -91,3 +91,24 @@ def test_regions_get_the_dice_of_their_sigmoids() -> None:
     pairs = zip(logits.flatten(2), masks.flatten(2), strict=True)
     expected = torch.stack([dice_loss(x.sigmoid(), m) for x, m in pairs]).mean()
     assert make_loss("dice")(logits, masks).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def shares_of(target: torch.Tensor, classes: int) -> torch.Tensor:
+    return F.one_hot(target, classes).movedim(-1, 1)
+
+
+def test_shares_of_whole_voxels_give_the_loss_of_their_classes() -> None:
+    logits, target = random_batch(2, classes=4)
+    weights = torch.tensor([0.2, 0.7, 1.0, 2.1])
+    loss = make_loss("dice-ce", weights)
+    for kind in (torch.float16, torch.float32):
+        found = loss(logits, shares_of(target, 4).to(kind))
+        assert found.item() == pytest.approx(loss(logits, target).item(), abs=1e-6)
+
+
+def test_shares_are_met_by_probabilities_alike() -> None:
+    generator = torch.Generator().manual_seed(2)
+    shares = torch.rand(1, 3, 4, 4, 4, generator=generator).softmax(dim=1)
+    loss, entropy = make_loss("dice-ce"), -(shares * shares.log()).sum() / 64
+    assert loss(shares.log(), shares).item() == pytest.approx(entropy.item(), abs=1e-5)  # Dice 0
+    assert loss(shares.log() + 0.5 * torch.randn_like(shares), shares) > entropy

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_tokensparse.engine.elastic import token_targets
+from napari_tokensparse.engine.elastic import patch_shares, token_targets
 from napari_tokensparse.engine.events import CheckpointSaved, Event, StepDone, Validated
 from napari_tokensparse.engine.state import (
     BEST_FILE,
@@ -424,12 +424,14 @@ def test_a_stop_keeps_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> None
 
 
 def test_minutes_end_a_run_and_bring_the_step_size_to_zero(tmp_path: Path) -> None:
-    config = TrainConfig(max_minutes=2 / 60, lr=1e-3, warmup_steps=0, validate_every=10_000)
-    _, events = run(tmp_path, config)
+    config = TrainConfig(max_minutes=8 / 60, lr=1e-3, warmup_steps=0, validate_every=10_000)
+    seconds = count(0.0)
+    _, events = run(tmp_path, config, clock=lambda: next(seconds))
     steps = [event for event in events if isinstance(event, StepDone)]
-    assert 2.0 <= sum(event.seconds for event in steps) < 10.0
-    assert steps[-1].share == 1.0
-    assert steps[-1].lr < 0.3 * steps[0].lr
+    assert [event.seconds for event in steps] == [1.0] * 8
+    assert [event.share for event in steps] == pytest.approx(np.arange(1, 9) / 8)
+    expected = 0.5e-3 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    assert [event.lr for event in steps] == pytest.approx(expected)
     assert counters(tmp_path).reason == "minutes"
 
 
@@ -459,3 +461,82 @@ def test_mixed_precision_on_cuda_follows_the_cpu(tmp_path: Path) -> None:
     _, half = run(tmp_path / "half", changed(steps=3), device="cuda")
     _, resumed = run(tmp_path / "half", device="cuda")
     assert losses([*half, *resumed]) == pytest.approx(losses(mixed), rel=0.05)
+
+
+class Cropped:
+    """Balls of `Spheres` amid exact emptiness, their targets as shares of two classes."""
+
+    def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        pairs = []
+        for image, target in Spheres().windows(seed, index):
+            image[:, :, :8] = image[:, 24:] = 0.0
+            shares = torch.stack([target == 0, target == 1])
+            shares[0, :, :8] = shares[0, 24:] = True
+            shares[1, :, :8] = shares[1, 24:] = False
+            pairs.append((image, shares.half()))
+        return pairs
+
+
+CROPPED: dict[str, Any] = {
+    "patch_size": 4,
+    "depth": 4,
+    "prune_after": (-1, 1),
+    "keep_ratio": (0.5, 0.5),
+    "forgotten_stages": 1,
+    "completion_positions": False,
+    "decoder": "gated-pyramid",
+    "crop_value": 0.0,
+    "drop_path": 0.0,
+    "perturbation": "none",
+}
+
+
+def test_a_cropped_network_learns_shares_with_a_token_head_that_is_thrown_away(
+    tmp_path: Path,
+) -> None:
+    config = changed(
+        steps=24, lr=5e-3, warmup_steps=4, checkpoint_every=24, token_weight=0.5, score_weight=0.2
+    )
+    model = network(**CROPPED)
+    events = list(train(model, config, Setting(Cropped(), tmp_path)))
+    found = losses(events)
+    assert np.mean(found[-6:]) < 0.8 * np.mean(found[:6])
+    assert model.token_head is not None
+    kept = averaged_weights(tmp_path)
+    assert kept.keys() == network(**CROPPED).state_dict().keys()
+    # The head was trained too.
+    image, target = Cropped().windows(99, 0)[0]
+    with torch.inference_mode():
+        out = model.eval()(image[None], 1.0)
+    shares, _ = patch_shares(target[None], 4, 2)
+    assert out.box is not None and out.token_logits is not None
+    wanted = shares[0, 1, out.box.ids(torch.device("cpu"))]
+    said = out.token_logits[0].softmax(dim=1)[:, 1]
+    assert said[wanted > 0.5].mean() > said[wanted == 0].mean() + 0.1
+
+
+def test_a_checkpoint_is_written_after_so_many_minutes(tmp_path: Path) -> None:
+    ticks = count(0.0)
+    config = changed(steps=6, checkpoint_every=100, checkpoint_minutes=0.05)
+    events = list(
+        train(
+            network(),
+            config,
+            Setting(Spheres(), tmp_path, clock=lambda: next(ticks)),
+        )
+    )
+    # A step takes one tick of a second of this clock: three seconds are three steps.
+    assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [3, 6]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bfloat16_trains_as_float32_does_within_its_digits(tmp_path: Path, precision: str) -> None:
+    config = changed(steps=4, precision=precision)
+    model = network(**CROPPED)
+    found = losses(list(train(model, config, Setting(Cropped(), tmp_path))))
+    exact = losses(
+        list(train(network(**CROPPED), changed(steps=4), Setting(Cropped(), tmp_path / "exact")))
+    )
+    assert found == pytest.approx(exact, rel=0.02)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert (found == exact) == (precision == "float32")

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 KEY = "image"
 
@@ -94,16 +94,45 @@ class _Percentiles(_Definition):
     dtype: _Float = None
 
 
+class _DivisiblePad(_Definition):
+    k: Annotated[int, Field(ge=1, le=512)]
+    mode: Literal["constant", "edge"] = "constant"
+    method: Literal["symmetric", "end"] = "symmetric"
+    lazy: Literal[False] = False
+
+
+class _Zoom(_Definition):
+    zoom: Annotated[float, Field(gt=0, le=1)]
+    mode: Literal["area"]
+    keep_size: Literal[False]
+    dtype: _Float = None
+    lazy: Literal[False] = False
+
+
 _KINDS: dict[str, type[_Definition]] = {
     "CropForegroundd": _Crop,
+    "DivisiblePadd": _DivisiblePad,
     "NormalizeIntensityd": _Normalize,
     "Orientationd": _Orientation,
     "ScaleIntensityRanged": _Range,
     "ScaleIntensityRangePercentilesd": _Percentiles,
     "Spacingd": _Spacing,
+    "Zoomd": _Zoom,
 }
 ALLOWED = tuple(_KINDS)
 """MONAI transforms that a model folder may ask for. All keep axes axes."""
+
+
+def working_spacing(definitions: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """Return the voxel size in mm that checked definitions lead to, per axis; None for any."""
+    sides: tuple[float, ...] | None = None
+    for definition in definitions:
+        if definition["_target_"] == "Spacingd":
+            given = definition["pixdim"]
+            sides = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+        elif definition["_target_"] == "Zoomd" and sides is not None:
+            sides = tuple(side / definition["zoom"] for side in sides)
+    return sides
 
 
 def check_definition(definition: Mapping[str, Any]) -> None:

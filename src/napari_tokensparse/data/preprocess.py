@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LABEL_KEY = "label"
 # What moves voxels, and so moves those of a label too.
-_GEOMETRIC = ("CropForegroundd", "Orientationd", "Spacingd")
+_GEOMETRIC = ("CropForegroundd", "DivisiblePadd", "Orientationd", "Spacingd", "Zoomd")
 # The voxel frame is in RAS; stated, because MONAI warns that its default changes.
 _ROWS_AT_ONCE = 16
 _DEFAULTS = {"Orientationd": {"labels": (("L", "R"), ("P", "A"), ("I", "S"))}}
@@ -239,7 +239,7 @@ def _with_label(definition: Mapping[str, Any]) -> Mapping[str, Any]:
     if definition["_target_"] not in _GEOMETRIC:
         return definition
     pair: dict[str, Any] = {**definition, "keys": [KEY, LABEL_KEY]}
-    if definition["_target_"] == "Spacingd":
+    if definition["_target_"] in ("Spacingd", "Zoomd"):
         pair["mode"] = [definition.get("mode", "bilinear"), "nearest"]
     return pair
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_tokensparse import _settings
+from napari_tokensparse.data.definitions import working_spacing
 from napari_tokensparse.engine.fetching import DownloadError, fetch_text, is_url
 from napari_tokensparse.model.folder import (
     CARD,
@@ -246,11 +247,9 @@ def _describe(name: str, folder: Path) -> Listed:
 
 
 def _spacing(preprocessing: Sequence[dict[str, Any]]) -> tuple[float, ...]:
-    """Find the voxel size that a model resamples to; none if it does not."""
-    for transform in preprocessing:
-        if transform.get("_target_") == "Spacingd":
-            with suppress(KeyError, TypeError, ValueError):
-                return tuple(float(mm) for mm in transform["pixdim"])
+    """Find the voxel size that a model resamples to; none if it does not, or does not say so."""
+    with suppress(KeyError, TypeError, ValueError):
+        return tuple(float(mm) for mm in working_spacing(preprocessing) or ())
     return ()
 
 

@@ -48,7 +48,6 @@ from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
-SPACING_MM = 3.0
 CONFIG = TrainConfig(
     max_minutes=1.0,
     lr=2e-3,

@@ -41,17 +41,41 @@ def test_another_grid_is_resampled_to_the_first_ones_positions_with_a_note() -> 
     assert both.notes == ("channel t2 was resampled to the grid of channel t1 (linear)",)
 
 
-@pytest.mark.parametrize("angle", [0.1, 0.3])
-def test_the_edge_of_a_coarser_grid_is_kept_where_rounding_puts_it_outside(angle: float) -> None:
-    c, s = np.cos(angle), np.sin(angle)
-    affine = np.array([[c, -s, 0, -31.7], [s, c, 0, 11.729], [0, 0, 1, 5.3], [0, 0, 0, 1]])
-    affine = affine @ np.diag([0.7, 0.7, 1.3, 1.0])
-    coarser = affine @ np.diag([2.0, 1.0, 1.0, 1.0])
-    ends = [np.linalg.inv(coarser) @ affine @ end for end in ([0, 0, 0, 1], [20, 4, 3, 1])]
-    assert min(ends[0]) < 0 or max(ends[1][:3] - [10, 4, 3]) > 0
-    first, other = slope(affine, (21, 5, 4), "t1"), slope(coarser, (11, 5, 4), "t2")
+TURNED = np.array(
+    [
+        [np.cos(0.3), -np.sin(0.3), 0, -31.7],
+        [np.sin(0.3), np.cos(0.3), 0, 11.729],
+        [0, 0, 1, 5.3],
+        [0, 0, 0, 1],
+    ]
+) @ np.diag([0.7, 0.7, 1.3, 1.0])
+
+
+def moved(affine: np.ndarray, voxels: float) -> np.ndarray:
+    """A grid moved along its first axis."""
+    offset = np.eye(4)
+    offset[0, 3] = voxels
+    return affine @ offset
+
+
+# Rounding is some 1e-15 voxels, to either side, as the processor has it; these are far beyond it.
+@pytest.mark.parametrize("nudge", [-1e-9, 0.0, 1e-9])
+def test_the_edge_of_a_coarser_grid_is_kept_where_rounding_puts_it_outside(nudge: float) -> None:
+    coarser = moved(TURNED @ np.diag([2.0, 1.0, 1.0, 1.0]), nudge)
+    first, other = slope(TURNED, (21, 5, 4), "t1"), slope(coarser, (11, 5, 4), "t2")
     both = stack_channels({"t1": first, "t2": other}, ("t1", "t2"))
     assert np.abs(both.array[1] - first.array[0]).max() < 1e-3
+
+
+@pytest.mark.parametrize("nudge", [-1e-9, 0.0, 1e-9])
+def test_voxels_on_the_faces_of_another_grid_are_covered_whatever_the_rounding(
+    nudge: float,
+) -> None:
+    # Both ends of the first grid lie half a voxel beyond the centres of the other's last voxels.
+    grid = moved(TURNED, 0.5 + nudge)
+    first, other = slope(TURNED, (6, 5, 4), "t1"), slope(grid, (5, 5, 4), "t2")
+    both = stack_channels({"t1": first, "t2": other}, ("t1", "t2"))
+    assert both.notes == ("channel t2 was resampled to the grid of channel t1 (linear)",)
 
 
 def test_what_a_channel_does_not_cover_is_zero_and_is_told() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SAME_GRID_MM = 0.01
 """Grids whose corners lie no further apart than this are one grid."""
+_ON_THE_FACE = 1e-6
+"""Of a voxel: what lies no further out is within, so that rounding does not decide it."""
 
 
 def read_scan(
@@ -181,8 +183,9 @@ def _covered(to_own: NDArray[np.float64], shape: Sequence[int], own: Sequence[in
     axes = [np.unique(np.linspace(0, n - 1, 32).round()) for n in shape]
     points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
     there = to_own[:3, :3] @ points + to_own[:3, 3:]
-    ends = np.array(own)[:, None] - 0.5
-    return float(((there >= -0.5) & (there <= ends)).all(axis=0).mean())
+    margin = 0.5 + _ON_THE_FACE
+    within = (there >= -margin) & (there <= np.array(own)[:, None] - 1 + margin)
+    return float(within.all(axis=0).mean())
 
 
 def _resampled(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -19,6 +17,7 @@ from napari_tokensparse.engine.audit import difference
 from napari_tokensparse.engine.infer import segment
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -42,18 +41,14 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_sweep_writes_a_table_a_picture_and_json(folder: Path) -> None:
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "napari_tokensparse.cli", "sweep", "scan.nii.gz"),
-            *("--keep-ratios", "0.25,0.5", "--labels", "truth.nii.gz", "--model", "nano"),
-            *("--scorers", "learned,random", "--region", "4:30,:,2:18", "--device", "cpu"),
-            *("-o", "out", "--json"),
-        ],
+def test_sweep_writes_a_table_a_picture_and_json(
+    tokensparse: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
+    run = tokensparse(
+        *("sweep", "scan.nii.gz", "--labels", "truth.nii.gz", "--model", "nano"),
+        *("--keep-ratios", "0.25,0.5", "--scorers", "learned,random"),
+        *("--region", "4:30,:,2:18", "--device", "cpu", "-o", "out", "--json"),
         cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert run.returncode == 0, run.stderr
     out = folder / "out"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SCANS = 8
+SCANS = 6
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:

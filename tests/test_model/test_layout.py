@@ -28,6 +28,12 @@ def both_ways(layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, list[tor
     return out, list(torch.autograd.grad((out * weights).sum(), wanted))
 
 
+def assert_same_gradients(own: list[torch.Tensor], torchs: list[torch.Tensor]) -> None:
+    """A gradient is a sum: how far it is rounded goes with its largest entry, not with each."""
+    for a, b in zip(own, torchs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5 * float(b.abs().max()))
+
+
 def replaced(layer: nn.Module) -> nn.Module:
     holder = nn.Sequential(layer)
     keep_layout(holder)
@@ -59,7 +65,7 @@ def test_a_replaced_layer_gives_what_torchs_gives_in_the_layout_it_was_given(
     assert all(a is b for a, b in zip(other.parameters(), layer.parameters(), strict=True))
     (own, own_grads), (torchs, torchs_grads) = both_ways(other, x), both_ways(layer, x)
     torch.testing.assert_close(own, torchs, rtol=1e-5, atol=2e-5)
-    torch.testing.assert_close(own_grads, torchs_grads, rtol=1e-4, atol=1e-4)
+    assert_same_gradients(own_grads, torchs_grads)
     with torch.no_grad():
         without = other(x)
     torch.testing.assert_close(without, torchs, rtol=1e-5, atol=2e-5)
@@ -81,7 +87,7 @@ def test_a_norm_of_rows_put_together_is_torchs(
         both_ways(norm, x) for norm in (LayoutKeepingNorm(channels), nn.InstanceNorm3d(channels))
     )
     torch.testing.assert_close(own, torchs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(own_grads, torchs_grads, rtol=1e-4, atol=1e-4)
+    assert_same_gradients(own_grads, torchs_grads)
 
 
 def test_a_norm_of_a_large_map_keeps_its_digits_with_gradients_and_without() -> None:

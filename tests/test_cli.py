@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from napari_tokensparse.benchmarks.report import Report, Row
 from napari_tokensparse.cli import app
-from napari_tokensparse.data.samples import sample_path
-from napari_tokensparse.engine.benchmarks.report import Report, Row
-from napari_tokensparse.engine.infer import segment as run_segment
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.segmenting.infer import segment as run_segment
+from napari_tokensparse.volumes.samples import sample_path
 
 if TYPE_CHECKING:
     from pathlib import Path

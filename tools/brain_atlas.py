@@ -20,7 +20,7 @@ import numpy.typing as npt
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from napari_tokensparse.data.structures import BY_SIDE, ids_to_classes, merge_ids
+from brain.structures import BY_SIDE, ids_to_classes, merge_ids
 
 Affine = npt.NDArray[np.float64]
 

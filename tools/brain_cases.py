@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from brain.deformation import grid_axes, smooth_field
+from brain.structures import STRUCTURES, class_ids
 from brain_people import (
     PeopleConfig,
     anatomy_of,
@@ -22,9 +24,9 @@ from brain_people import (
     read_person,
     structure_classes,
 )
-from napari_tokensparse.data.deformation import grid_axes, keyed_generator, smooth_field
-from napari_tokensparse.data.structures import STRUCTURES, class_ids
-from napari_tokensparse.data.volume import Volume, read_volume
+from napari_tokensparse.model.noise import keyed_generator
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

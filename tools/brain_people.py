@@ -20,16 +20,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from brain_atlas import LEFT_WHITE_MATTER, RIGHT_WHITE_MATTER, build_atlas, training_t1s
-from napari_tokensparse.data.appearance import scan
-from napari_tokensparse.data.deformation import (
-    grid_axes,
-    keyed_generator,
-    random_warp,
-    smooth_field,
-    uniform,
-)
-from napari_tokensparse.data.structures import (
+from brain.appearance import scan
+from brain.deformation import grid_axes, random_warp, smooth_field, uniform
+from brain.structures import (
     BY_SIDE,
     CLASS_COUNT,
     STRUCTURES,
@@ -37,7 +30,9 @@ from napari_tokensparse.data.structures import (
     merge_ids,
     mirrored_classes,
 )
-from napari_tokensparse.data.synthesis import SynthesisConfig
+from brain.synthesis import SynthesisConfig
+from brain_atlas import LEFT_WHITE_MATTER, RIGHT_WHITE_MATTER, build_atlas, training_t1s
+from napari_tokensparse.model.noise import keyed_generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +40,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tokensparse.data.deformation import Warp
+    from brain.deformation import Warp
 
 TRAINING, CHOOSING, CARD = range(1, 13), (13, 14), (15, 16)
 """Numbers of the people to train on, to choose by, and of whom nothing is chosen."""

@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from brain.structures import CLASS_COUNT
+from brain.synthesis import VALIDATION_SEED, Synthesizer
 from brain_atlas import build_atlas, training_t1s
 from brain_people import SPACING_MM, atlas_anatomy
-from napari_tokensparse.data.deformation import keyed_generator
-from napari_tokensparse.data.structures import CLASS_COUNT
-from napari_tokensparse.data.synthesis import VALIDATION_SEED, Synthesizer
-from napari_tokensparse.engine.metrics import dice_per_class
-from napari_tokensparse.engine.state import averaged_weights, counters
-from napari_tokensparse.engine.train import Setting, train
-from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.controls import control_scores
+from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import LITE, preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.scoring.metrics import dice_per_class
+from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.state import averaged_weights, counters
+from napari_tokensparse.training.trainconfig import TrainConfig
 from train_default_model import frequency_weights
 
 if TYPE_CHECKING:

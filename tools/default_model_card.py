@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from brain.structures import STRUCTURES
 from brain_cases import ANY_CONTRAST, COLIN, HEAD, PERSON, SPOILED
-from napari_tokensparse.data.structures import STRUCTURES
 from napari_tokensparse.model.folder import CARD
 
 NAME = "brain-structures"
-TARGET = Path(__file__).parents[1] / "src/napari_tokensparse/models" / NAME
+TARGET = Path(__file__).parents[1] / "src/napari_tokensparse/bundled" / NAME
 SPACING_MM = 3.0
 
 Figures = list[dict[str, Any]]

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from brain.structures import CLASS_COUNT, STRUCTURES
 from brain_cases import (
     ANY_CONTRAST,
     COLIN,
@@ -39,10 +40,9 @@ from brain_cases import (
 )
 from brain_people import CARD, CHOOSING, read_person, structure_classes
 from default_model_card import SPACING_MM, TARGET, write_card
-from napari_tokensparse.data.structures import CLASS_COUNT, STRUCTURES
-from napari_tokensparse.engine.infer import Controls, segment
-from napari_tokensparse.engine.metrics import dice_per_class
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.scoring.metrics import dice_per_class
+from napari_tokensparse.segmenting.infer import Controls, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

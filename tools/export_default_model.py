@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from brain.structures import STRUCTURES
 from default_model_card import NAME, SPACING_MM, TARGET
-from napari_tokensparse.data.structures import STRUCTURES
-from napari_tokensparse.engine.state import averaged_weights, counters
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training.state import averaged_weights, counters
 from train_default_model import CLASS_WEIGHT_POWER, frequency_weights, training_anatomies
 
 PREPROCESSING = (

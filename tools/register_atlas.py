@@ -20,13 +20,13 @@ import ants
 import numpy as np
 import torch
 
+from brain.structures import class_ids
 from brain_atlas import build_atlas, training_t1s
 from brain_cases import PERSON, another_person, people_cases
 from brain_people import CARD
 from evaluate_default_model import dice_by_name
-from napari_tokensparse.data.structures import class_ids
-from napari_tokensparse.engine.infer import segment
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.segmenting.infer import segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from brain.structures import CLASS_COUNT
 from brain_people import (
     TRAINING,
     Anatomy,
@@ -41,12 +42,11 @@ from brain_people import (
     read_person,
     target_table,
 )
-from napari_tokensparse.data.structures import CLASS_COUNT
-from napari_tokensparse.engine.events import StepDone
-from napari_tokensparse.engine.train import Setting, train
-from napari_tokensparse.engine.trainconfig import TrainConfig
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training.events import StepDone
+from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.trainconfig import TrainConfig
 
 CONFIG = TrainConfig(
     max_minutes=1.0,

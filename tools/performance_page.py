@@ -33,8 +33,8 @@ KEPT: tuple[str, ...] = (
     "of btcv-lite a tenth, its training step an eighth.",
     "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
     "(`model/layers/convolution.py`), where oneDNN copies the map for every place of the kernel: "
-    "measured once on one thread, a step of the bundled model takes an eighth less, one with 4 or 8 "
-    "channels a quarter; on two threads as long as before. AdamW goes over the weights once: the "
+    "measured once on one thread, a step of the bundled model takes an eighth less, one with 4 or "
+    "8 channels a quarter; on two threads as long as before. AdamW goes over the weights once: the "
     "columns of steps below.",
     "The process keeps the memory that a network frees (`compute/allocation.py`): table below. It "
     "gains in windows and steps that follow one another, but not where they are small; a run of "

@@ -20,6 +20,8 @@ UNEVEN = 0.01
 """How far a slice may lie from an even grid, as a share of its step."""
 ROUNDED = 0.25
 """How far it may lie from it, at most, for the rounding of positions in headers."""
+NOTED = 0.002
+"""From which share of a step on a note says how far they do."""
 OFF_LINE_MM = 0.1
 """How far a slice may lie from the straight line through the first and the last."""
 SHEAR_FROM_DEGREES = 0.1
@@ -134,12 +136,13 @@ def _check_even(ordered: Sequence[Slice], name: str) -> tuple[str, ...]:
     step, first = np.polyfit(numbers, along, 1)
     away = np.abs(along - first - step * numbers)
     worst = int(away.argmax())
-    if away[worst] <= UNEVEN * step:
+    if away[worst] <= NOTED * step:
         return ()
-    if away[worst] <= min(_rounding(ordered, ordered[0].normal), ROUNDED * step):
+    rounding = min(_rounding(ordered, ordered[0].normal), ROUNDED * step)
+    if away[worst] <= max(UNEVEN * step, rounding):
         return (
-            f"the slices lie up to {away[worst]:.2g} mm from even steps, as the positions in their "
-            f"headers are rounded; they were taken as {step:.4g} mm apart",
+            f"the slices lie up to {away[worst]:.2g} mm from even steps, as where positions are "
+            f"rounded in headers; they were taken as {step:.4g} mm apart",
         )
     gaps, usual = np.diff(along), float(np.median(np.diff(along)))
     odd = int(np.abs(gaps - usual).argmax())

@@ -157,7 +157,7 @@ def segment(
             _check_regions(network)
         where = None if scan is None else Path(scan)
         volume = read_case(where, channel, network, frame, series)
-        check_output(output, volume)
+        check_output(output, volume, network.info)
         box = region_of(region, volume)
         check_room(volume, network, device, box, anyway)
         result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)

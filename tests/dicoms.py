@@ -129,9 +129,16 @@ def write_enhanced(
         **{"PatientName": PATIENT, "PatientID": "JD-1", "PatientBirthDate": "19700101"},
         **{"PatientSex": "F", "AccessionNumber": "", "StudyID": "", "StudyDate": "20200102"},
         **{"StudyTime": "101500", "Modality": "MR", "SeriesNumber": 5},
-        **{"SOPClassUID": EnhancedMRImageStorage, "SOPInstanceUID": meta.MediaStorageSOPInstanceUID},
+        **{
+            "SOPClassUID": EnhancedMRImageStorage,
+            "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        },
         **{"SeriesInstanceUID": generate_uid(), "StudyInstanceUID": generate_uid()},
-        **{"FrameOfReferenceUID": generate_uid(), "InstanceNumber": 1, "NumberOfFrames": len(pixels)},
+        **{
+            "FrameOfReferenceUID": generate_uid(),
+            "InstanceNumber": 1,
+            "NumberOfFrames": len(pixels),
+        },
         **{"Rows": pixels.shape[1], "Columns": pixels.shape[2], "SamplesPerPixel": 1},
         **{"PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16},
         **{"HighBit": 15, "PixelRepresentation": 0, "PixelData": pixels.tobytes()},

@@ -81,17 +81,17 @@ def sweep(
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
-        from napari_tokensparse.volumes.reading import read_volume
 
         use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
         _say_notes(volume)
+        truth = None if labels is None else _true_labels(labels)
         events = sweeping(
             volume,
             network,
             _ratios(keep_ratios),
-            labels=None if labels is None else read_volume(labels),
+            labels=truth,
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
             region=region_of(region, volume),
             device=choose_device(device),
@@ -188,6 +188,15 @@ def _last(events: Iterable[Any], kind: type[T]) -> T:
     *_, last = events
     assert isinstance(last, kind)
     return last
+
+
+def _true_labels(path: Path) -> Volume:
+    from napari_tokensparse.datasets.dataset import whole_labels
+    from napari_tokensparse.volumes.reading import read_volume
+
+    labels = whole_labels(read_volume(path))
+    _say_notes(labels)
+    return labels
 
 
 def _say_notes(volume: Volume) -> None:

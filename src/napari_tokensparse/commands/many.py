@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from napari_tokensparse.commands.train_display import clock
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -91,6 +93,9 @@ def _tell(results: Sequence[ScanResult]) -> int:
     for result in results:
         counts[result.status] += 1
     typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
+    by_name = sorted(results, key=lambda r: r.case.name)
+    for line in gathered((result.case.name, result.notes) for result in by_name):
+        typer.echo(f"Note: {printable(line)}", err=True)
     failed = sorted((r for r in results if r.error), key=lambda r: r.case.name)
     if failed:
         typer.echo(f"tokensparse: {len(failed)} of {len(results)} scans failed:", err=True)

@@ -58,8 +58,8 @@ def _check_source(path: Path, like: Volume) -> None:
         )
     if len(set(like.slices)) < len(like.slices):
         raise VolumeError(
-            f"{path.name}: DICOM SEG is not written of frames of one file, as {like.name} has; name "
-            "a .nii.gz or .nrrd file"
+            f"{path.name}: DICOM SEG is not written of frames of one file, as {like.name} has; "
+            "name a .nii.gz or .nrrd file"
         )
     _highdicom()
 

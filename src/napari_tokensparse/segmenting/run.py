@@ -80,7 +80,7 @@ class WindowRun:
         )
         self._rows_at_once = config.window[0]
         self._computed = 0
-        self._notes: list[str] = []
+        self._notes = list(self._windowed.notes)
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from napari_tokensparse.volumes.formats import Choice
 from napari_tokensparse.volumes.volume import TimeSeriesError, Volume, VolumeError, volume_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_tokensparse.volumes.dicom.slices import Slice
 

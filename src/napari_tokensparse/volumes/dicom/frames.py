@@ -137,7 +137,7 @@ def _rank(value: Kind | None) -> tuple[bool, bool, bool, Kind | None]:
 
 
 def _places(slices: Sequence[Slice]) -> list[int]:
-    """Number the places that slices lie in; each is one of its own where a header lacks it."""
+    """Give each place of slices a number; what says nowhere where it lies has one of its own."""
     if not all(one.is_placed for one in slices):
         return list(range(len(slices)))
     planes: dict[tuple[float, ...], list[int]] = defaultdict(list)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tokensparse.volumes.dicom.frames import SAME_PLACE_MM
-from napari_tokensparse.volumes.dicom.slices import Slice
 from napari_tokensparse.volumes.volume import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from napari_tokensparse.volumes.dicom.slices import Slice
 
 UNEVEN = 0.01
 """How far a slice may lie from an even grid, as a share of its step."""

@@ -183,7 +183,9 @@ def _whole(value: Any) -> int | None:
 def _last_digit(value: Any) -> float:
     """Return the unit of the last digit that is written of a number: 0.01 for 1.25."""
     try:
-        exponent = Decimal(str(getattr(value, "original_string", value)).strip()).as_tuple().exponent
+        exponent = (
+            Decimal(str(getattr(value, "original_string", value)).strip()).as_tuple().exponent
+        )
     except InvalidOperation:
         return 0.0
     return float(10.0**exponent) if isinstance(exponent, int) else 0.0

@@ -100,7 +100,7 @@ def _check_codec(data: Any, path: Path, pydicom: Any) -> None:
 
 
 def _rescaled(voxels: NDArray[Any], ordered: Sequence[Slice]) -> NDArray[Any]:
-    """Apply each slice's slope and intercept: in float32, where doubles would take twice as much."""
+    """Apply each slice's slope and intercept: in float32, half of what doubles take."""
     slopes, intercepts = np.array([one.scaling for one in ordered], dtype=np.float32).T
     if (slopes == 1.0).all() and (intercepts == 0.0).all():
         return voxels

@@ -100,9 +100,7 @@ def _acquisitions(slices: Sequence[Slice]) -> dict[Any, list[Slice]]:
     return parts
 
 
-def _grouped(
-    slices: Iterable[Slice], key: Callable[[Slice], Hashable]
-) -> dict[Any, list[Slice]]:
+def _grouped(slices: Iterable[Slice], key: Callable[[Slice], Hashable]) -> dict[Any, list[Slice]]:
     groups: dict[Any, list[Slice]] = defaultdict(list)
     for one in slices:
         groups[key(one)].append(one)

@@ -222,7 +222,7 @@ def test_the_summary_has_a_row_per_scan_and_a_column_per_class(tmp_path: Path, w
 def test_what_is_to_know_of_a_scan_is_in_the_summary(tmp_path: Path, work: Work) -> None:
     scan = write_scan(tmp_path / "in/one.nii")
     stored = nib.load(scan)
-    image = nib.Nifti1Image(np.array(stored.dataobj), stored.affine)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine)
     image.set_sform(stored.affine, 1)
     image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
     nib.save(image, scan)

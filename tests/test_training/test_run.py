@@ -40,7 +40,7 @@ def config(write_msd: Callable[..., Path], tmp_path: Path) -> RunConfig:
 def disagree(path: Path) -> None:
     """Give a NIfTI file a qform that says otherwise than its sform."""
     stored = nib.load(path)
-    image = nib.Nifti1Image(np.array(stored.dataobj), stored.affine, stored.header)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine, stored.header)
     image.set_sform(stored.affine, 1)
     image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
     nib.save(image, path)

@@ -95,19 +95,31 @@ def with_zero_background(
     notes
         What was changed.
     """
-    if not tells_by_sign(definitions):
-        return volume, ()
-    shifts = [_shift(channel) for channel in volume.array]
+    shifts = _shifts(volume, definitions)
     if not any(shifts):
         return volume, ()
-    pairs = list(zip(volume.array, shifts, strict=True))
+    pairs = zip(volume.array, shifts, strict=True)
     array = np.stack([_shifted(channel, shift) for channel, shift in pairs])
-    notes = [
-        (f"channel {n}: " if len(pairs) > 1 else "") + shift.reason
-        for n, (_, shift) in enumerate(pairs, start=1)
+    return replace(volume, array=array), _notes(shifts)
+
+
+def background_notes(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the notes of `with_zero_background`, and make nothing."""
+    return _notes(_shifts(volume, definitions))
+
+
+def _shifts(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> list[_Shift | None]:
+    if not tells_by_sign(definitions):
+        return []
+    return [_shift(channel) for channel in volume.array]
+
+
+def _notes(shifts: Sequence[_Shift | None]) -> tuple[str, ...]:
+    return tuple(
+        f"channel {n}: " * (len(shifts) > 1) + shift.reason
+        for n, shift in enumerate(shifts, start=1)
         if shift is not None
-    ]
-    return replace(volume, array=array), tuple(notes)
+    )
 
 
 def _shift(channel: NDArray[Any]) -> _Shift | None:

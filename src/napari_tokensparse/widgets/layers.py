@@ -43,6 +43,9 @@ PLACEMENT = (
 RESULT_KEY = "tokensparse_result"
 """In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
 
+LIMITS_KEY = "tokensparse_limits"
+"""In the metadata of a map: the contrast limits that it was shown with."""
+
 IMPORTANCE: Final = "importance"
 RANK: Final = "rank"
 STAGE: Final = "stage"
@@ -292,6 +295,14 @@ def hex_colour(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+def importance_limits(tokens: TokenMaps) -> tuple[float, float]:
+    """Return what is shown darkest and brightest: one scale for all stages, from their values."""
+    found = [values[np.isfinite(values)] for values in tokens.importance]
+    ends = [end for values in found if values.size for end in (values.min(), values.max())]
+    low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
 def _token_map(
     tokens: TokenMaps, kind: Literal["importance", "rank"], stage: int, view: View
 ) -> LayerSpec:
@@ -299,7 +310,7 @@ def _token_map(
     looks = {
         "name": layer_kind(kind, stage),
         "colormap": "inferno",
-        "contrast_limits": (0.0, 1.0),
+        "contrast_limits": importance_limits(tokens) if kind == IMPORTANCE else (0.0, 1.0),
         "interpolation2d": "nearest",
         "interpolation3d": "nearest",
         "blending": "additive",
@@ -346,6 +357,8 @@ def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec
 def placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
     """Put a layer where the image is, name it after it, and mark it as a result."""
     own = spec.kwargs.get("metadata", {})
+    if "contrast_limits" in spec.kwargs:
+        own = {**own, LIMITS_KEY: spec.kwargs["contrast_limits"]}
     metadata = {**placement["metadata"], **own, RESULT_KEY: spec.name}
     name = f"{image_name} {spec.name}"
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
@@ -354,6 +367,7 @@ def placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> La
 def _add(viewer: napari.Viewer, spec: LayerSpec) -> None:
     layer = viewer.add_layer(spec.kind(spec.data, **spec.kwargs))
     if _map_of(layer) is not None:
+        layer.colorbar.visible = True  # napari shows it while the layer is shown
         layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
 
 
@@ -373,6 +387,9 @@ def _map_of(layer: Layer) -> str | None:
 
 
 def _update(layer: Layer, spec: LayerSpec) -> None:
+    before = layer.metadata.get(LIMITS_KEY)
+    if before is not None and tuple(layer.contrast_limits) == tuple(before):  # not the user's
+        layer.contrast_limits = spec.kwargs["contrast_limits"]
     layer.data = spec.data
     for name in (*PLACEMENT, "features", "colormap"):
         if name in spec.kwargs and (name != "colormap" or isinstance(layer, Labels)):

@@ -192,9 +192,30 @@ def test_only_one_importance_map_shows_at_a_time(
     viewer.layers["scan importance 3"].visible = True
     shown = [x.name for x in viewer.layers if isinstance(x, Image) and x.visible]
     assert shown == ["scan", "scan importance 3"]
-    assert {tuple(viewer.layers[f"scan importance {n}"].contrast_limits) for n in (1, 2, 3)} == {
-        (0.0, 1.0)
-    }
+
+
+def test_importance_maps_share_the_contrast_of_their_values_and_show_a_colour_bar(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano())
+    opened.segment()
+    maps = [viewer.layers[f"scan importance {n}"] for n in (1, 2, 3)]
+
+    def ends() -> tuple[float, float]:
+        live = np.concatenate([layer.data[layer.data > 0] for layer in maps])
+        return float(live.min()), float(live.max())
+
+    assert all(tuple(layer.contrast_limits) == pytest.approx(ends()) for layer in maps)
+    assert all(layer.colorbar.visible for layer in maps)
+    before = ends()
+    maps[1].contrast_limits = (0.2, 0.3)  # the user's own choice stays
+    widget.keep_ratio.setValue(0.2)
+    opened.segment()
+    assert ends() != before
+    assert tuple(maps[0].contrast_limits) == pytest.approx(ends())
+    assert tuple(maps[1].contrast_limits) == (0.2, 0.3)
 
 
 def test_the_image_combo_follows_the_viewer_and_leaves_results_out(

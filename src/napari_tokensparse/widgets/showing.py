@@ -169,7 +169,8 @@ def _marked(spec: LayerSpec) -> LayerSpec:
 
 
 def _add(viewer: napari.Viewer, spec: LayerSpec) -> Layer:
-    layer: Layer = viewer.add_layer(spec.kind(spec.data, **spec.kwargs))
+    layer: Layer = spec.kind(spec.data, **spec.kwargs)
+    viewer.add_layer(layer)  # what a plugin's viewer returns is a proxy of it
     if _map_of(layer) is not None:
         layer.colorbar.visible = True  # napari shows it while the layer is shown
         layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))

@@ -127,8 +127,6 @@ def test_a_region_is_segmented_alone(opened: Opened, write_nano: Callable[..., P
     viewer, widget = opened.viewer, opened.widget
     viewer.add_image(brain_like(), name="scan")
     widget.model.setValue(write_nano())
-    opened.segment()
-    whole = viewer.layers["scan labels"].data
     viewer.add_shapes(
         np.array([[9, 4, 6], [9, 4, 20], [9, 30, 20], [9, 30, 6]]), shape_type="polygon"
     )
@@ -138,10 +136,14 @@ def test_a_region_is_segmented_alone(opened: Opened, write_nano: Callable[..., P
     labels, pruned = (viewer.layers[f"scan {name}"].data for name in ("labels", "pruned at"))
     inside = np.zeros(labels.shape, bool)
     inside[:, 4:31, 6:21] = True
+    assert ", region 6:21,4:31,0:40: " in widget.message.text()
+    assert pruned[inside].all() and not pruned.all()
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_Home)
+    opened.segment()
+    whole = viewer.layers["scan labels"].data
     assert whole[inside].any() and whole[~inside].any()
     np.testing.assert_array_equal(labels, whole * inside)
-    assert pruned[inside].all() and not pruned.all()
-    assert ", region 6:21,4:31,0:40: " in widget.message.text()
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_End)
     viewer.layers["Shapes"].selected_data = {0}
     viewer.layers["Shapes"].remove_selected()
     opened.click()

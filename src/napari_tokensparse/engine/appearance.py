@@ -27,7 +27,7 @@ _PURITY = 2.0  # power of the prior at first: a class is best seen where it is s
 _POOLED_VOXELS = 200.0  # that a class's own variance is worth as much as that of all
 _POOLED = 0.5  # share, in logs, of the variance of all classes in each
 _LEAST_VARIANCE = 1e-4  # of the scan's own
-_FEWEST = 20.0  # voxels of a class below which nothing is known of it
+_FEWEST = 10.0  # voxels of a class below which nothing is known of it
 _RIDGE = 1e-3
 _GAINS = (0.3, 3.0)
 _APART = (0.5, 1.0)  # standard deviations between classes: the data say nothing, or all they can
@@ -115,9 +115,9 @@ def fit(samples: Samples) -> Appearance:
     prior = samples.prior[:, owners].astype(np.float64)
     with np.errstate(divide="ignore"):
         log_prior = np.log(prior)
-    posterior = prior**_PURITY
+    posterior: Floats = prior**_PURITY
     posterior[:, owners == 0] *= _parted(y[:, 0], samples.prior[:, 0])
-    bias = np.zeros((y.shape[1], functions.shape[1]))
+    bias: Floats = np.zeros((y.shape[1], functions.shape[1]))
     for last in [False] * _ROUNDS + [True]:
         found = _estimated(y / _gain(functions, bias), posterior, owners, y.var(axis=0))
         means, variances, shares = found
@@ -139,7 +139,8 @@ def smooth_functions(places: Floats) -> Floats:
 
 
 def _gain(functions: Floats, bias: Floats) -> Floats:
-    return np.clip(1 + functions @ bias.T, *_GAINS)
+    gain: Floats = np.clip(1 + functions @ bias.T, *_GAINS)
+    return gain
 
 
 def _parted(intensity: Floats, share: Floats) -> Floats:
@@ -199,7 +200,8 @@ def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -
     least, enough = _APART
     trust = np.clip((apart - least) / (enough - least), 0, 1)
     known = count >= _FEWEST
-    return trust * known * known[:, None]
+    found: Floats = trust * known * known[:, None]
+    return found
 
 
 def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
@@ -212,9 +214,11 @@ def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
 
 def _log_sum(nats: Floats) -> Floats:
     most = nats.max(axis=1, keepdims=True)
-    return np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
+    found: Floats = np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
+    return found
 
 
 def _normalised(nats: Floats) -> Floats:
-    shares = np.exp(nats - nats.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares: Floats = np.exp(nats - nats.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares

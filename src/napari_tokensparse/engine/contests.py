@@ -7,7 +7,7 @@ logits of all classes are held: about 20 bytes a voxel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -139,6 +139,6 @@ def _once(voxels: Tensor) -> Tensor:
     return once
 
 
-def _filled(values: NDArray[np.generic], filling: float) -> NDArray[np.generic]:
+def _filled(values: NDArray[Any], filling: float) -> NDArray[Any]:
     """Fill ``(n, M)`` up to as many classes as are noted of every voxel."""
     return np.pad(values, ((0, _MOST - len(values)), (0, 0)), constant_values=filling)

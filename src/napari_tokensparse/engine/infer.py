@@ -157,9 +157,7 @@ def segmenting(
     if region is not None:
         region.check(volume.shape, volume.name)
     placed = model if device is None else model.to(choose_device(str(device)))
-    options = RunOptions(
-        ratios, share, controls or Controls(), region, info.sharpens(sharpen)
-    )
+    options = RunOptions(ratios, share, controls or Controls(), region, info.sharpens(sharpen))
     run = _begun(volume, make_backend(placed, backend), info, options)
     run.seconds["preprocess"] = time.perf_counter() - started
     # One window takes no memory a second time, and fresh pages are the faster ones.

@@ -9,7 +9,7 @@ they do not, labels stay bit for bit.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.engine.appearance import Appearance
     from napari_tokensparse.engine.contests import Contests
 
-_SAMPLES = 40_000
+_SAMPLES = 60_000
 _FEWEST_SAMPLES = 200  # below which nothing can be fitted
 _AT_ONCE = 2**16
 _STRONGEST = 3.0  # nats that a voxel's intensity may weigh: no outlier overrules a sure prior
@@ -137,10 +137,9 @@ def _seen(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the intensities ``(M, C)`` and places ``(M, 3)`` of voxels, numbered as stored."""
     k, j, i = np.unravel_index(voxels, volume.shape[::-1])
-    if is_lazy(volume.array):
-        found = np.asarray(volume.array.vindex[:, i, j, k])  # voxels first
-    else:
-        found = volume.array[:, i, j, k].T
+    array: Any = volume.array
+    # Of a lazy array, each block is read once; its voxels come first.
+    found = np.asarray(array.vindex[:, i, j, k]) if is_lazy(array) else array[:, i, j, k].T
     ends = np.maximum(np.array(volume.shape) - 1, 1)
     places = 2 * np.stack([i, j, k], axis=1) / ends - 1
     return found.astype(np.float32), places.astype(np.float32)

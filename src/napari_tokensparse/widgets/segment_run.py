@@ -61,8 +61,6 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
-    events = segmenting(
-        volume, network, request.keep_ratio, region=region, sharpen=request.sharpen
-    )
+    events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
     for event in events:
         yield event if isinstance(event, Progress) else Result(event, network)

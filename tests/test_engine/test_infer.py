@@ -610,5 +610,5 @@ def test_a_model_that_asks_for_it_is_sharpened_by_itself(make_model: MakeModel) 
 
 def test_overlapping_regions_are_not_sharpened_and_one_line_says_so(make_model: MakeModel) -> None:
     model = make_model(exclusive=False)
-    with pytest.raises(ValueError, match="nano: its regions overlap.*leave sharpen out"):
+    with pytest.raises(ValueError, match=r"nano: its regions overlap.*leave sharpen out"):
         segment(volume_of(noise(20, 20, 20)), model, sharpen=True)

@@ -289,6 +289,26 @@ def test_the_slider_starts_at_the_models_own_keep_ratio(opened: Opened) -> None:
     assert (widget.keep_ratio.slider.minimum(), widget.keep_ratio.slider.maximum()) == (0.05, 1.0)
 
 
+def test_borders_are_sharpened_as_the_model_asks_or_the_box_is_ticked(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    widget = opened.widget
+    opened.viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano("asks", sharpen=True))
+    assert widget.sharpen.isChecked()
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    widget.model.setValue(write_nano("plain"))
+    assert not widget.sharpen.isChecked()
+    opened.segment()
+    assert not widget._results.latest.segmentation.stats.sharpened
+    widget.sharpen.setChecked(True)
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    widget.model.setValue(write_nano("overlapping", exclusive=False))
+    assert not widget.sharpen.isEnabled()
+
+
 def test_progress_tells_the_window_and_the_time_left() -> None:
     assert progress_text(Progress(0, 5, None)) == "Window 1 of 5"
     assert progress_text(Progress(2, 5, 11.7)) == "Window 3 of 5, about 12 s left"

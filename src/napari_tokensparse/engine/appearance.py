@@ -135,7 +135,8 @@ def smooth_functions(places: Floats) -> Floats:
     """Return ``(N, B)``: products of Legendre polynomials of each place ``(N, 3)``, but for 1."""
     x, y, z = (legendre.legvander(places[:, axis], _DEGREE) for axis in range(3))
     degrees = [d for d in product(range(_DEGREE + 1), repeat=3) if 0 < sum(d) <= _DEGREE]
-    return np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in degrees], axis=1)
+    found: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in degrees], axis=1)
+    return found
 
 
 def _gain(functions: Floats, bias: Floats) -> Floats:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MARGIN = 4.6
 """Nats that a class may lie behind and still be likely: a hundredth of the best one's share."""
 _MOST = 4  # classes that are noted of a voxel
+NOTED_BYTES = 8 + 3 * _MOST
+"""Memory of a voxel that is noted, of a network of at most 256 classes."""
 _JOINED = 2**18  # voxels of a block, about
 
 

@@ -14,6 +14,7 @@ from napari_tokensparse.data.preprocess import first_dtype
 from napari_tokensparse.data.volume import is_lazy
 from napari_tokensparse.engine.batching import network_bytes, windows_at_once
 from napari_tokensparse.engine.calibration import calibrating, share_seen, value_of
+from napari_tokensparse.engine.contests import NOTED_BYTES
 from napari_tokensparse.engine.infer import check_fit
 from napari_tokensparse.engine.outline import outline
 from napari_tokensparse.engine.shortage import free_mb
@@ -228,6 +229,7 @@ def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, found: Outli
     grid, rule = found.grid, label_rule(info)
     image = _FLOAT * len(volume.array) * math.prod(grid.padded)
     labels = (rule.dtype.itemsize + rule.regions) * math.prod(volume.shape)
+    labels += NOTED_BYTES * found.voxels if info.sharpen else 0
     if len(grid.starts) == 1:
         return image + labels
     row, window = math.prod(grid.padded[1:]), math.prod(config.window)

@@ -20,6 +20,7 @@ from napari_tokensparse.engine.infer import Progress
 from napari_tokensparse.engine.metrics import dice_per_class
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import WEIGHTS, available_models, describe_folder
+from napari_tokensparse.model.info import LabelClass
 from napari_tokensparse.widgets.segment_texts import progress_text
 
 if TYPE_CHECKING:
@@ -305,7 +306,8 @@ def test_borders_are_sharpened_as_the_model_asks_or_the_box_is_ticked(
     widget.sharpen.setChecked(True)
     opened.segment()
     assert widget._results.latest.segmentation.stats.sharpened
-    widget.model.setValue(write_nano("overlapping", exclusive=False))
+    regions = tuple(LabelClass(value=n, name=f"region {n}", color=(n, 0, 0)) for n in (1, 2))
+    widget.model.setValue(write_nano("overlapping", exclusive=False, classes=regions))
     assert not widget.sharpen.isEnabled()
 
 

@@ -149,7 +149,8 @@ def _parted(intensity: Floats, share: Floats) -> Floats:
     of_it = intensity[share > 0.5] if (share > 0.5).any() else intensity
     middles = np.quantile(of_it, (np.arange(_BACKGROUNDS) + 0.5) / _BACKGROUNDS)
     nearest = np.abs(intensity[:, None] - middles).argmin(axis=1)
-    return np.eye(_BACKGROUNDS)[nearest]
+    parted: Floats = np.eye(_BACKGROUNDS)[nearest]
+    return parted
 
 
 def _estimated(

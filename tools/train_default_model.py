@@ -1,13 +1,22 @@
-"""Train the bundled model ``brain-structures`` and write its model folder.
+"""Train the bundled model ``brain-structures`` on label maps of people.
 
-The run is seeded and goes on from its checkpoint when called again. It trains at a constant step
-size, first with most tokens kept (they learn faster when few are missing), then over the whole
-range; a call with ``--cool-down N`` ends it with N steps in which the step size falls to 0::
+The label maps are those of SynthSeg (``data/training_label_maps`` of its repository, Apache-2.0),
+``seg_01.nii.gz`` to ``seg_16.nii.gz``; the average anatomy and its two T1s come from the packages
+of the group ``train-default-model``. People 13 and 14 are left for choosing, 15 and 16 for the
+card.
+
+The run is seeded and goes on from its checkpoint when called again. ``--minutes`` is the length of
+the whole run, over whose last half the step size falls to 0; ``--stop-after`` ends one call of it,
+and ``--learn-first`` keeps most tokens in this one (they learn faster when few are missing)::
 
     pip install --group train-default-model
-    python tools/train_default_model.py RUN_FOLDER --learn-first --minutes 60
-    python tools/train_default_model.py RUN_FOLDER --minutes 10
-    python tools/train_default_model.py RUN_FOLDER --cool-down 500
+    python tools/train_default_model.py RUN --people P --minutes 600 --learn-first --stop-after 60
+    python tools/train_default_model.py RUN --people P --minutes 600
+
+On a GPU everything happens there, the samples too: nine minutes in bfloat16, a checkpoint a
+minute::
+
+    python tools/train_default_model.py RUN --people P --device cuda --minutes 9
 
 ``--start-from`` begins a run with the weights of an earlier one instead of random ones.
 """
@@ -22,83 +31,117 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from brain_atlas import build_atlas, training_t1s
-from napari_tokensparse.data.structures import CLASS_COUNT
-from napari_tokensparse.data.synthesis import SynthesisConfig, Synthesizer
-from napari_tokensparse.engine.events import StepDone
-from napari_tokensparse.engine.state import counters
-from napari_tokensparse.engine.train import Setting, train
-from napari_tokensparse.engine.trainconfig import TrainConfig
+from brain.people import (
+    TRAINING,
+    Anatomy,
+    People,
+    PeopleConfig,
+    anatomy_of,
+    atlas_anatomy,
+    read_person,
+    target_table,
+)
+from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training.events import StepDone
+from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.trainconfig import TrainConfig
 
-SPACING_MM = 3.0
 CONFIG = TrainConfig(
-    steps=1_000_000,
-    lr=1e-3,
+    max_minutes=1.0,
+    lr=2e-3,
+    betas=(0.9, 0.99),
     warmup_steps=50,
     schedule="constant",
-    cooldown=0.0,
+    cooldown=0.5,
     keep_range=(0.07, 1.0),
-    sandwich=0.15,
     score_weight=0.2,
+    token_weight=0.5,
+    ema_decay=0.998,
+    checkpoint_minutes=1.0,
 )
-# Harder than the unseen cases of the card, whose seeds draw from the defaults.
-SCANNER = SynthesisConfig(bias=0.9, slice_share=0.7, real_share=0.4)
-LEARN_FIRST = {"keep_range": (0.35, 1.0), "sandwich": 0.0}
-# Class weights are frequencies to this power. At -0.5 small structures come out too large: biases
-# set back by half of the weights' logarithms gave 0.6 points of Dice more (five deformations).
+LEARN_FIRST = {"keep_range": (0.3, 0.9)}
+ON_GPU = {"batch_size": 8, "micro_batch": 8}
+# Class weights are frequencies to this power. At -0.5 small structures come out too large.
 CLASS_WEIGHT_POWER = -0.25
+_PRINTED_EVERY = 50
 
 
-def frequency_weights(labels: np.ndarray, power: float) -> torch.Tensor:
-    """Weights ``(K,)`` of the classes of a label map: their frequency to a power, mean 1."""
-    counts = np.bincount(labels.ravel(), minlength=CLASS_COUNT).astype(np.float64)
+def training_anatomies(folder: Path, device: str) -> list[Anatomy]:
+    """Read the people to train on, and the average anatomy."""
+    people = [folder / f"seg_{number:02d}.nii.gz" for number in TRAINING]
+    missing = [path.name for path in people if not path.is_file()]
+    if missing:
+        raise SystemExit(f"{folder}: lacks {', '.join(missing)}; see the head of this file")
+    return [*(anatomy_of(read_person(path)[0], device) for path in people), atlas_anatomy(device)]
+
+
+def frequency_weights(anatomies: list[Anatomy], power: float) -> torch.Tensor:
+    """Weights ``(K,)`` of the classes: their frequency in the brains' boxes to a power, mean 1."""
+    counts = np.zeros(CLASS_COUNT)
+    for anatomy in anatomies:
+        classes = target_table()[anatomy.looks.cpu().long()]
+        where = classes.nonzero()
+        box = tuple(
+            slice(int(a), int(b) + 1)
+            for a, b in zip(where.amin(dim=0), where.amax(dim=0), strict=True)
+        )
+        counts += np.bincount(classes[box].flatten().numpy(), minlength=CLASS_COUNT)
     weights = np.maximum(counts, 1) ** power
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
-
-
-def ending(config: TrainConfig, folder: Path, steps: int) -> TrainConfig:
-    """Let a run end after some more steps, in which the step size falls to 0."""
-    if not steps:
-        return config
-    total = counters(folder).step + steps
-    return config.model_copy(update={"steps": total, "cooldown": steps / total})
 
 
 def main() -> None:
     """Train for some minutes, printing the mean loss now and then."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the checkpoint lies")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
+    parser.add_argument("--minutes", type=float, required=True, help="of the whole run")
+    parser.add_argument("--stop-after", type=float, metavar="MIN", help="end this call then")
+    parser.add_argument("--steps", type=int, help="end the run after so many, if that is sooner")
     parser.add_argument("--learn-first", action="store_true", help="keep most tokens")
-    parser.add_argument("--cool-down", type=int, default=0, metavar="N", help="end with N steps")
+    parser.add_argument("--head-share", type=float, default=0.0, help="of the samples, in [0, 1]")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     arguments = parser.parse_args()
-    recipe = CONFIG.model_copy(update=LEARN_FIRST) if arguments.learn_first else CONFIG
-    config = ending(recipe, arguments.folder, arguments.cool_down)
+    on_gpu = arguments.device.startswith("cuda")
+    config = CONFIG.model_copy(
+        update={
+            **(LEARN_FIRST if arguments.learn_first else {}),
+            **(ON_GPU if on_gpu else {}),
+            "max_minutes": arguments.minutes,
+            "steps": arguments.steps,
+        }
+    )
     torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
-    labels, _ = build_atlas()
+    anatomies = training_anatomies(arguments.people, arguments.device)
     model = SCD(preset("brain-structures"))
     if arguments.start_from:
         model.load_state_dict(load_file(arguments.start_from))
-    sampler = Synthesizer(
-        labels, [t1 for _, t1, _ in training_t1s()], model.config.window, SPACING_MM, SCANNER
-    )
-    end, losses = time.monotonic() + 60 * arguments.minutes, []
+    sampler = People(anatomies, model.config.window, PeopleConfig(head_share=arguments.head_share))
+    end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
     setting = Setting(
         sampler,
         arguments.folder,
-        class_weights=frequency_weights(labels, CLASS_WEIGHT_POWER),
+        device=arguments.device,
+        class_weights=frequency_weights(anatomies, CLASS_WEIGHT_POWER),
         stop=lambda: time.monotonic() > end,
     )
+    losses: list[float] = []
     for event in train(model, config, setting):
-        if isinstance(event, StepDone):
-            losses.append(event.loss)
+        if not isinstance(event, StepDone):
             continue
-        print(f"step {event.step}: loss {np.mean(losses):.3f}", flush=True)
-        losses.clear()
+        losses.append(event.loss)
+        if event.step % _PRINTED_EVERY == 0 or event.share >= 1:
+            minutes = event.share * arguments.minutes
+            print(
+                f"step {event.step}: loss {np.mean(losses):.4f}, lr {event.lr:.2g}, "
+                f"{minutes:.1f} min",
+                flush=True,
+            )
+            losses.clear()
 
 
 if __name__ == "__main__":

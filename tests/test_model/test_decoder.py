@@ -14,6 +14,7 @@ from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.decoder import (
     BranchedDecoder,
     Decoder,
+    GatedPyramidDecoder,
     LinearDecoder,
     ProgressiveDecoder,
     UnetrDecoder,
@@ -223,3 +224,84 @@ def test_a_folder_with_a_custom_decoder_says_how_to_load_it(tmp_path: Path) -> N
     image = torch.randn(1, 1, 32, 40, 24)
     with torch.inference_mode():
         assert torch.equal(again(image).logits, model(image).logits)
+
+
+def gated(patch_size: int = 4, **changes: Any) -> tuple[GatedPyramidDecoder, torch.Tensor, Any]:
+    """Make a gated pyramid with a token map and an image of its window."""
+    config = preset(
+        "nano",
+        out_channels=3,
+        window=(4 * patch_size, 6 * patch_size, 4 * patch_size),
+        patch_size=patch_size,
+        decoder="gated-pyramid",
+        **changes,
+    )
+    decoder = GatedPyramidDecoder(config).eval()
+    return decoder, torch.randn(1, 24, *config.grid), torch.randn(1, 1, *config.window)
+
+
+@pytest.mark.parametrize("patch_size", [2, 4, 8])
+def test_a_gated_pyramid_gives_logits_of_the_windows_shape(patch_size: int) -> None:
+    decoder, token_map, image = gated(patch_size)
+    with torch.inference_mode():
+        logits = decoder(token_map, image, gate=torch.ones(1, 1, 4, 6, 4))
+        assert logits.shape == (1, 3, *image.shape[2:])
+        assert torch.equal(logits, decoder(token_map, image))
+        skips = decoder.image_branch(image)
+    assert [s.shape[1] for s in skips] == [2 * 2**n for n in range(patch_size.bit_length() - 1)]
+
+
+def test_where_the_gate_is_shut_the_image_is_seen_by_one_convolution_alone() -> None:
+    """Change one voxel: with the gate shut its neighbours' finest skip is all that it changes."""
+    decoder, token_map, image = gated()
+    other = image.clone()
+    other[0, 0, 8, 12, 8] += 5.0
+    with torch.inference_mode():
+        ours, theirs = decoder.image_branch(image), decoder.image_branch(other)
+        shut = torch.zeros(1, 1, 4, 6, 4)
+        # The same finest skip: nothing of the coarser ones passes a shut gate.
+        mixed = [theirs[0], ours[1]]
+        assert torch.equal(
+            decoder(token_map, image, theirs, shut), decoder(token_map, image, mixed, shut)
+        )
+        ajar = shut.clone()
+        ajar[0, 0, 2, 3, 2] = 1.0  # the voxel's own token
+        changed = decoder(token_map, image, theirs, ajar) != decoder(token_map, image, mixed, ajar)
+    assert changed.any()
+
+
+def test_the_gate_is_where_the_first_stage_kept_a_token() -> None:
+    changes = {"window": (16, 24, 16), "patch_size": 4, "decoder": "gated-pyramid"}
+    model = SCD(preset("nano", prune_after=(-1, 3), keep_ratio=(0.5, 0.5), **changes)).eval()
+    taken: list[torch.Tensor] = []
+    model.decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: taken.append(kwargs["gate"]), with_kwargs=True
+    )
+    with torch.inference_mode():
+        trace = model(torch.randn(1, 1, 16, 24, 16), 0.25).trace
+    gate = taken[0].flatten()
+    assert set(gate.tolist()) == {0.0, 1.0}
+    assert gate.nonzero()[:, 0].tolist() == sorted(
+        [*trace.pruned[1][0].tolist(), *trace.kept[0].tolist()]
+    )
+
+
+def test_the_score_predictor_learns_through_the_gate() -> None:
+    changes = {"window": (16, 24, 16), "patch_size": 4, "decoder": "gated-pyramid"}
+    model = SCD(
+        preset(
+            "nano",
+            prune_after=(-1,),
+            keep_ratio=(0.5,),
+            forgotten_stages=1,
+            perturbation="none",
+            **changes,
+        )
+    ).train()
+    # Only the gate is left for the scores to act by.
+    model.decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: ((args[0].detach(), *args[1:]), kwargs), with_kwargs=True
+    )
+    model(torch.randn(1, 1, 16, 24, 16), 0.5).logits.square().mean().backward()
+    gradient = model.encoder.stages[0].predictor.head[0].weight.grad
+    assert gradient is not None and gradient.abs().max() > 0

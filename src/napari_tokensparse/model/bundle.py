@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from napari_tokensparse import __version__
-from napari_tokensparse._whole import written_whole
+from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, MlpBlock, init_weights
-from napari_tokensparse.model.tokens import put_back, sincos_table
+from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS, Block, MlpBlock, init_weights
+from napari_tokensparse.model.tokens import at_places, put_back, sincos_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,11 @@ class Completion(nn.Module, ABC):
     def __init__(self, config: SCDConfig) -> None:
         super().__init__()
         inner = config.completion_dim
-        self.register_buffer("position_table", sincos_table(config.grid, inner), persistent=False)
+        table = torch.zeros(1, 1, 1)
+        if config.completion_positions:
+            table = sincos_table(config.grid, inner)
+        self.has_positions = config.completion_positions
+        self.register_buffer("position_table", table, persistent=False)
         alone = config.completion == "mta-mlp"
         self.blocks = nn.ModuleList(
             MlpBlock(inner) if alone else Block(inner, config.completion_heads)
@@ -41,9 +45,14 @@ class Completion(nn.Module, ABC):
         self.out_norm = nn.LayerNorm(inner, eps=LAYER_NORM_EPS)
         self.out_linear: nn.Module = nn.Linear(inner, config.embed_dim)
 
-    def forward(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
-        """Complete the tokens: all patch tokens ``(B, L, E)`` in grid order."""
-        x = self.assemble(sparse, trace) + self.position_table
+    def forward(self, sparse: SparseTokens, trace: TokenTrace, ids: Tensor | None = None) -> Tensor:
+        """Complete the tokens: all patch tokens ``(B, L, E)`` in grid order.
+
+        ``ids`` ``(L,)`` are the grid ids of a cropped window.
+        """
+        x = self.assemble(sparse, trace)
+        if self.has_positions:
+            x = x + at_places(self.position_table, ids)
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.out_linear(self.out_norm(x))
@@ -131,7 +140,7 @@ class MaskTokenCompletion(Completion):
 class NoCompletion(nn.Module):
     """The dense baseline: nothing was pruned, so nothing is missing."""
 
-    def forward(self, sparse: SparseTokens, trace: TokenTrace) -> Tensor:
+    def forward(self, sparse: SparseTokens, trace: TokenTrace, ids: Tensor | None = None) -> Tensor:
         """Return the final patch tokens ``(B, L, E)``."""
         return sparse.final[:, 1:]
 

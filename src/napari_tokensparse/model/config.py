@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PositiveInt,
     model_validator,
@@ -17,10 +18,13 @@ from pydantic import (
 
 from napari_tokensparse.model.ratios import grid_size, keep_ratios
 
-DecoderName = Literal["unetr", "unetr-x8", "unetr-x8-v2", "linear", "pup", "custom"]
+DecoderName = Literal[
+    "unetr", "unetr-x8", "unetr-x8-v2", "linear", "pup", "gated-pyramid", "custom"
+]
 """UNETR's decoder for patch 16 and its two shallower forms for patch 8 (``UNETR_decoder``,
 ``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code); a linear head; progressive
-upsampling (SETR-PUP, Zheng et al., CVPR 2021); the user's own."""
+upsampling (SETR-PUP, Zheng et al., CVPR 2021); a light pyramid whose detail of the image is drawn
+only where the first stage kept a token; the user's own."""
 
 EmbeddingName = Literal["linear", "conv-stem"]
 """The paper's linear patch embedding; a convolutional stem."""
@@ -83,8 +87,14 @@ class SCDConfig(BaseModel):
         them all.
     completion_dim, completion_depth, completion_heads
         Width, blocks and heads of the token completion.
+    completion_positions
+        Whether the completion adds a position table; without one, place is known to the encoder
+        alone.
     decoder, feature_size
         Which dense decoder, and its width ``f``.
+    crop_value
+        Intensity of emptiness: a window is cropped to the box of the tokens that hold anything else
+        before it is looked at, in training and after; None computes whole windows.
 
     Raises
     ------
@@ -115,8 +125,10 @@ class SCDConfig(BaseModel):
     completion_dim: PositiveInt = 768
     completion_depth: PositiveInt = 1
     completion_heads: PositiveInt = 12
+    completion_positions: bool = True
     decoder: DecoderName = "unetr-x8-v2"
     feature_size: PositiveInt = 16
+    crop_value: FiniteFloat | None = None
 
     @property
     def stages(self) -> int:
@@ -198,10 +210,15 @@ def _check_decoder(config: SCDConfig) -> None:
             f"patch_size {config.patch_size}: embedding 'conv-stem' halves the image down to it, "
             "so it must be a power of 2, at least 2"
         )
-    if config.decoder == "pup" and not power_of_2:
+    if config.decoder in ("pup", "gated-pyramid") and not power_of_2:
         raise ValueError(
-            f"patch_size {config.patch_size}: decoder 'pup' doubles the map up to it, so it must "
-            "be a power of 2"
+            f"patch_size {config.patch_size}: decoder {config.decoder!r} doubles the map up to it, "
+            "so it must be a power of 2"
+        )
+    if config.decoder == "gated-pyramid" and config.patch_size == 1:
+        raise ValueError(
+            "patch_size 1: decoder 'gated-pyramid' needs a level between tokens and voxels; "
+            "give at least 2"
         )
     if config.decoder == "pup" and config.grid == (1, 1, 1):
         raise ValueError(
@@ -268,7 +285,7 @@ def _check_widths(config: SCDConfig) -> None:
             f"completion_dim {config.completion_dim}: must be a multiple of completion_heads "
             f"{config.completion_heads}"
         )
-    if config.completion_dim % 6:
+    if config.completion_positions and config.completion_dim % 6:
         raise ValueError(
             f"completion_dim {config.completion_dim}: the 3-D position table needs a multiple of 6"
         )

@@ -6,13 +6,15 @@ A decoder is anything that turns the completed map and the image into logits (`D
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from monai.networks.blocks.dynunet_block import UnetOutBlock
+from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetResBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
+from torch.nn import functional as F
 
-from napari_tokensparse.model.layout import keep_layout
+from napari_tokensparse.model.layers.layout import keep_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +56,16 @@ class BranchedDecoder(Protocol):
 
     def image_branch(self, image: Tensor) -> Tensor:
         """Turn the image ``(B, C, h, w, d)`` into what decoding takes of it."""
+
+
+@runtime_checkable
+class GatedDecoder(Protocol):
+    """A decoder that is told where the first stage kept a token.
+
+    Optional: its ``forward`` takes ``gate`` ``(B, 1, gh, gw, gd)``: 1 where it did, 0 where not.
+    """
+
+    gated: bool
 
 
 _LAYOUTS: dict[DecoderName, _Layout] = {
@@ -181,6 +193,80 @@ class ProgressiveDecoder(nn.Module):
         return logits
 
 
+class GatedPyramidDecoder(nn.Module):
+    """Light pyramid whose detail of the image is drawn only where the first stage kept a token.
+
+    Level 0 has the image's voxels and width f, level n halves them and has ``f * 2**n``; tokens
+    stand below the last one. The finest skip sees the image through one convolution; the coarser
+    ones see further, and are multiplied by the first stage's mask, so that what a pruned token
+    covers is known by its place and its nearest voxels alone. Without the mask such a decoder does
+    all the work by itself, and tokens are decoration.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``feature_size`` is the width f.
+    """
+
+    gated = True
+
+    def __init__(self, config: SCDConfig) -> None:
+        super().__init__()
+        levels = config.patch_size.bit_length() - 1
+        widths = [config.feature_size * 2**level for level in range(levels)]
+        self.skips = nn.ModuleList(
+            [_convolved(config.in_channels, widths[0])]
+            + [
+                UnetResBlock(3, before, after, kernel_size=3, stride=2, norm_name="instance")
+                for before, after in pairwise(widths)
+            ]
+        )
+        self.ups = nn.ModuleList(
+            UnetrUpBlock(
+                in_channels=below,
+                out_channels=width,
+                kernel_size=3,
+                upsample_kernel_size=2,
+                res_block=True,
+                **_BLOCK,
+            )
+            for width, below in zip(widths, [*widths[1:], config.embed_dim], strict=True)
+        )
+        self.out = UnetOutBlock(3, widths[0], config.out_channels)
+        keep_layout(self)
+
+    def image_branch(self, image: Tensor) -> list[Tensor]:
+        """Return the skips, from the finest on: ``(B, f * 2**n, ...)`` of level n, ungated."""
+        skips, x = [], image
+        for skip in self.skips:
+            x = skip(x)
+            skips.append(x)
+        return skips
+
+    def forward(
+        self,
+        token_map: Tensor,
+        image: Tensor,
+        image_skip: Sequence[Tensor] | None = None,
+        gate: Tensor | None = None,
+    ) -> Tensor:
+        """Decode ``(B, E, gh, gw, gd)`` and the image ``(B, C, h, w, d)`` to logits.
+
+        ``image_skip`` is what `image_branch` gave for this image, if it is there already. Without
+        a gate every token counts as kept.
+        """
+        finest, *coarser = self.image_branch(image) if image_skip is None else image_skip
+        if gate is not None:
+            for level, skip in enumerate(coarser, start=1):
+                size = [n // 2**level for n in image.shape[2:]]
+                coarser[level - 1] = skip * F.interpolate(gate.to(skip.dtype), size=size)
+        x = token_map
+        for up, skip in zip(reversed(self.ups), reversed([finest, *coarser]), strict=True):
+            x = up(x, skip)
+        logits: Tensor = self.out(x)
+        return logits
+
+
 def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
     """Make the decoder that a config names, or take the user's own.
 
@@ -199,7 +285,17 @@ def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
         return LinearDecoder(config)
     if config.decoder == "pup":
         return ProgressiveDecoder(config)
+    if config.decoder == "gated-pyramid":
+        return GatedPyramidDecoder(config)
     return UnetrDecoder(config)
+
+
+def _convolved(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.InstanceNorm3d(out_channels),
+        nn.LeakyReLU(0.01, inplace=True),
+    )
 
 
 def _refine(in_channels: int, out_channels: int) -> nn.Module:

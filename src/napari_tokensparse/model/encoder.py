@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, init_weights
-from napari_tokensparse.model.embedding import make_embedding
+from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS, Block, init_weights
+from napari_tokensparse.model.layers.embedding import make_embedding
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.model.stage import Live, Stage, StageOutput
+from napari_tokensparse.model.tokens import at_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,11 +53,15 @@ class SparseTokens:
         ``(B, 1 + n, E)``, normed, CLS first.
     skips
         Raw patch tokens ``(B, L, E)`` of earlier blocks, for the dense baseline; else empty.
+    gate
+        ``(B, L)``: 1 where the first stage kept a token, 0 where it pruned one, straight-through in
+        training; None without stages.
     """
 
     pruned: tuple[Tensor, ...]
     final: Tensor
     skips: tuple[Tensor, ...] = ()
+    gate: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class EncoderStart:
     tokens
         ``(B, 1 + L, E)``, CLS first, as the first stage's block leaves them; without stages, as
         the last block does.
+    ids
+        ``(B, L)`` grid ids of the patch tokens, ascending.
     scores
         ``(B, L)`` of the first stage; None without stages.
     skips
@@ -96,6 +103,7 @@ class EncoderStart:
     """
 
     tokens: Tensor
+    ids: Tensor
     scores: Tensor | None
     skips: tuple[Tensor, ...]
     how: Pass
@@ -130,31 +138,37 @@ class SparseEncoder(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
-    def embed(self, image: Tensor) -> Tensor:
-        """Patch and position embedding: ``(B, C, h, w, d)`` to ``(B, 1 + L, E)``, CLS first."""
+    def embed(self, image: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Patch and position embedding: ``(B, C, h, w, d)`` to ``(B, 1 + L, E)``, CLS first.
+
+        ``ids`` ``(L,)`` are the grid ids of the patches of a cropped window.
+        """
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         cls = self.cls_token.expand(image.shape[0], -1, -1)
-        return torch.cat([cls, patches], dim=1) + self.pos_embed
+        return torch.cat([cls, patches], dim=1) + at_places(self.pos_embed, ids)
 
-    def begin(self, image: Tensor, how: Pass) -> EncoderStart:
-        """Encode a window ``(B, C, h, w, d)`` of the config's size up to the first stage."""
-        x = self.embed(image)
+    def begin(self, image: Tensor, how: Pass, ids: Tensor | None = None) -> EncoderStart:
+        """Encode a window ``(B, C, h, w, d)`` up to the first stage.
+
+        It has the config's size, or was cropped to the tokens with the grid ids ``ids`` ``(L,)``.
+        """
+        x = self.embed(image, ids)
         skips: list[Tensor] = []
         for index in self.legs[0]:
             x = self._block(x, index, how)
             if index in self.skip_after:
                 skips.append(x[:, 1:])
-        scores = None
+        live, scores = _all_live(x, ids), None
         if self.stages:
-            scores = self._score(0, _all_live(x), x[:, :1], how.token_scores)
-        return EncoderStart(x, scores, tuple(skips), how)
+            scores = self._score(0, live, x[:, :1], how.token_scores)
+        return EncoderStart(x, live.ids, scores, tuple(skips), how)
 
     def finish(
         self, start: EncoderStart, ratios: tuple[float, ...]
     ) -> tuple[SparseTokens, TokenTrace]:
         """Prune at each stage, keeping these shares of the live tokens, and encode the rest."""
         x, scores, how = start.tokens, start.scores, start.how
-        live = _all_live(x)
+        live = Live(x[:, 1:], start.ids)
         outputs: list[StageOutput] = []
         for number, k in enumerate(live_counts(x.shape[1] - 1, ratios)[1:]):
             cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
@@ -165,7 +179,9 @@ class SparseEncoder(nn.Module):
             x = torch.cat([cls, live.tokens], dim=1)
             for index in self.legs[number + 1]:
                 x = self._block(x, index, how)
-        sparse = SparseTokens(tuple(o.pruned for o in outputs), self.norm(x), start.skips)
+        gate = outputs[0].mask if outputs else None
+        pruned = tuple(o.pruned for o in outputs)
+        sparse = SparseTokens(pruned, self.norm(x), start.skips, gate)
         return sparse, TokenTrace(
             tuple(o.scores for o in outputs), tuple(o.pruned_ids for o in outputs), live.ids
         )
@@ -182,7 +198,8 @@ class SparseEncoder(nn.Module):
         return scores
 
 
-def _all_live(x: Tensor) -> Live:
+def _all_live(x: Tensor, ids: Tensor | None) -> Live:
     """All patch tokens of ``(B, 1 + L, E)``, which begins with CLS."""
     b, n = x.shape[0], x.shape[1] - 1
-    return Live(x[:, 1:], torch.arange(n, device=x.device).expand(b, -1))
+    places = torch.arange(n, device=x.device) if ids is None else ids
+    return Live(x[:, 1:], places.expand(b, -1))

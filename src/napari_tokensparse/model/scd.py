@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from napari_tokensparse.model.completion import make_completion
-from napari_tokensparse.model.decoder import BranchedDecoder, make_decoder
+from napari_tokensparse.model.crop import TokenBox, content_box
+from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
-from napari_tokensparse.model.layout import channels_last
+from napari_tokensparse.model.layers.layout import channels_last
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
@@ -23,20 +25,40 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.noise import Noise
 
 
+OUTSIDE = 10.0
+"""Size of the logits where a cropped window was not looked at: background, as sure as can be."""
+
+
 @dataclass(frozen=True)
 class SCDOutput:
     """What a forward pass gives.
 
     Attributes
     ----------
-    logits
-        ``(B, K, h, w, d)``.
+    inside
+        Logits ``(B, K, h, w, d)`` of the box that was looked at.
     trace
-        Scores and grid ids of every stage.
+        Scores and grid ids of every stage; tokens outside the box are in none.
+    box
+        Where the box lies in the window; None where that is the window.
+    around
+        ``(K,)`` logits outside the box; None without one.
+    token_logits
+        ``(B, L, K)`` of the training's token head, for the box's tokens in grid order; or None.
     """
 
-    logits: Tensor
+    inside: Tensor
     trace: TokenTrace
+    box: TokenBox | None = None
+    around: Tensor | None = None
+    token_logits: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits ``(B, K, h, w, d)`` of the whole window."""
+        if self.box is None or self.around is None:
+            return self.inside
+        return self.box.put_back(self.inside, self.around)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,16 +68,19 @@ class Begun:
     Attributes
     ----------
     image
-        ``(B, C, h, w, d)``.
+        ``(B, C, h, w, d)``, cropped if the config says so.
     encoder
         Tokens and scores at the first stage.
     image_skip
         What the decoder takes of the image; None for one that does not tell it apart.
+    box
+        What the image was cropped to, or None.
     """
 
     image: Tensor
     encoder: EncoderStart
-    image_skip: Tensor | None
+    image_skip: Any
+    box: TokenBox | None = None
 
 
 class SCD(nn.Module):
@@ -93,6 +118,7 @@ class SCD(nn.Module):
         self.encoder = SparseEncoder(config)
         self.completion = make_completion(config)
         self.decoder: Any = channels_last(make_decoder(config, decoder))
+        self.token_head: nn.Module | None = None
 
     def forward(
         self,
@@ -139,28 +165,47 @@ class SCD(nn.Module):
         """Run what does not depend on the keep ratio; the parameters are those of `forward`.
 
         That is the embedding, the blocks up to the first stage with its scores, and the decoder's
-        image branch. What is begun can be finished many times.
+        image branch. What is begun can be finished many times. The windows of a batch are cropped
+        to the box of all they hold.
         """
         self._check(image)
-        start = self.encoder.begin(image, Pass(noise, token_scores, skip_blocks))
+        box, how = content_box(image, self.config), Pass(noise, token_scores, skip_blocks)
+        ids = None
+        if box is not None:
+            image, ids = box.cut(image), box.ids(image.device)
+        start = self.encoder.begin(image, how, ids)
         branched = isinstance(self.decoder, BranchedDecoder)
-        return Begun(image, start, self.decoder.image_branch(image) if branched else None)
+        return Begun(image, start, self.decoder.image_branch(image) if branched else None, box)
 
     def finish(self, begun: Begun, keep_ratio: float | Sequence[float] | None = None) -> SCDOutput:
         """Run the rest of a forward pass: ``forward`` is ``finish(begin(image), keep_ratio)``."""
         chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
         ratios = keep_ratios(chosen, self.config.stages)
         sparse, trace = self.encoder.finish(begun.encoder, ratios)
-        token_map = self._as_map(self.completion(sparse, trace))
-        given = {} if begun.image_skip is None else {"image_skip": begun.image_skip}
-        if sparse.skips:
-            skips = [self._as_map(tokens) for tokens in sparse.skips]
-            return SCDOutput(self.decoder(token_map, begun.image, skips, **given), trace)
-        return SCDOutput(self.decoder(token_map, begun.image, **given), trace)
+        box = begun.box
+        grid = self.config.grid if box is None else box.size
+        ids = None if box is None else begun.encoder.ids[0]
+        tokens = self.completion(sparse, trace, ids)
+        given: dict[str, Any] = {}
+        skips = [[_as_map(skip, grid) for skip in sparse.skips]] if sparse.skips else []
+        if begun.image_skip is not None:
+            given["image_skip"] = begun.image_skip
+        if sparse.gate is not None and isinstance(self.decoder, GatedDecoder):
+            given["gate"] = _as_map(sparse.gate[..., None], grid)
+        return SCDOutput(
+            self.decoder(_as_map(tokens, grid), begun.image, *skips, **given),
+            trace,
+            box,
+            None if box is None else self._around(),
+            None if self.token_head is None else self.token_head(tokens),
+        )
 
-    def _as_map(self, tokens: Tensor) -> Tensor:
-        """Lay ``(B, L, E)`` out as ``(B, E, gh, gw, gd)``, channels last in memory."""
-        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *self.config.grid)
+    def _around(self) -> Tensor:
+        """Logits ``(K,)`` of what is outside a crop: of exclusive classes the first is there."""
+        around = torch.full((self.config.out_channels,), -OUTSIDE)
+        if self.info is None or self.info.exclusive:
+            around[0] = OUTSIDE
+        return around
 
     def _check(self, image: Tensor) -> None:
         expected = (self.config.in_channels, *self.config.window)
@@ -169,3 +214,8 @@ class SCD(nn.Module):
                 f"image of shape {tuple(image.shape)}: this model takes (batch, channels, h, w, d) "
                 f"= (B, {', '.join(map(str, expected))})"
             )
+
+
+def _as_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Lay ``(B, L, E)`` out as ``(B, E, *grid)``, channels last in memory."""
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS
+from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS
 from napari_tokensparse.model.predictor import make_predictor
 from napari_tokensparse.model.tokens import (
     gumbel_like,
@@ -47,12 +47,25 @@ class Live:
 
 @dataclass(frozen=True)
 class StageOutput:
-    """What a stage gives: the tokens that stay, the pruned ones with their ids, the scores."""
+    """What a stage gives.
+
+    Attributes
+    ----------
+    live
+        The tokens that stay.
+    pruned, pruned_ids
+        The others, ``(B, m, E)`` and ``(B, m)``.
+    scores
+        ``(B, n)`` of all that reached the stage.
+    mask
+        ``(B, n)``: 1 where a token stays, 0 where it is pruned; straight-through in training.
+    """
 
     live: Live
     pruned: Tensor
     pruned_ids: Tensor
     scores: Tensor
+    mask: Tensor
 
 
 _RELAXATIONS: dict[RelaxationName, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -90,7 +103,8 @@ class Stage(nn.Module):
         kept, pruned = split_top_k(scores, k)
         stays = Live(take(live.tokens, kept), live.ids.gather(1, kept))
         gone = self.pruned_norm(take(live.tokens, pruned))
-        return StageOutput(stays, gone, live.ids.gather(1, pruned), scores)
+        mask = torch.zeros_like(scores).scatter(1, kept, 1.0)
+        return StageOutput(stays, gone, live.ids.gather(1, pruned), scores, mask)
 
     def _soft_split(self, live: Live, scores: Tensor, k: int, noise: Noise) -> StageOutput:
         noisy = scores
@@ -108,4 +122,5 @@ class Stage(nn.Module):
             gone,
             live.ids.gather(1, pruned),
             scores,
+            mask,
         )

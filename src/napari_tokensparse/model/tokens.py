@@ -44,6 +44,16 @@ def take(tokens: Tensor, positions: Tensor) -> Tensor:
     return tokens.gather(1, positions.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
+def at_places(table: Tensor, ids: Tensor | None) -> Tensor:
+    """Pick the rows of a position table ``(1, 1 + L, E)`` for CLS and the grid ids ``(n,)``.
+
+    The whole table, as it is, if there are no ids.
+    """
+    if ids is None:
+        return table
+    return torch.cat([table[:, :1], table[:, 1:].index_select(1, ids)], dim=1)
+
+
 def put_back(tokens: Tensor, ids: Tensor) -> Tensor:
     """Put tokens back into grid order: the inverse of taking them by ``ids``.
 
@@ -52,7 +62,7 @@ def put_back(tokens: Tensor, ids: Tensor) -> Tensor:
     tokens
         ``(B, L, E)``, in any order.
     ids
-        ``(B, L)``, the grid index of each; a permutation of ``0 .. L - 1`` in every row.
+        ``(B, L)``, the grid index of each; in every row the same ones in some order.
     """
     return take(tokens, ids.argsort(dim=1))
 

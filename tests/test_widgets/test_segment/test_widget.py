@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import WEIGHTS, available_models, describe_folder
+from napari_tokensparse.model.info import LabelClass
 from napari_tokensparse.scoring.metrics import dice_per_class
 from napari_tokensparse.segmenting.infer import Progress
 from napari_tokensparse.volumes.placement import placement_of
@@ -310,6 +311,27 @@ def test_the_slider_starts_at_the_models_own_keep_ratio(opened: Opened) -> None:
     assert widget.keep_ratio.value() == pytest.approx(config.keep_ratio[0])
     assert "640 → 320 → 160 → 80" in widget.keep_ratio.meaning.text()
     assert (widget.keep_ratio.slider.minimum(), widget.keep_ratio.slider.maximum()) == (0.05, 1.0)
+
+
+def test_borders_are_sharpened_as_the_model_asks_or_the_box_is_ticked(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    widget = opened.widget
+    opened.viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano("asks", sharpen=True))
+    assert widget.sharpen.isChecked()
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    widget.model.setValue(write_nano("plain"))
+    assert not widget.sharpen.isChecked()
+    opened.segment()
+    assert not widget._results.latest.segmentation.stats.sharpened
+    widget.sharpen.setChecked(True)
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    regions = tuple(LabelClass(value=n, name=f"region {n}", color=(n, 0, 0)) for n in (1, 2))
+    widget.model.setValue(write_nano("overlapping", exclusive=False, classes=regions))
+    assert not widget.sharpen.isEnabled()
 
 
 def test_progress_tells_the_window_and_the_time_left() -> None:

@@ -101,6 +101,11 @@ class SegmentWidget(QWidget):
             "slider moves, at the model's resolution; the labels of the last run are hidden "
             "meanwhile"
         )
+        self.sharpen = QCheckBox("Sharpen borders")
+        self.sharpen.setToolTip(
+            "Let the scan's own voxels decide borders, where their intensities tell classes apart; "
+            "the live preview does without"
+        )
         self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
@@ -126,6 +131,7 @@ class SegmentWidget(QWidget):
         form.addRow("Model", self.model)
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.live)
+        form.addRow("", self.sharpen)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
@@ -188,6 +194,8 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
+            self.sharpen.setEnabled(described.info.exclusive)
+            self.sharpen.setChecked(described.info.sharpen)
             self.keep_ratio.set_network(config.stages, math.prod(config.grid))
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
@@ -308,6 +316,7 @@ class SegmentWidget(QWidget):
             self.keep_ratio.value(),
             device,
             region,
+            self.sharpen.isChecked(),
             self._short == (scan, folder, device, region),
         )
 

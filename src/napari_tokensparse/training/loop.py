@@ -227,7 +227,7 @@ class _Run:
             yield [next(volumes) for _ in range(share)]
 
     def step(self, volumes: list[tuple[int, Sequence[Window]]], began: float) -> StepDone:
-        """Take one optimisation step, whose windows were asked for when the clock said ``began``."""
+        """Take a step whose windows were asked for when the clock said ``began``."""
         before = self.counters
         config, step = self._config, before.step
         lr = learning_rate(config, step, self.share())

@@ -535,3 +535,19 @@ def test_bfloat16_trains_as_float32_does_within_its_digits(tmp_path: Path, preci
     assert found == pytest.approx(exact, rel=0.02)
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert (found == exact) == (precision == "float32")
+
+
+def test_making_the_windows_counts_as_time_of_the_run(tmp_path: Path) -> None:
+    now = 0.0
+
+    class Slow(Spheres):
+        def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            nonlocal now
+            now += 30.0
+            made: list[tuple[torch.Tensor, torch.Tensor]] = super().windows(seed, index)
+            return made
+
+    config = TrainConfig(max_minutes=2.0, validate_every=10_000, precision="float32")
+    setting = Setting(Slow(), tmp_path, clock=lambda: now)
+    steps = [e for e in train(network(), config, setting) if isinstance(e, StepDone)]
+    assert [event.seconds for event in steps] == [30.0] * 4

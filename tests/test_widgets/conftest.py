@@ -12,8 +12,9 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
-from napari_tokensparse.widgets.layers import placement_kwargs, result_layers, show_layers
+from napari_tokensparse.widgets.layers import placement_kwargs, result_layers
 from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.showing import show_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ import gdcm
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.pixels.decoders import base
-from pydicom.uid import HTJ2KLossless, JPEGLosslessSV1
+from pydicom.pixels import get_decoder
+from pydicom.uid import MPEG2MPML, HTJ2KLossless, JPEGLosslessSV1
 
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import VolumeError
@@ -42,23 +42,31 @@ def test_without_its_codec_the_compression_and_the_fix_are_named(dicoms, tmp_pat
     paths = dicoms["write_series"](tmp_path / "mr", PIXELS)
     for path in paths:
         compress(path)
-    decoder = base._PIXEL_DATA_DECODERS[JPEGLosslessSV1][0]  # pydicom looks for codecs only once
+    decoder = get_decoder(JPEGLosslessSV1)  # pydicom looks for codecs once, when it is imported
     monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {"gdcm": ("gdcm>=3.0.10",)})
     with pytest.raises(VolumeError) as caught:
         read_volume(tmp_path / "mr")
     assert str(caught.value) == (
-        f"{paths[0].name}: its pixels are compressed as JPEG Lossless, Non-Hierarchical, "
-        "First-Order Prediction (Process 14 [Selection Value 1]), which nothing installed here "
-        "decodes; pip install 'napari-tokensparse[dicom]', or decompress it"
+        f"{paths[0].name}: reading pixels compressed as JPEG Lossless, Non-Hierarchical, "
+        "First-Order Prediction (Process 14 [Selection Value 1]) needs python-gdcm: pip install "
+        "'napari-tokensparse[dicom]', or decompress it"
     )
 
 
-def test_so_it_is_where_pydicom_knows_no_codec_at_all(dicoms, tmp_path):
+@pytest.mark.parametrize(
+    ("way", "line"),
+    [
+        (HTJ2KLossless, r"as High-Throughput JPEG 2000 .* needs pylibjpeg>.*: pip install 'pylib"),
+        (MPEG2MPML, r"its pixels are compressed as MPEG2 .*, which nothing decodes here; decompr"),
+    ],
+)
+def test_so_is_what_other_packages_decode_or_none(dicoms, tmp_path, way, line):
     for path in dicoms["write_series"](tmp_path / "mr", PIXELS):
         image = dcmread(path)
-        image.file_meta.TransferSyntaxUID = HTJ2KLossless
+        image.file_meta.TransferSyntaxUID = way
         image.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
         image["PixelData"].is_undefined_length = True
         image.save_as(path)
-    with pytest.raises(VolumeError, match=r"compressed as High-Throughput JPEG 2000 .*pip install"):
+    with pytest.raises(VolumeError, match=line):
         read_volume(tmp_path / "mr")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.dicom.frames import choose_frame
 from napari_tokensparse.volumes.dicom.geometry import check_stack, stack_affine
 from napari_tokensparse.volumes.dicom.headers import TAGS, slices_of
@@ -29,7 +30,7 @@ LOOKED_AT = 64
 """Files that `holds_dicom` looks at before it says no."""
 
 _NAMED = 3
-_INSTALL = "reading DICOM needs pydicom: pip install 'napari-tokensparse[dicom]'"
+_INSTALL = lacking("reading DICOM", "pydicom", "dicom")
 _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
 

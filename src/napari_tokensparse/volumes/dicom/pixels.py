@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.formats import native, reason
 from napari_tokensparse.volumes.volume import VolumeError
 
@@ -89,14 +91,25 @@ def _check_codec(data: Any, path: Path, pydicom: Any) -> None:
         meta.TransferSyntaxUID = plain if explicit else uid.ImplicitVRLittleEndian
     way = meta.TransferSyntaxUID
     try:
-        known = pydicom.pixels.get_decoder(way).is_available
+        decoder = pydicom.pixels.get_decoder(way)
     except NotImplementedError:
-        known = False
-    if not known:
         raise VolumeError(
-            f"{path.name}: its pixels are compressed as {way.name}, which nothing installed here "
-            "decodes; pip install 'napari-tokensparse[dicom]', or decompress it"
+            f"{path.name}: its pixels are compressed as {way.name}, which nothing decodes here; "
+            "decompress it"
+        ) from None
+    if not decoder.is_available:
+        purpose = f"reading pixels compressed as {way.name}"
+        raise VolumeError(
+            f"{path.name}: {_how_to_decode(purpose, decoder.missing_dependencies)}, or decompress it"
         )
+
+
+def _how_to_decode(purpose: str, plugins: Sequence[str]) -> str:
+    """Say which packages decode, of the lines in which pydicom lists those it could use."""
+    if any(plugin.startswith("gdcm") for plugin in plugins):
+        return lacking(purpose, "python-gdcm", "dicom")
+    packages = plugins[0].partition("requires ")[2].split(" and ")
+    return f"{purpose} needs {' and '.join(packages)}: pip install {shlex.join(packages)}"
 
 
 def _rescaled(voxels: NDArray[Any], ordered: Sequence[Slice]) -> NDArray[Any]:

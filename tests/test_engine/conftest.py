@@ -19,7 +19,7 @@ def seeded() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., SCD]:
     """Make a nano network whose random weights give every class and every stage its share."""
 

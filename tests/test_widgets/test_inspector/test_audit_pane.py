@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from napari_tokensparse.widgets.inspector.widget.audit_pane import NO_RESULT, NOT_PRUNED, AuditPane
 from qtpy.QtCore import Qt
 
 from napari_tokensparse.inspecting.audit import audit
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.volumes.placement import placement_of
 from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.widgets.inspector.audit_pane import NO_RESULT, NOT_PRUNED, AuditPane
 from napari_tokensparse.widgets.results import ShownResult, results_of
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 import pytest
 from napari.qt.threading import WorkerBase
-from napari_tokensparse.widgets.inspector.widget.class_table import MM3, TOKENS, class_row
 from qtpy.QtCore import Qt
 
 from napari_tokensparse.inspecting.tokens import ClassFates, class_fates
+from napari_tokensparse.widgets.inspector.class_table import MM3, TOKENS, class_row
 
 pytestmark = pytest.mark.gui
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from napari_tokensparse.widgets.inspector.widget.curve_pane import MEAN, NO_RESULT, CurvePane
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_tokensparse.inspecting.sweep import sweep
+from napari_tokensparse.widgets.inspector.curve_pane import MEAN, NO_RESULT, CurvePane
 from napari_tokensparse.widgets.layers import placement_kwargs
 from napari_tokensparse.widgets.results import results_of
 

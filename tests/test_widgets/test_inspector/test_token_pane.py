@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from napari_tokensparse.widgets.inspector.widget.token_pane import position_text, stage_rows
 from qtpy.QtCore import QPoint, Qt
 
 from napari_tokensparse.inspecting.tokens import StageScore, token_at
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.widgets.inspector.token_pane import position_text, stage_rows
 
 if TYPE_CHECKING:
     from conftest import Inspected

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from napari_tokensparse.widgets.segment.widget.alongside import Alongside
 from qtpy.QtCore import Qt
+
+from napari_tokensparse.widgets.segment.alongside import Alongside
 
 if TYPE_CHECKING:
     from pathlib import Path

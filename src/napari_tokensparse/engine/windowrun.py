@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from napari_tokensparse.data.deformation import keyed_generator
@@ -22,10 +22,11 @@ from napari_tokensparse.engine.segmentation import (
     Stats,
 )
 from napari_tokensparse.engine.shortage import tried
-from napari_tokensparse.engine.stitch import Stitcher
+from napari_tokensparse.engine.stitch import Stitcher, frame_of
 from napari_tokensparse.engine.tokenmaps import TokenMapBuilder
 from napari_tokensparse.engine.windowing import label_rule, windowed
 from napari_tokensparse.model.controls import control_scores
+from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.ratios import live_counts
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.engine.backends.base import Backend
-    from napari_tokensparse.engine.stitch import Rows
+    from napari_tokensparse.engine.stitch import Frame, Rows
+    from napari_tokensparse.model.crop import TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCDOutput
 
@@ -69,15 +71,12 @@ class WindowRun:
         self._windowed = windowed(volume, config, info, options.overlap)
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped, self._at_once = self._chosen_windows()
-        self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
+        self._boxes = {start: self._box(start) for _, start in self._starts}
+        frame = self._frame()
+        self._stitcher = Stitcher(self._grid, config.out_channels, info.blending, frame)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
-        self._out = InputGrid(
-            volume.shape,
-            self._axes,
-            self._grid.extents,
-            label_rule(info),
-            options.region,
-        )
+        axes, extents = self._windowed.within(frame)
+        self._out = InputGrid(volume.shape, axes, extents, label_rule(info), options.region)
         self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes: list[str] = []
@@ -97,9 +96,8 @@ class WindowRun:
             if out is None:
                 continue
             self._computed += len(windows)
-            logits = out.logits
             for row, (_, start) in enumerate(windows):
-                self._stitch(start, logits[row], out, row)
+                self._stitch(start, out, row)
                 yield
         self._release(self._grid.padded[0])
 
@@ -120,9 +118,7 @@ class WindowRun:
             windows=len(self._starts),
             skipped=self._skipped,
             keep_ratios=self._options.ratios,
-            tokens_per_stage=live_counts(
-                int(np.prod(self._model.config.grid)), self._options.ratios
-            ),
+            tokens_per_stage=live_counts(self._most_tokens(), self._options.ratios),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
@@ -145,6 +141,22 @@ class WindowRun:
         chosen = [pair for pair, reaches in zip(enumerate(run), reach, strict=True) if reaches]
         skipped = sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
         return chosen, skipped, at_once
+
+    def _box(self, start: Shape) -> TokenBox | None:
+        """Return what the network looks at of a window, or None for all of it."""
+        return content_box(self._grid.cut(self._windowed.image, start)[None], self._model.config)
+
+    def _frame(self) -> Frame | None:
+        """Return what is stitched and labelled; None for all of the volume."""
+        if self._model.config.crop_value is None:
+            return None
+        return frame_of(self._grid, self._boxes.items(), self._model.around)
+
+    def _most_tokens(self) -> int:
+        """Count the tokens of the largest part of a window that is looked at."""
+        whole = math.prod(self._model.config.grid)
+        sizes = [whole if box is None else math.prod(box.size) for box in self._boxes.values()]
+        return max(sizes, default=whole)
 
     def _network_or_less(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput | None:
         """Run windows; None if memory ran out and another try, with less, may do.
@@ -183,18 +195,18 @@ class WindowRun:
         filled = [*windows, *[windows[-1]] * (self._at_once - len(windows))]
         cut = [self._grid.cut(self._windowed.image, start) for _, start in filled]
         with torch.inference_mode():
-            out = self._forward(torch.stack(cut).to(self._device), [n for n, _ in filled])
+            out = self._forward(torch.stack(cut).to(self._device), filled)
             out = replace(out, inside=out.inside.cpu())
         self.seconds["network"] += time.perf_counter() - began
         return out
 
-    def _forward(self, windows: Tensor, numbers: Sequence[int]) -> SCDOutput:
-        controls = self._options.controls
+    def _forward(self, windows: Tensor, chosen: Sequence[tuple[int, Shape]]) -> SCDOutput:
         return self._backend(
             windows,
             self._options.ratios,
-            token_scores=self._control_scores(windows, numbers),
-            skip_blocks=controls.ablate_encoder,
+            token_scores=self._control_scores(windows, [number for number, _ in chosen]),
+            skip_blocks=self._options.controls.ablate_encoder,
+            box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
         )
 
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
@@ -213,10 +225,10 @@ class WindowRun:
         ]
         return torch.cat([each for each in scores if each is not None])
 
-    def _stitch(self, start: Shape, logits: Tensor, out: SCDOutput, row: int) -> None:
+    def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
         self._release(start[0])
         began = time.perf_counter()
-        self._stitcher.add(start, logits)
+        self._stitcher.add(start, out.inside[row], out.box)
         self._tokens.add(start, out.trace, row)
         self.seconds["stitch"] += time.perf_counter() - began
 

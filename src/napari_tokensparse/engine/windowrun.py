@@ -122,7 +122,7 @@ class WindowRun:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
-            notes=(*self._backend.notes, *self._notes),
+            notes=(*self._backend.notes, *self._backend.found_out, *self._notes),
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 

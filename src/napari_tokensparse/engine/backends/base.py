@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -42,12 +42,15 @@ class Backend:
         What could not be done as asked, one line each.
     autocast
         Half precision of all but the score predictors; None for float32.
+    found_out
+        The same as notes, of what shows while windows are run.
     """
 
     name: str
     network: SCD
     notes: tuple[str, ...] = ()
     autocast: torch.dtype | None = None
+    found_out: list[str] = field(default_factory=list)
 
     def __call__(
         self,

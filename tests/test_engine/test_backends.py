@@ -343,6 +343,7 @@ def test_compile_is_for_static_shapes_and_of_a_copy(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.deep
 @pytest.mark.skipif(not compiled.has_compiler(), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_network_gives_what_torch_gives(make_model: MakeModel) -> None:
     model = make_model()
     backend, image = make_backend(model, "compile"), windows(model)
@@ -507,6 +508,7 @@ def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
 
 @pytest.mark.deep
 @pytest.mark.skipif(not compiled.has_compiler(), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_network_crops_its_windows() -> None:
     model = cropping_model()
     backend = make_backend(model, "compile")

@@ -111,6 +111,12 @@ class PreviewSession:
         if start != self.start:
             self.start, self._begun = start, None
 
+    @property
+    def looked_at(self) -> Shape:
+        """Tokens along each axis of what the network looks at of the window."""
+        box = None if self._begun is None else self._begun.box
+        return self.model.config.grid if box is None else box.size
+
     def restart(self) -> None:
         """Forget what is begun, so that the next update runs the whole window."""
         self._begun = None

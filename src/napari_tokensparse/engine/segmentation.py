@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.data.region import Box
+    from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.engine.tokenmaps import TokenMaps
 
 
@@ -61,7 +62,8 @@ class Stats:
     keep_ratios
         Per stage.
     tokens_per_stage
-        Tokens of one window alive at the start and after each stage.
+        Tokens of one window alive at the start and after each stage; of the one that holds most,
+        where windows are cropped to what they hold.
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
@@ -70,6 +72,8 @@ class Stats:
         How the network was run.
     notes
         What of that could not be done as asked, one line each.
+    looked_at
+        Of each window that was run, the tokens along each axis of what the network looked at.
     """
 
     windows: int
@@ -80,6 +84,7 @@ class Stats:
     seconds: dict[str, float]
     backend: str = "plain"
     notes: tuple[str, ...] = ()
+    looked_at: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from napari_tokensparse.engine.memory import memory_measured
 from napari_tokensparse.engine.progress import RunProgress, Setting
 from napari_tokensparse.engine.repeats import Repeat, repeating
 from napari_tokensparse.engine.tables import plain, write_csv, write_json
+from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.data.windows import Shape
     from napari_tokensparse.engine.infer import Segmentation
     from napari_tokensparse.engine.tables import Cell
     from napari_tokensparse.model.controls import Scorer
@@ -232,7 +234,7 @@ def sweeping(
     settings = _settings(model, keep_ratios, scorers)
     judge = _Judge(volume, info, labels, region)
     placed = model if device is None else model.to(choose_device(str(device)))
-    gmacs = window_gmacs(placed, {setting.keep_ratios[0] for setting in settings})
+    counted = _Costs(placed)
     _warm_up(placed)
     device = next(placed.parameters()).device
     points: list[SweepPoint] = []
@@ -240,7 +242,7 @@ def sweeping(
         if isinstance(event, RunProgress):
             yield event
             continue
-        points.append(judge.point(event, gmacs[event.setting.keep_ratios[0]]))
+        points.append(judge.point(event, counted.gmacs(event)))
         yield Sweep(
             model=info.name,
             classes=tuple(c.name for c in info.classes),
@@ -251,20 +253,26 @@ def sweeping(
         )
 
 
-def window_gmacs(model: SCD, keep_ratios: Iterable[float]) -> dict[float, float]:
-    """Count the billions of multiply-accumulates of one window, per keep ratio.
+class _Costs:
+    """Counts the multiply-accumulates of runs, as ``tokensparse bench --macs`` does."""
 
-    Counted as ``tokensparse bench --macs`` does.
-    """
-    config, copy = model.config, deepcopy(model).to("meta")
-    image = torch.empty(1, config.in_channels, *config.window, device="meta")
-    found = {}
-    for keep_ratio in keep_ratios:
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            copy(image, keep_ratio)
-        found[keep_ratio] = counter.get_total_flops() / 2e9
-    return found
+    def __init__(self, model: SCD) -> None:
+        self._weightless = deepcopy(model).to("meta")
+        self._known: dict[tuple[float, Shape], float] = {}
+
+    def gmacs(self, run: Repeat) -> float:
+        """Count the billions of multiply-accumulates of all windows of a run."""
+        ratio = run.setting.keep_ratios[0]
+        return sum(self._window(ratio, size) for size in run.segmentation.stats.looked_at)
+
+    def _window(self, keep_ratio: float, looked_at: Shape) -> float:
+        if (keep_ratio, looked_at) not in self._known:
+            config, counter = self._weightless.config, FlopCounterMode(display=False)
+            image = torch.empty(1, config.in_channels, *config.window, device="meta")
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+                self._weightless(image, keep_ratio, box=corner_box(config, looked_at))
+            self._known[keep_ratio, looked_at] = counter.get_total_flops() / 2e9
+        return self._known[keep_ratio, looked_at]
 
 
 class _Judge:
@@ -279,7 +287,7 @@ class _Judge:
         self._reference: Segmentation | None = None
         self._truth = None if labels is None else self._checked(labels, volume)
 
-    def point(self, run: Repeat, window_gmacs: float) -> SweepPoint:
+    def point(self, run: Repeat, gmacs: float) -> SweepPoint:
         """Give a run its figures."""
         self._reference = self._reference or run.segmentation
         stats = run.segmentation.stats
@@ -290,7 +298,7 @@ class _Judge:
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
             network_seconds=stats.seconds["network"],
-            gmacs=window_gmacs * stats.windows,
+            gmacs=gmacs,
             peak_mb=run.peak_mb,
             tokens_kept=stats.tokens["kept"],
             tokens=stats.tokens["processed"],

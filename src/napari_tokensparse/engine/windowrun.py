@@ -114,15 +114,21 @@ class WindowRun:
         region = self._options.region
         if region is not None:
             tokens = tokens.within(region)
+        config = self._model.config
+        boxes = [self._boxes[start] for _, start in self._starts]
+        looked_at = tuple(config.grid if box is None else box.size for box in boxes)
         stats = Stats(
             windows=len(self._starts),
             skipped=self._skipped,
             keep_ratios=self._options.ratios,
-            tokens_per_stage=live_counts(self._most_tokens(), self._options.ratios),
+            tokens_per_stage=live_counts(
+                max(map(math.prod, looked_at), default=math.prod(config.grid)), self._options.ratios
+            ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
             notes=(*self._backend.notes, *self._backend.found_out, *self._notes),
+            looked_at=looked_at,
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
@@ -151,12 +157,6 @@ class WindowRun:
         if self._model.config.crop_value is None:
             return None
         return frame_of(self._grid, self._boxes.items(), self._model.around)
-
-    def _most_tokens(self) -> int:
-        """Count the tokens of the largest part of a window that is looked at."""
-        whole = math.prod(self._model.config.grid)
-        sizes = [whole if box is None else math.prod(box.size) for box in self._boxes.values()]
-        return max(sizes, default=whole)
 
     def _network_or_less(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput | None:
         """Run windows; None if memory ran out and another try, with less, may do.

@@ -68,7 +68,12 @@ class TokenBox:
 
 def whole_box(config: SCDConfig) -> TokenBox:
     """Return the box that is the whole window."""
-    return TokenBox((0, 0, 0), config.grid, config.grid, config.patch_size)
+    return corner_box(config, config.grid)
+
+
+def corner_box(config: SCDConfig, size: Grid | None) -> TokenBox:
+    """Return the box of a size at the window's corner; the whole window without a size."""
+    return TokenBox((0, 0, 0), size or config.grid, config.grid, config.patch_size)
 
 
 def content_box(image: Tensor, config: SCDConfig) -> TokenBox | None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,18 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
 VALUES = (17, 53, 4)
+PYRAMID: dict[str, Any] = {
+    "window": (32, 24, 16),
+    "patch_size": 4,
+    "embedding": "conv-stem",
+    "prune_after": (-1, 3),
+    "keep_ratio": (0.5, 0.5),
+    "forgotten_stages": 1,
+    "completion_positions": False,
+    "decoder": "gated-pyramid",
+    "crop_value": 0.0,
+}
+"""A network that crops its windows to what they hold, and draws detail where tokens are kept."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,28 +35,35 @@ def seeded() -> Iterator[None]:
 @pytest.fixture
 def make_model() -> Callable[..., SCD]:
     """Make a nano network whose random weights give every class and every stage its share."""
+    return partial(make_nano, {"keep_ratio": (0.5, 0.5, 0.5)})
 
-    def make(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
-        exclusive = info.get("exclusive", True)
-        changes = {"out_channels": len(values) + exclusive, "keep_ratio": (0.5, 0.5, 0.5)}
-        said = ModelInfo(
-            **{
-                "name": "nano",
-                "channels": ("T1",),
-                "classes": tuple(
-                    LabelClass(value=v, name=f"part {v}", color=(v % 256, 0, 0)) for v in values
-                ),
-                **info,
-            }
-        )
-        model = SCD(preset("nano", **changes), said).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-            balance(model, lower=0.0 if exclusive else 0.25)
-        return model
 
-    return make
+@pytest.fixture
+def make_cropping() -> Callable[..., SCD]:
+    """Make the same of the gated pyramid, whose windows of 32 x 24 x 16 voxels are cropped."""
+    return partial(make_nano, PYRAMID)
+
+
+def make_nano(config: dict[str, Any], values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
+    """Make a network of random weights, balanced between its classes."""
+    exclusive = info.get("exclusive", True)
+    changes = {"out_channels": len(values) + exclusive, **config}
+    said = ModelInfo(
+        **{
+            "name": "nano",
+            "channels": ("T1",),
+            "classes": tuple(
+                LabelClass(value=v, name=f"part {v}", color=(v % 256, 0, 0)) for v in values
+            ),
+            **info,
+        }
+    )
+    model = SCD(preset("nano", **changes), said).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        balance(model, lower=0.0 if exclusive else 0.25)
+    return model
 
 
 def balance(model: SCD, lower: float) -> None:

@@ -28,18 +28,6 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD, SCDOutput
 
 MakeModel = Callable[..., SCD]
-PYRAMID: dict[str, Any] = {
-    "out_channels": 3,
-    "window": (32, 24, 16),
-    "patch_size": 4,
-    "embedding": "conv-stem",
-    "prune_after": (-1, 3),
-    "keep_ratio": (0.5, 0.5),
-    "forgotten_stages": 1,
-    "completion_positions": False,
-    "decoder": "gated-pyramid",
-    "crop_value": 0.0,
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -438,17 +426,6 @@ def test_a_backend_is_called_like_the_network() -> None:
         assert torch.equal(found.logits, model(image, 0.5).logits)
 
 
-def cropping_model(**changes: Any) -> SCD:
-    """Make a network of the gated pyramid, which crops its windows."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = SCD(preset("nano", **{**PYRAMID, **changes})).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
 def in_a_box(model: SCD, *size: int) -> torch.Tensor:
     """Air but for noise from voxel 4 on."""
     image = torch.zeros(1, model.config.in_channels, *model.config.window)
@@ -457,8 +434,10 @@ def in_a_box(model: SCD, *size: int) -> torch.Tensor:
     return image
 
 
-def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(graphs: Any) -> None:
-    model = cropping_model()
+def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(
+    graphs: Any, make_cropping: MakeModel
+) -> None:
+    model = make_cropping()
     backend = make_backend(model, "openvino")
     assert (backend.name, graphs.conversions) == ("openvino", 0)
     sizes = [(16, 12, 8), (8, 12, 8), (16, 12, 8)]
@@ -477,11 +456,11 @@ def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(grap
 
 
 def test_beyond_so_many_sizes_of_boxes_torch_decodes(
-    graphs: Any, monkeypatch: pytest.MonkeyPatch
+    graphs: Any, make_cropping: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("napari_tokensparse.engine.backends.openvino")
     monkeypatch.setattr(module, "BOXES", 1)
-    model = cropping_model()
+    model = make_cropping()
     backend = make_backend(model, "openvino")
     with torch.inference_mode():
         for size in ((16, 12, 8), (12, 12, 8)):
@@ -491,13 +470,13 @@ def test_beyond_so_many_sizes_of_boxes_torch_decodes(
 
 
 def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
-    graphs: Any, monkeypatch: pytest.MonkeyPatch
+    graphs: Any, make_cropping: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(model: SCD, grid: Grid) -> None:
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(graphs, "_converted", fail)
-    model = cropping_model(feature_size=3)
+    model = make_cropping((1, 2))
     backend, image = make_backend(model, "openvino"), in_a_box(model, 16, 12, 8)
     with torch.inference_mode():
         check_agreement(backend(image), model(image))
@@ -509,8 +488,8 @@ def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
 @pytest.mark.deep
 @pytest.mark.skipif(not compiled.has_compiler(), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
-def test_compiled_network_crops_its_windows() -> None:
-    model = cropping_model()
+def test_compiled_network_crops_its_windows(make_cropping: MakeModel) -> None:
+    model = make_cropping()
     backend = make_backend(model, "compile")
     with torch.inference_mode():
         for size in ((16, 12, 8), (8, 12, 8)):
@@ -521,8 +500,8 @@ def test_compiled_network_crops_its_windows() -> None:
         check_agreement(backend(whole, 0.5), model(whole, 0.5))
 
 
-def test_half_precision_of_a_cropped_window() -> None:
-    model = cropping_model()
+def test_half_precision_of_a_cropped_window(make_cropping: MakeModel) -> None:
+    model = make_cropping()
     backend, image = amp_backend(model, torch.bfloat16), in_a_box(model, 16, 12, 8)
     assert (backend.name, backend.notes) == ("amp", ())
     with torch.inference_mode():

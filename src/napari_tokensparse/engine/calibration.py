@@ -153,14 +153,14 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         yield
         seconds = {ratio: _usual(each, clock) for ratio, each in passes.items()}
         yield
-        network = _network(backend, seconds, pruned.windows, clock)
+        shares = _network(backend, seconds, pruned.windows, clock)
         yield
         stitch = _stitching(config, info, pruned(), clock)
         label = _labelling(config, info, clock)
         yield
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
-        network=network,
+        network=shares,
         stitch=stitch,
         label=label,
         prepare=_preparing(config, info, clock),
@@ -189,8 +189,8 @@ def _mean_power(config: SCDConfig, keep_ratios: Sequence[float], power: int) -> 
     live = live_counts(math.prod(config.grid), keep_ratios)
     ends = [-1, *config.prune_after, config.depth - 1]
     blocks = [last - before for before, last in pairwise(ends)]
-    seen = sum(count**power * n for count, n in zip(live, blocks, strict=True))
-    return seen / (live[0] ** power * config.depth)
+    shares = [(count / live[0]) ** power for count in live]
+    return sum(n * share for n, share in zip(blocks, shares, strict=True)) / config.depth
 
 
 def _network(
@@ -210,20 +210,21 @@ def _network(
         Gives seconds.
     """
     config = backend.network.config
-    points, found = [], []
     timed = [(1.0, ratio, seconds / windows) for ratio, seconds in whole.items()]
     if config.crop_value is not None:
         some = corner_box(config, _part_of(config.grid))
         share = math.prod(some.size) / math.prod(config.grid)
         timed += [(share, r, _usual(_Pass(backend, r, some), clock)) for r in whole]
-    for share, ratio, seconds in timed:
-        ratios = (ratio,) * config.stages
-        points.append((share, share * share_seen(config, ratios)))
-        if config.crop_value is not None:
-            points[-1] += (share**2 * pairs_seen(config, ratios),)
-        found.append(seconds)
-    rates = [*_rates_of(points, found), 0.0]
-    return rates[0], rates[1], rates[2]
+    kinds = 2 if config.crop_value is None else 3
+    amounts = [_amounts(config, share, ratio)[:kinds] for share, ratio, _ in timed]
+    every, seen, *pairs = _rates_of(amounts, [seconds for _, _, seconds in timed])
+    return every, seen, sum(pairs)
+
+
+def _amounts(config: SCDConfig, share: float, keep_ratio: float) -> tuple[float, ...]:
+    """Return what there is to do of a share of a window, as `Rates` counts it."""
+    ratios = (keep_ratio,) * config.stages
+    return share, share * share_seen(config, ratios), share**2 * pairs_seen(config, ratios)
 
 
 def _part_of(grid: Grid) -> Grid:

@@ -1,7 +1,7 @@
 """Weighted stitching of windows, released in slabs of rows along the first model axis.
 
-Only the rows that a window can still change are in memory, and only what windows look at. Channels lie last, as networks give
-them: what a voxel's class is decided from lies together.
+Only the rows that a window can still change are in memory, and of them only what windows look at.
+Channels lie last, as networks give them: what a voxel's class is decided from lies together.
 """
 
 from __future__ import annotations

@@ -94,13 +94,13 @@ def content_box(image: Tensor, config: SCDConfig) -> TokenBox | None:
     if config.crop_value is None:
         return None
     held = (image != config.crop_value).flatten(0, 1).any(dim=0)
-    for axis, tokens in enumerate(config.grid):
-        held = held.unflatten(axis, (tokens, config.patch_size)).any(dim=axis + 1)
-    return box_of_tokens(held, config.patch_size)
+    (gh, gw, gd), patch = config.grid, config.patch_size
+    tokens = held.view(gh, patch, gw, patch, gd, patch).any(dim=5).any(dim=3).any(dim=1)
+    return box_of_tokens(tokens, patch)
 
 
 def box_of_tokens(held: Tensor, patch: int) -> TokenBox | None:
-    """Find the box of some tokens ``(gh, gw, gd)`` of a window; None if it is all, or there is none.
+    """Find the box of some tokens ``(gh, gw, gd)`` of a window; None if it is all or nothing.
 
     On the meta device, where nothing is known, it is all.
     """

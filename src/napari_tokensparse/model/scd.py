@@ -193,13 +193,13 @@ class SCD(nn.Module):
         ids = None if box is None else begun.encoder.ids[0]
         tokens = self.completion(sparse, trace, ids)
         given: dict[str, Any] = {}
-        skips = [[_as_map(skip, grid) for skip in sparse.skips]] if sparse.skips else []
+        skips = [[as_map(skip, grid) for skip in sparse.skips]] if sparse.skips else []
         if begun.image_skip is not None:
             given["image_skip"] = begun.image_skip
         if sparse.gate is not None and isinstance(self.decoder, GatedDecoder):
-            given["gate"] = _as_map(sparse.gate[..., None], grid)
+            given["gate"] = as_map(sparse.gate[..., None], grid)
         return SCDOutput(
-            self.decoder(_as_map(tokens, grid), begun.image, *skips, **given),
+            self.decoder(as_map(tokens, grid), begun.image, *skips, **given),
             trace,
             box,
             None if box is None else self.around,
@@ -229,6 +229,6 @@ class SCD(nn.Module):
             )
 
 
-def _as_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def as_map(tokens: Tensor, grid: Sequence[int]) -> Tensor:
     """Lay ``(B, L, E)`` out as ``(B, E, *grid)``, channels last in memory."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

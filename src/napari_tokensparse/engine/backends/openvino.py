@@ -55,7 +55,7 @@ def openvino_backend(model: SCD) -> Backend:
         except GraphError as error:
             return Backend(PLAIN, model, (_said(error),))
     twin = with_parts(model, lambda part: part)
-    decoder = (_GatedDecoder if takes_gate(model) else _OpenVinoDecoder)(plain, graphs)
+    decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
     twin.decoder = decoder
     return Backend(OPENVINO, twin, found_out=decoder.notes)
 
@@ -81,7 +81,7 @@ def _state(model: SCD) -> tuple[int, ...] | None:
     return (torch.get_num_threads(), *marks)
 
 
-class _OpenVinoDecoder(nn.Module):
+class _Decoder(nn.Module):
     """Decode window by window with compiled graphs; for one thread at a time.
 
     Parameters
@@ -99,11 +99,6 @@ class _OpenVinoDecoder(nn.Module):
         self._graphs = graphs
         self._requests: dict[Grid, Any] = {}
 
-    def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
-        """Decode the map ``(B, E, gh, gw, gd)`` and image to logits, channels last in memory."""
-        named = {"skip_maps": skip_maps} if skip_maps else {}
-        return self._decoded(token_map, image, skip_maps, named)
-
     def _decoded(
         self, token_map: Tensor, image: Tensor, others: Sequence[Tensor], named: dict[str, Any]
     ) -> Tensor:
@@ -115,9 +110,7 @@ class _OpenVinoDecoder(nn.Module):
             return plain
         tokens, *rest = (x.flatten(2).transpose(1, 2) for x in (token_map, *others))
         logits = torch.empty(len(image), *image.shape[2:], model.config.out_channels)
-        for each in zip(
-            *(torch.split(x, 1) for x in (tokens, image, *rest, logits)), strict=True
-        ):
+        for each in zip(*(torch.split(x, 1) for x in (tokens, image, *rest, logits)), strict=True):
             decode(request, each[:-1], each[-1])
         return logits.movedim(-1, 1)
 
@@ -135,8 +128,17 @@ class _OpenVinoDecoder(nn.Module):
         return self._requests.get(grid)
 
 
-class _GatedDecoder(_OpenVinoDecoder):
-    """The same for a decoder that is told where the first stage kept a token."""
+class _PlainDecoder(_Decoder):
+    """Decodes tokens, the image and, for the dense baseline, skips."""
+
+    def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
+        """Decode the map ``(B, E, gh, gw, gd)`` and image to logits, channels last in memory."""
+        named = {"skip_maps": skip_maps} if skip_maps else {}
+        return self._decoded(token_map, image, skip_maps, named)
+
+
+class _GatedDecoder(_Decoder):
+    """Decodes tokens and the image where the first stage kept a token."""
 
     gated = True
 

@@ -51,9 +51,7 @@ def costs(
     return rows
 
 
-def gmacs(
-    config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None
-) -> dict[str, float]:
+def gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None) -> dict[str, float]:
     """Count the GMACs of one window, in total and per part.
 
     Counted by torch's flop counter with plain attention, two operations to one

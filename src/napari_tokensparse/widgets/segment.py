@@ -184,7 +184,8 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
-            self.keep_ratio.set_network(config.stages, math.prod(config.grid))
+            crops = config.crop_value is not None
+            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
         self.channels.set_channels(channels)

@@ -6,7 +6,7 @@ Usage: ``python examples/segment_volume.py [SCAN.nii.gz]``; without a file, the 
 import sys
 
 from napari_tokensparse import load_model, segment
-from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.volumes.samples import sample_path
 
 scan = sys.argv[1] if len(sys.argv) > 1 else sample_path()
 model = load_model("brain-structures")

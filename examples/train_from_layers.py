@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_tokensparse import segment
-from napari_tokensparse.data.cases import layers_data_set
-from napari_tokensparse.data.volume import Volume
-from napari_tokensparse.engine.events import Finished, StepDone
-from napari_tokensparse.engine.runconfig import RunConfig
-from napari_tokensparse.engine.runs import running
+from napari_tokensparse.datasets.cases import layers_data_set
+from napari_tokensparse.training.events import Finished, StepDone
+from napari_tokensparse.training.run import running
+from napari_tokensparse.training.runconfig import RunConfig
+from napari_tokensparse.volumes.volume import Volume
 
 voxels = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"))
 ball = ((voxels - 15.5) ** 2).sum(axis=0) < 81

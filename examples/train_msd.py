@@ -13,11 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from napari_tokensparse import load_model
-from napari_tokensparse.data.cases import read_data_set
-from napari_tokensparse.engine.evaluate import evaluating
-from napari_tokensparse.engine.events import Chosen, Validated
-from napari_tokensparse.engine.runconfig import RunConfig
-from napari_tokensparse.engine.runs import running
+from napari_tokensparse.datasets.cases import read_data_set
+from napari_tokensparse.scoring.evaluate import evaluating
+from napari_tokensparse.training.events import Chosen, Validated
+from napari_tokensparse.training.run import running
+from napari_tokensparse.training.runconfig import RunConfig
 
 
 def boxes(folder: Path) -> Path:

@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_tokensparse.model.scd import SCD
+
 # No test, nor a process that it starts, reads or writes the settings of the person's own napari.
 os.environ["NAPARI_CONFIG"] = ""
 
@@ -83,6 +85,33 @@ def tokensparse(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line: ``tokensparse("segment", …, cwd=folder)``."""
     return partial(run_python, "-m", "napari_tokensparse.cli")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Start every test with the same weights, and leave the global generator as it was."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., SCD]:
+    """Make a nano network whose random weights give every class and every stage its share."""
+    return _network_maker("make_model")
+
+
+@pytest.fixture(scope="session")
+def make_cropping() -> Callable[..., SCD]:
+    """Make the same of the gated pyramid, whose windows of 32 x 24 x 16 voxels are cropped."""
+    return _network_maker("make_cropping")
+
+
+def _network_maker(name: str) -> Callable[..., SCD]:
+    make: Callable[..., SCD] = runpy.run_path(str(Path(__file__).with_name("networks.py")))[name]
+    return make
 
 
 @pytest.fixture

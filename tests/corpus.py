@@ -28,8 +28,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image, Nifti1Pair
 from typer.testing import CliRunner
 
-from napari_tokensparse._untrusted import printable
 from napari_tokensparse.cli import app
+from napari_tokensparse.common.untrusted import printable
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset

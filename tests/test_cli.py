@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import nrrd
@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from napari_tokensparse.data.samples import sample_path
-from napari_tokensparse.engine.benchmarks.report import Report, Row
-from napari_tokensparse.engine.infer import segment as run_segment
+from napari_tokensparse.benchmarks.report import Report, Row
+from napari_tokensparse.cli import app
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.segmenting.infer import segment as run_segment
+from napari_tokensparse.volumes.samples import sample_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,7 +286,8 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
 
 
 def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
-    run = tokensparse("bench", "--macs", "--json", cwd=tmp_path)
+    few = ("--presets", "btcv,brats", "--keep-ratios", "0.25,0.5")
+    run = tokensparse("bench", "--macs", *few, "--json", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
     named = {"section", "preset", "variant", "keep_ratio", "part", "gmacs"}
@@ -331,7 +334,7 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     (tmp_path / "old.json").write_text(Report({}, 10.0, (row,)).to_json())
     run = tokensparse(
         "bench", "--inference", "--presets", "nano", "--keep-ratios", 0.5, "--rounds", 1,
-        "--threads", 1, "--compare", "old.json", "--json", cwd=tmp_path,
+        "--threads", 1, "--backends", "plain", "--compare", "old.json", "--json", cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "inference nano: round 2 of 2" in run.stderr
@@ -365,7 +368,7 @@ def test_a_benchmark_that_cannot_be_run_is_one_plain_line(
 def test_demo_without_a_display_writes_labels_maps_and_a_montage(
     tokensparse: Command, tmp_path: Path
 ) -> None:
-    run = tokensparse("demo", cwd=tmp_path)
+    run = tokensparse("demo", "--keep-ratio", 0.25, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "demo"
     assert {p.name for p in folder.iterdir()} == {
@@ -390,6 +393,13 @@ def test_demo_without_a_display_writes_labels_maps_and_a_montage(
         assert f"Wrote demo/{path.name}" in run.stdout
 
 
+SAMPLE = "mni_icbm152_t1_1mm"
+DEMO_LAYERS = [
+    SAMPLE,
+    *(f"{SAMPLE} importance {n}" for n in (1, 2, 3)),
+    f"{SAMPLE} pruned at",
+    f"{SAMPLE} labels",
+]
 DEMO_WITH_A_WATCH = """
 import napari
 from qtpy.QtCore import QTimer
@@ -414,7 +424,27 @@ app(["demo", "--keep-ratio", "0.3"])
 
 
 @pytest.mark.gui
-def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(tmp_path: Path) -> None:
+def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(
+    make_napari_viewer: Callable[..., Any],
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    viewer = make_napari_viewer()
+    monkeypatch.setattr("napari.Viewer", lambda title: viewer)
+    monkeypatch.setattr(
+        "napari.run", lambda: qtbot.waitUntil(lambda: len(viewer.layers) == 6, timeout=300_000)
+    )
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke(app, ["demo", "--keep-ratio", "0.3"])
+    assert run.exit_code == 0, run.output
+    assert [layer.name for layer in viewer.layers] == DEMO_LAYERS
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gui
+@pytest.mark.deep
+def test_demo_with_a_display_is_a_process_that_ends_with_its_window(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", DEMO_WITH_A_WATCH],
         cwd=tmp_path,
@@ -424,7 +454,5 @@ def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(tmp_path: 
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    name = "mni_icbm152_t1_1mm"
-    maps = [f"{name} importance {n}" for n in (1, 2, 3)]
-    assert run.stdout.splitlines()[-6:] == [name, *maps, f"{name} pruned at", f"{name} labels"]
+    assert run.stdout.splitlines()[-6:] == DEMO_LAYERS
     assert list(tmp_path.iterdir()) == []

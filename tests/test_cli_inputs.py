@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
-from napari_tokensparse.data.volume import VolumeError, read_volume
-from napari_tokensparse.engine.infer import segment
+from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.volume import VolumeError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from napari_tokensparse._whole import WriteError
-from napari_tokensparse.data.volume import Volume, VolumeError
-from napari_tokensparse.engine.classfiles import write_class_files
-from napari_tokensparse.engine.infer import segment
-from napari_tokensparse.engine.montage import save_montage
-from napari_tokensparse.engine.options import Options
-from napari_tokensparse.engine.receipts import Finished, InputScan, receipt_of, write_receipt
-from napari_tokensparse.engine.regionfiles import write_regions
-from napari_tokensparse.engine.runconfig import RunConfig
-from napari_tokensparse.engine.state import write as write_state
-from napari_tokensparse.engine.tables import write_csv, write_json
-from napari_tokensparse.engine.writing import write_volume
+from napari_tokensparse.common.files import WriteError
+from napari_tokensparse.common.tables import write_csv, write_json
 from napari_tokensparse.model.bundle import write_bundle
+from napari_tokensparse.outputs.classfiles import write_class_files
+from napari_tokensparse.outputs.montage import save_montage
+from napari_tokensparse.outputs.receipts import Finished, InputScan, receipt_of, write_receipt
+from napari_tokensparse.outputs.regionfiles import write_regions
+from napari_tokensparse.outputs.writing import write_volume
+from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.options import Options
+from napari_tokensparse.training.runconfig import RunConfig
+from napari_tokensparse.training.state import write as write_state
+from napari_tokensparse.volumes.volume import Volume, VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

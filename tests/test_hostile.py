@@ -20,11 +20,6 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from napari_tokensparse.data.definitions import ALLOWED, DefinitionError, check_definition
-from napari_tokensparse.data.preprocess import PreprocessError, preprocess
-from napari_tokensparse.data.volume import Volume
-from napari_tokensparse.engine import state
-from napari_tokensparse.engine.runconfig import RunConfig
 from napari_tokensparse.model.authors import import_checkpoint
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.checkpoints import load_model
@@ -40,6 +35,11 @@ from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.pickled import PickledError, read_pickled
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training import state
+from napari_tokensparse.training.runconfig import RunConfig
+from napari_tokensparse.volumes.definitions import ALLOWED, DefinitionError, check_definition
+from napari_tokensparse.volumes.preprocess import PreprocessError, preprocess
+from napari_tokensparse.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_tokensparse
-from napari_tokensparse.data.volume import READ_SUFFIXES
+from napari_tokensparse.volumes.volume import READ_SUFFIXES
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]

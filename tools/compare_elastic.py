@@ -25,18 +25,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from brain_atlas import build_atlas, training_t1s
-from napari_tokensparse.data.deformation import keyed_generator
-from napari_tokensparse.data.structures import CLASS_COUNT
-from napari_tokensparse.data.synthesis import VALIDATION_SEED, Synthesizer
-from napari_tokensparse.engine.metrics import dice_per_class
-from napari_tokensparse.engine.state import averaged_weights, counters
-from napari_tokensparse.engine.train import Setting, train
-from napari_tokensparse.engine.trainconfig import TrainConfig
+from brain.atlas import build_atlas, training_t1s
+from brain.people import SPACING_MM, atlas_anatomy
+from brain.structures import CLASS_COUNT
+from brain.synthesis import VALIDATION_SEED, Synthesizer
 from napari_tokensparse.model.controls import control_scores
+from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import LITE, preset
 from napari_tokensparse.model.scd import SCD
-from train_default_model import SPACING_MM, frequency_weights
+from napari_tokensparse.scoring.metrics import dice_per_class
+from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.state import averaged_weights, counters
+from napari_tokensparse.training.trainconfig import TrainConfig
+from train_default_model import frequency_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,16 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "docs" / "elastic.md"
 FIGURES = PAGE.with_suffix("")
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.1)
+# The layout of the bundled model when the runs were made.
+EARLIER: dict[str, Any] = {
+    "patch_size": 8,
+    "depth": 12,
+    "prune_after": (0, 3, 6),
+    "completion_dim": 120,
+    "completion_positions": True,
+    "decoder": "unetr-x8-v2",
+    "crop_value": None,
+}
 SMALL: dict[str, Any] = {"embed_dim": 96, "completion_dim": 96, "feature_size": 8}
 PAPER = {
     "prune_after": (2, 5, 8),
@@ -80,14 +91,14 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     network, training = VARIANTS[variant]
-    model = SCD(preset("brain-structures", **{**SMALL, **network}))
+    model = SCD(preset("brain-structures", **{**EARLIER, **SMALL, **network}))
     labels, _ = build_atlas()
     t1s = [t1 for _, t1, _ in training_t1s()]
     sampler = Synthesizer(labels, t1s, model.config.window, SPACING_MM)
     config = TrainConfig(
         max_minutes=minutes, lr=2e-3, schedule="cosine", checkpoint_every=100, seed=seed, **training
     )
-    weights = frequency_weights(labels, power=-0.5)
+    weights = frequency_weights([atlas_anatomy()], power=-0.5)
     setting = Setting(sampler, folder, class_weights=weights, clock=time.process_time)
     for _ in train(model, config, setting):
         pass

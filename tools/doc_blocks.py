@@ -28,7 +28,7 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParse
 from typer.core import TyperGroup
 
 from napari_tokensparse.cli import app
-from napari_tokensparse.data.samples import sample_path
+from napari_tokensparse.volumes.samples import sample_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,16 +1,17 @@
 """Measure the bundled model ``brain-structures`` and write the figures of its card.
 
-Whole pipeline, 1 mm in and out, on what no training run uses::
+Whole pipeline, 1 mm in and out, on people whom no training run uses::
 
     pip install --group train-default-model
-    python tools/evaluate_default_model.py                  # minutes; prints and writes the card
-    python tools/evaluate_default_model.py --quick --model FOLDER --keep-card
+    python tools/evaluate_default_model.py --people FOLDER             # prints and writes the card
+    python tools/evaluate_default_model.py --people FOLDER --choose --model MODEL
 
-What the working grid can hold at all is measured first. The cases are deformations of the training
-anatomy from reserved seeds, a T1 among them spoiled in six ways, and, where Debian's package
-``mricron-data`` is installed, another person's brain: the Colin 27 average of one man, with those
-structures of the AAL atlas (drawn on it) that the model knows too. Nothing is ever chosen by that
-brain: it is there to show over-fitting.
+``FOLDER`` holds the label maps that ``train_default_model.py`` takes. ``--choose`` measures the
+people that may be chosen by, and writes no card; without it those are measured of whom nothing is
+ever chosen, stripped and with their heads on, a T1 among them spoiled in six ways, and, where
+Debian's package ``mricron-data`` is installed, the Colin 27 average of one man with those
+structures of the AAL atlas (drawn on it) that the model knows too. What the working grid can hold
+at all is measured first.
 """
 
 from __future__ import annotations
@@ -25,46 +26,32 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from brain_atlas import build_atlas, training_t1s
-from default_model_card import SPACING_MM, TARGET, write_card
-from napari_tokensparse.data.deformation import grid_axes, keyed_generator, smooth_field
-from napari_tokensparse.data.structures import CLASS_COUNT, STRUCTURES, class_ids
-from napari_tokensparse.data.synthesis import (
-    NATIVE_WINDOW,
-    VALIDATION_SEED,
-    SynthesisConfig,
-    Synthesizer,
-    as_scan,
+from brain.cases import (
+    ANY_CONTRAST,
+    COLIN,
+    HEAD,
+    PERSON,
+    Case,
+    another_person,
+    head_cases,
+    people_cases,
+    spoiled_cases,
 )
-from napari_tokensparse.data.volume import Volume, read_volume
-from napari_tokensparse.engine.infer import Controls, segment
-from napari_tokensparse.engine.metrics import dice_per_class
+from brain.people import CARD, CHOOSING, read_person, structure_classes
+from brain.structures import CLASS_COUNT, STRUCTURES
+from default_model_card import SPACING_MM, TARGET, write_card
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.scoring.metrics import dice_per_class
+from napari_tokensparse.segmenting.infer import Controls, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_tokensparse.model.scd import SCD
 
-KEEP_RATIOS = (1.0, 0.5, 0.25, 0.1)
-HARD = 0.25  # keep ratio from which on the choice of tokens must matter
-MRICRON = Path("/usr/share/mricron/templates")
-# A scanner without faults, for what is spoiled on purpose.
-CLEAN = SynthesisConfig(real_share=1.0, bias=0.0, gamma=0.0, noise=0.0, slice_mm=1.0)
-WHITE, CORTEX = 2, 3  # FreeSurfer's ids
-# AAL's number of a structure, and FreeSurfer's.
-AAL = {
-    37: 17, 38: 53, 41: 18, 42: 54, 71: 11, 72: 50, 73: 12, 74: 51, 75: 13, 76: 52, 77: 10, 78: 49
-}  # fmt: skip
-
-
-class Case(NamedTuple):
-    """A scan and FreeSurfer's ids of its voxels; what group of the report it belongs to."""
-
-    group: str
-    scan: Volume
-    truth: np.ndarray
-    values: list[int]
+KEEP_RATIOS = (1.0, 0.5, 0.25, 0.15, 0.1)
+HARD = (0.5, 0.25, 0.1)  # keep ratios at which the choice of tokens is compared with the controls'
+_COMPARED = (PERSON, COLIN)
 
 
 class Figure(NamedTuple):
@@ -75,6 +62,7 @@ class Figure(NamedTuple):
     scorer: str
     keep_ratio: float
     dice: dict[str, float]
+    seconds: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -82,29 +70,9 @@ class Figure(NamedTuple):
         return float(np.mean(list(self.dice.values())))
 
 
-def unseen_cases(count: int) -> Iterator[Case]:
-    """Deform the training anatomy by reserved seeds; contrasts as in training."""
-    yield from _deformed("unseen", SynthesisConfig(), range(count))
-
-
-def spoiled_cases(count: int) -> Iterator[Case]:
-    """Deform a T1 by reserved seeds, and spoil it in six ways."""
-    found = 0
-    for case in _deformed("clean", CLEAN, range(1000, 2000)):
-        image, truth = case.scan.array[0], case.truth
-        if image[truth == WHITE].mean() < image[truth == CORTEX].mean():
-            continue  # an inverted one
-        yield case
-        for name, scan, labels in _spoiled(torch.from_numpy(image), truth):
-            yield Case(name, scan, labels, case.values)
-        found += 1
-        if found == count:
-            return
-
-
-def ceilings() -> Iterator[Figure]:
-    """Bring the true labels to the working grid and back: no network of that grid does better."""
-    labels, _ = build_atlas()
+def ceilings(folder: Path, number: int) -> Iterator[Figure]:
+    """Bring a person's labels to the working grid and back: no network of that grid does better."""
+    labels = structure_classes(read_person(folder / f"seg_{number:02d}.nii.gz")[0])
     step = round(SPACING_MM)
     truth = torch.from_numpy(labels[tuple(slice(n // step * step) for n in labels.shape)]).long()
     shares = functional.one_hot(truth, CLASS_COUNT).movedim(-1, 0).float()
@@ -120,37 +88,27 @@ def ceilings() -> Iterator[Figure]:
         yield Figure("ceiling", way, "true labels", 1.0, found)
 
 
-def another_person() -> Iterator[Case]:
-    """Colin 27 with AAL's structures, if Debian's mricron-data is installed."""
-    if not (MRICRON / "ch2bet.nii.gz").exists():
+def figures(model: SCD, case: Case) -> Iterator[Figure]:
+    """Segment a case at every keep ratio, and by the controls where they are compared."""
+    compared = case.group in _COMPARED
+    ratios = KEEP_RATIOS if compared or case.group == ANY_CONTRAST else (0.5,)
+    if case.group == HEAD:
+        ratios = (1.0, 0.25)
+    for keep_ratio in ratios:
+        yield _figure(model, case, keep_ratio, Controls())
+    if not compared:
         return
-    scan, atlas = read_volume(MRICRON / "ch2bet.nii.gz"), read_volume(MRICRON / "aal.nii.gz")
-    truth = np.zeros(atlas.shape, np.uint8)
-    for number, value in AAL.items():
-        truth[atlas.array[0] == number] = value
-    yield Case("another person", scan, truth, sorted(AAL.values()))
-
-
-def figures(model: SCD, cases: Iterator[Case], quick: bool) -> Iterator[Figure]:
-    """Segment every case at every keep ratio, and by the controls where pruning is hard."""
-    for case in cases:
-        spoiled = case.group not in ("unseen", "another person")
-        ratios = (0.5,) if spoiled else (1.0, 0.25) if quick else KEEP_RATIOS
-        for keep_ratio in ratios:
-            yield _figure(model, case, keep_ratio, Controls())
-        if spoiled:
-            continue
-        yield _figure(model, case, 1.0, Controls(ablate_encoder=True))
-        for scorer in ("random", "intensity"):
-            for keep_ratio in ratios:
-                if keep_ratio <= HARD:
-                    yield _figure(model, case, keep_ratio, Controls(scorer))
+    yield _figure(model, case, 1.0, Controls(ablate_encoder=True))
+    for scorer in ("random", "intensity"):
+        for keep_ratio in HARD:
+            yield _figure(model, case, keep_ratio, Controls(scorer))
 
 
 def _figure(model: SCD, case: Case, keep_ratio: float, controls: Controls) -> Figure:
-    labels = segment(case.scan, model, keep_ratio, controls=controls).labels
+    found = segment(case.scan, model, keep_ratio, controls=controls)
     by = "encoder ablated" if controls.ablate_encoder else controls.scorer
-    return Figure(case.group, case.scan.name, by, keep_ratio, dice_by_name(labels, case))
+    dice, seconds = dice_by_name(found.labels, case), found.stats.seconds["total"]
+    return Figure(case.group, case.scan.name, by, keep_ratio, dice, seconds)
 
 
 def dice_by_name(labels: np.ndarray, case: Case) -> dict[str, float]:
@@ -161,57 +119,37 @@ def dice_by_name(labels: np.ndarray, case: Case) -> dict[str, float]:
     return {names[v]: float(d) for v, d in zip(case.values, dice, strict=True) if np.isfinite(d)}
 
 
-def _deformed(group: str, config: SynthesisConfig, keys: range) -> Iterator[Case]:
-    labels, _ = build_atlas()
-    images = [image for _, image, _ in training_t1s()]
-    synthesizer = Synthesizer(labels, images, NATIVE_WINDOW, 1.0, config)
-    for key in keys:
-        sample = synthesizer.sample(VALIDATION_SEED, key)
-        scan = Volume(as_scan(sample.image).numpy(), np.eye(4), f"{group} {key}")
-        yield Case(group, scan, class_ids()[sample.labels.numpy()], [int(s.id) for s in STRUCTURES])
-
-
-def _spoiled(image: torch.Tensor, truth: np.ndarray) -> Iterator[tuple[str, Volume, np.ndarray]]:
-    inside = image > 0
-    low, high = image[inside].min(), image[inside].max()
-    unit = (image - low) / (high - low)
-    generator = keyed_generator(VALIDATION_SEED, 7)
-    field = smooth_field(grid_axes(tuple(image.shape), 1.0), 60.0, generator)
-    noise = 0.03 * torch.randn(image.shape, generator=generator)
-    ways = {
-        "inverted": 1 - unit,
-        "strong bias field": unit * torch.exp(0.5 * field),
-        "3 % noise": (unit + noise).clamp(min=0),
-        "gamma 0.6": unit**0.6,
-        "gamma 1.6": unit**1.6,
-    }
-    for name, spoiled in ways.items():
-        voxels = torch.where(inside, 100 * (spoiled + 0.1), 0.0)[None].numpy()
-        yield name, Volume(voxels, np.eye(4), name), truth
-    slices = image.unflatten(2, (-1, 4)).mean(dim=3)[None].numpy()
-    yield "1 x 1 x 4 mm", Volume(slices, np.diag([1, 1, 4, 1.0]), "slices"), truth[..., 2::4]
+def cases(folder: Path, choose: bool, looks: int) -> Iterator[Case]:
+    """Give the cases of a report."""
+    numbers = CHOOSING if choose else CARD
+    yield from people_cases(folder, numbers, looks)
+    yield from head_cases(folder, numbers)
+    yield from spoiled_cases(folder, numbers[:1])
+    if not choose:
+        yield from another_person()
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
     parser.add_argument("--model", type=Path, default=TARGET)
-    parser.add_argument("--cases", type=int, default=6)
-    parser.add_argument("--quick", action="store_true", help="two cases, two keep ratios")
-    parser.add_argument("--keep-card", action="store_true", help="write no card")
+    parser.add_argument("--choose", action="store_true", help="people to choose by; no card")
+    parser.add_argument("--looks", type=int, default=2, help="of each person and kind of contrast")
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--registration", type=Path, help="figures of register_atlas.py")
     arguments = parser.parse_args()
     registered = json.loads(arguments.registration.read_text()) if arguments.registration else None
     model = load_model(arguments.model)
-    count = 2 if arguments.quick else arguments.cases
-    found = list(ceilings())
-    groups = [unseen_cases(count), another_person()]
-    groups += [] if arguments.quick else [spoiled_cases(max(count // 2, 1))]
-    for cases in groups:
-        for figure in figures(model, cases, arguments.quick):
+    found = list(ceilings(arguments.people, (CHOOSING if arguments.choose else CARD)[0]))
+    for case in cases(arguments.people, arguments.choose, arguments.looks):
+        for figure in figures(model, case):
             found.append(figure)
-            print(f"{figure.case:16} {figure.scorer:16} {figure.keep_ratio:4g} {figure.mean:.3f}")
+            print(
+                f"{figure.case:24} {figure.scorer:16} {figure.keep_ratio:4g} {figure.mean:.3f} "
+                f"{figure.seconds:.1f} s",
+                flush=True,
+            )
     summary = defaultdict(list)
     for figure in found:
         summary[figure.group, figure.scorer, figure.keep_ratio].append(figure.mean)
@@ -220,7 +158,7 @@ def main() -> None:
         print(f"{group:18} {scorer:16} {keep_ratio:4g} {np.mean(means):.3f} (of {len(means)})")
     if arguments.json:
         arguments.json.write_text(json.dumps([f._asdict() for f in found], indent=1))
-    if not arguments.keep_card:
+    if not arguments.choose:
         write_card(arguments.model, [f._asdict() for f in found], registered)
 
 

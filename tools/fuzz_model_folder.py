@@ -54,14 +54,14 @@ def child(seeds: Path, options: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["napari_tokensparse", "yaml", "json"]):
-        from napari_tokensparse.data.datalists import read_data_set
-        from napari_tokensparse.data.definitions import check_definition
-        from napari_tokensparse.engine import state
-        from napari_tokensparse.engine.events import from_json
-        from napari_tokensparse.engine.runconfig import RunConfig
+        from napari_tokensparse.datasets.datalists import read_data_set
         from napari_tokensparse.model.authors import read_authors
         from napari_tokensparse.model.bundle import load_weights, read_weights
         from napari_tokensparse.model.folder import INFERENCE, METADATA, WEIGHTS, describe_folder
+        from napari_tokensparse.training import state
+        from napari_tokensparse.training.events import from_json
+        from napari_tokensparse.training.runconfig import RunConfig
+        from napari_tokensparse.volumes.definitions import check_definition
     from napari_tokensparse.model.presets import preset
     from napari_tokensparse.model.scd import SCD
 
@@ -112,11 +112,11 @@ def _write_files(folder: Path, network: Any) -> None:
     """Write one good file of each kind, so that changes start from there."""
     import torch
 
-    from napari_tokensparse.engine import state
-    from napari_tokensparse.engine.events import Finished, to_json
-    from napari_tokensparse.engine.runconfig import RunConfig
     from napari_tokensparse.model.bundle import write_bundle
     from napari_tokensparse.model.info import LabelClass, ModelInfo
+    from napari_tokensparse.training import state
+    from napari_tokensparse.training.events import Finished, to_json
+    from napari_tokensparse.training.runconfig import RunConfig
 
     network.info = ModelInfo(
         name="nano",

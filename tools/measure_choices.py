@@ -20,22 +20,24 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from napari_tokensparse.data.samples import sample_path
-from napari_tokensparse.data.volume import Volume, read_volume
-from napari_tokensparse.engine import infer, windowrun
-from napari_tokensparse.engine.allocation import kept_memory
-from napari_tokensparse.engine.benchmarks.networks import drawn
-from napari_tokensparse.engine.benchmarks.timing import MatrixRate, take_turns
-from napari_tokensparse.engine.inputgrid import InputGrid
-from napari_tokensparse.engine.optim import make_optimizer
-from napari_tokensparse.engine.trainconfig import TrainConfig
-from napari_tokensparse.engine.windowing import Windowed
-from napari_tokensparse.model import convolution
+from napari_tokensparse.benchmarks.networks import drawn
+from napari_tokensparse.benchmarks.timing import MatrixRate, take_turns
+from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.info import LabelClass, ModelInfo
-from napari_tokensparse.model.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
+from napari_tokensparse.model.layers import convolution
+from napari_tokensparse.model.layers.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.segmenting import infer
+from napari_tokensparse.segmenting import run as run_module
+from napari_tokensparse.segmenting.inputgrid import InputGrid
+from napari_tokensparse.segmenting.windowing import Windowed
+from napari_tokensparse.training.optim import make_optimizer
+from napari_tokensparse.training.trainconfig import TrainConfig
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,7 +192,7 @@ def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
         "memory kept": ("noise", lambda: patch.object(infer, "kept_memory", nullcontext)),
         "small windows several at once": (
             "noise",
-            lambda: patch.object(windowrun, "windows_at_once", lambda *_: 1),
+            lambda: patch.object(run_module, "windows_at_once", lambda *_: 1),
         ),
         "background looked for once": (
             "noise",

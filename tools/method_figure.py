@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from napari_tokensparse import load_model, read_volume, segment
-from napari_tokensparse.data.samples import sample_path
-from napari_tokensparse.engine.tokenmaps import stage_colour
+from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.volumes.samples import sample_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from napari_tokensparse.engine.segmentation import Segmentation
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.result import Segmentation
 
 PICTURE = Path(__file__).parents[1] / "docs/images/method.png"
 KEEP_RATIO = 0.5

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse.engine.benchmarks.report import TOTAL, Report, Row, by_dense, read_report
+from napari_tokensparse.benchmarks.report import TOTAL, Report, Row, by_dense, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +32,11 @@ KEPT: tuple[str, ...] = (
     "time (3.2 ms instead of 16.0 for 96 x 96 x 96); a window of btcv takes a fourteenth less, one "
     "of btcv-lite a tenth, its training step an eighth.",
     "In training the gradients of 3 x 3 x 3 kernels are products of matrices "
-    "(`model/convolution.py`), where oneDNN copies the map for every place of the kernel: measured "
-    "once on one thread, a step of the bundled model takes an eighth less, one with 4 or 8 "
-    "channels a quarter; on two threads as long as before. AdamW goes over the weights once: the "
+    "(`model/layers/convolution.py`), where oneDNN copies the map for every place of the kernel: "
+    "measured once on one thread, a step of the bundled model takes an eighth less, one with 4 or "
+    "8 channels a quarter; on two threads as long as before. AdamW goes over the weights once: the "
     "columns of steps below.",
-    "The process keeps the memory that a network frees (`engine/allocation.py`): table below. It "
+    "The process keeps the memory that a network frees (`compute/allocation.py`): table below. It "
     "gains in windows and steps that follow one another, but not where they are small; a run of "
     "one window, which it made slower by a quarter (0.72 s instead of 0.58 from the sample brain "
     "in memory to its labels), is without.",

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_tokensparse.data.volume import Volume
     from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.volumes.volume import Volume
 
 CHILD, MEASURE, RUN = "--child", "measure", "run"
 
@@ -99,11 +99,11 @@ def _apart(part: str, number: int, cache: str) -> dict[str, Any]:
 
 def child(part: str, number: int) -> None:
     """Measure the machine for a setting's model; or estimate its run from that, and run it."""
-    from napari_tokensparse.data.region import parse_box
-    from napari_tokensparse.engine.calibration import calibrating, value_of
-    from napari_tokensparse.engine.infer import segment
-    from napari_tokensparse.engine.memory import give_back
-    from napari_tokensparse.engine.preflight import estimating
+    from napari_tokensparse.compute.memory import give_back
+    from napari_tokensparse.segmenting.estimating.estimate import estimating
+    from napari_tokensparse.segmenting.estimating.rates import calibrating, value_of
+    from napari_tokensparse.segmenting.infer import segment
+    from napari_tokensparse.volumes.region import parse_box
 
     setting = SETTINGS[number]
     model = _model(setting.model)
@@ -135,8 +135,8 @@ def _memory_mb(what: str) -> float:
 
 
 def _model(name: str) -> SCD:
-    from napari_tokensparse.engine.benchmarks.apart import nano_network
-    from napari_tokensparse.engine.benchmarks.networks import drawn
+    from napari_tokensparse.benchmarks.apart import nano_network
+    from napari_tokensparse.benchmarks.networks import drawn
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.model.info import LabelClass, ModelInfo
     from napari_tokensparse.model.presets import preset
@@ -158,8 +158,9 @@ def _model(name: str) -> SCD:
 def _volume(name: str) -> Volume:
     import numpy as np
 
-    from napari_tokensparse.data.samples import sample_path
-    from napari_tokensparse.data.volume import Volume, read_volume
+    from napari_tokensparse.volumes.reading import read_volume
+    from napari_tokensparse.volumes.samples import sample_path
+    from napari_tokensparse.volumes.volume import Volume
 
     if name == "noise":
         grey = np.random.default_rng(0).integers(-175, 250, (160, 144, 192, 1), dtype=np.int16)

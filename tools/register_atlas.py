@@ -4,11 +4,8 @@ The template is the ICBM152 2009c T1 that the model was trained on, with the tra
 scans are those of ``evaluate_default_model.py``. Writes Dice and seconds of both for the card::
 
     pip install --group train-default-model --group register-atlas
-    python tools/register_atlas.py figures/registration.json --cases 2
-    python tools/evaluate_default_model.py --registration figures/registration.json
-
-Where a scan is a deformed template (the group "unseen"), registration sees the very image again; a
-fair comparison is another person's brain.
+    python tools/register_atlas.py figures/registration.json --people FOLDER
+    python tools/evaluate_default_model.py --people FOLDER --registration figures/registration.json
 """
 
 from __future__ import annotations
@@ -23,16 +20,18 @@ import ants
 import numpy as np
 import torch
 
-from brain_atlas import build_atlas, training_t1s
-from evaluate_default_model import another_person, dice_by_name, unseen_cases
-from napari_tokensparse.data.structures import class_ids
-from napari_tokensparse.engine.infer import segment
+from brain.atlas import build_atlas, training_t1s
+from brain.cases import PERSON, another_person, people_cases
+from brain.people import CARD
+from brain.structures import class_ids
+from evaluate_default_model import dice_by_name
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.segmenting.infer import segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evaluate_default_model import Case
+    from brain.cases import Case
     from napari_tokensparse.model.scd import SCD
 
 
@@ -84,11 +83,12 @@ def main() -> None:
     """Compare on some cases and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("json", type=Path)
-    parser.add_argument("--cases", type=int, default=2)
+    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
     parser.add_argument("--model", default="brain-structures")
     given = parser.parse_args()
     model = load_model(given.model)
-    cases = [*unseen_cases(given.cases), *another_person()]
+    t1s = [case for case in people_cases(given.people, CARD, 1) if case.group == PERSON]
+    cases = [*t1s, *another_person()]
     segment(cases[0].scan, model, 0.5)  # what a process does once is not counted
     figures = [figure for case in cases for figure in compare(case, model)]
     given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -167,17 +167,17 @@ _ALWAYS = """\
 | what | held by |
 |---|---|
 | closing the viewer, removing or renaming the image, deleting or changing the model in the middle \
-of a run: a line, no crash | `tests/test_widgets/test_segment_faults.py` |
+of a run: a line, no crash | `tests/test_widgets/test_segment/test_faults.py` |
 | memory that runs out on a GPU: as on a CPU, and what torch keeps there is given back | \
-`tests/test_engine/test_shortage.py` |
-| a run that does not fit is not begun without asking | `tests/test_preflight.py`, \
-`tests/test_widgets/test_forecast.py` |
+`tests/test_compute/test_shortage.py` |
+| a run that does not fit is not begun without asking | `tests/test_commands/test_estimate.py`, \
+`tests/test_widgets/test_segment/test_forecast.py` |
 | the same input, model, options and threads give the same bytes; a receipt's run is identical | \
-`tests/test_engine/test_honesty.py`, `tests/test_repeating.py` |
+`tests/test_segmenting/test_honesty.py`, `tests/test_commands/test_repeat.py` |
 | of equal scores the lowest grid index is kept | `tests/test_model/test_tokens.py` |
 | no call in another thread touches a widget or a layer | `tests/test_widgets/test_threads.py` |
 | a checkpoint that fills a real disk leaves the last one | `tests/test_faults.py` |
-| downloads are over https and have their recorded hash | `tests/test_engine/test_download.py` |
+| downloads are over https and have their recorded hash | `tests/test_catalogue/test_download.py` |
 | a warning is an error; those of others that cannot be helped stand in `pyproject.toml`, each \
 with its reason | every test |
 """

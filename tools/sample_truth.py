@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brain_atlas import build_atlas, resample_nearest
-from napari_tokensparse.data.samples import sample_path
-from napari_tokensparse.data.structures import class_ids
-from napari_tokensparse.data.volume import read_volume, write_nifti
+from brain.atlas import build_atlas, resample_nearest
+from brain.structures import class_ids
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.volume import write_nifti
 
 TARGET = Path(__file__).parents[1] / "tests/data/sample_labels.nii.gz"
 

@@ -21,7 +21,7 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication, QSplitter
 
-from napari_tokensparse.widgets.forecast import ESTIMATING
+from napari_tokensparse.widgets.segment.forecast import ESTIMATING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,8 +152,8 @@ def curve() -> None:
 
 def train() -> None:
     """Show the Train widget in the middle of a run on generated data."""
-    from napari_tokensparse.widgets.data_source import FileSource
-    from napari_tokensparse.widgets.fields import Length
+    from napari_tokensparse.widgets.train.data_source import FileSource
+    from napari_tokensparse.widgets.train.fields import Length
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TOKENSPARSE_MODELS"] = str(Path(folder) / "models")

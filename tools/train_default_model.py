@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from brain_people import (
+from brain.people import (
     TRAINING,
     Anatomy,
     People,
@@ -41,14 +41,13 @@ from brain_people import (
     read_person,
     target_table,
 )
-from napari_tokensparse.data.structures import CLASS_COUNT
-from napari_tokensparse.engine.events import StepDone
-from napari_tokensparse.engine.train import Setting, train
-from napari_tokensparse.engine.trainconfig import TrainConfig
+from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training.events import StepDone
+from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.trainconfig import TrainConfig
 
-SPACING_MM = 3.0
 CONFIG = TrainConfig(
     max_minutes=1.0,
     lr=2e-3,

@@ -9,19 +9,20 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tokensparse.data.volume import Volume, read_volume
-    from napari_tokensparse.engine.infer import segment
     from napari_tokensparse.model.checkpoints import load_model
+    from napari_tokensparse.segmenting.infer import segment
+    from napari_tokensparse.volumes.reading import read_volume
+    from napari_tokensparse.volumes.volume import Volume
 
 __all__ = ["Volume", "__version__", "load_model", "read_volume", "segment"]
 
 __version__ = version("napari-tokensparse")
 
 _HOMES = {
-    "Volume": "napari_tokensparse.data.volume",
+    "Volume": "napari_tokensparse.volumes.volume",
     "load_model": "napari_tokensparse.model.checkpoints",
-    "read_volume": "napari_tokensparse.data.volume",
-    "segment": "napari_tokensparse.engine.infer",
+    "read_volume": "napari_tokensparse.volumes.reading",
+    "segment": "napari_tokensparse.segmenting.infer",
 }
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import Block
 from napari_tokensparse.model.completion import MultiLayerTokenAssembly
 from napari_tokensparse.model.encoder import SparseTokens, TokenTrace
+from napari_tokensparse.model.layers.blocks import Block
 from napari_tokensparse.model.predictor import MlpPredictor
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD, SCDOutput

@@ -10,10 +10,11 @@ import pytest
 from napari.qt.threading import WorkerBase
 from qtpy.QtCore import QPoint, Qt
 
-from napari_tokensparse.data.placement import layer_kwargs, placement_of
-from napari_tokensparse.data.volume import Volume
-from napari_tokensparse.widgets.layers import placement_kwargs, result_layers, show_layers
+from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
+from napari_tokensparse.volumes.volume import Volume
+from napari_tokensparse.widgets.layers import placement_kwargs, result_layers
 from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.showing import show_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def publish(
     viewer: napari.Viewer, image: Image, volume: Volume, network: Any, keep_ratio: Any
 ) -> ShownResult:
     """Segment an image, and show and publish the result as the Segment widget does."""
-    from napari_tokensparse.engine.infer import segment
+    from napari_tokensparse.segmenting.infer import segment
 
     shown = ShownResult(image, volume, network, segment(volume, network, keep_ratio))
     specs = result_layers(
@@ -127,7 +128,7 @@ def no_thread_outlives_the_tests() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the processor to the tests: only those of estimates estimate."""
-    monkeypatch.setattr("napari_tokensparse.widgets.forecast.DELAY_MS", 10_000_000)
+    monkeypatch.setattr("napari_tokensparse.widgets.segment.forecast.DELAY_MS", 10_000_000)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLineEdit, QSlider
 
-from napari_tokensparse.engine.infer import available_devices
+from napari_tokensparse.segmenting.infer import available_devices
 from napari_tokensparse.widgets.controls import (
     AUTO_DEVICE,
     DeviceCombo,

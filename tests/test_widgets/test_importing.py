@@ -7,9 +7,9 @@ IN_TWO_THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from napari_tokensparse.engine.runconfig import RunConfig
+from napari_tokensparse.training.runconfig import RunConfig
 from napari_tokensparse.widgets.controls import find_devices
-from napari_tokensparse.widgets.training import Request, training
+from napari_tokensparse.widgets.train.run import Request, training
 
 run = training(Request(RunConfig(data=Path("none"), output=Path("none"))), Event())
 with ThreadPoolExecutor(2) as pool:

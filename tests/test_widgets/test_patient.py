@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_tokensparse.data.placement import layer_kwargs, placement_of
-from napari_tokensparse.data.volume import NOTE_NO_ORIENTATION, Volume
+from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
+from napari_tokensparse.volumes.volume import NOTE_NO_ORIENTATION, Volume
 from napari_tokensparse.widgets.patient import (
     patient_orientation,
     show_patient_sides,

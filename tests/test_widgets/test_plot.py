@@ -5,9 +5,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QImage, QTextDocument
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_tokensparse.engine.events import StepDone, Validated
-from napari_tokensparse.widgets.plot import TrainingPlot, png_button, save_png
-from napari_tokensparse.widgets.runlog import Curves
+from napari_tokensparse.training.events import StepDone, Validated
+from napari_tokensparse.widgets.plot import png_button, save_png
+from napari_tokensparse.widgets.train.plot import TrainingPlot
+from napari_tokensparse.widgets.train.runlog import Curves
 
 pytestmark = pytest.mark.gui
 

@@ -9,9 +9,9 @@ import torch
 from napari.settings import get_plugin_settings
 from qtpy.QtWidgets import QLineEdit
 
-from napari_tokensparse import _settings
-from napari_tokensparse.engine.infer import available_devices
-from napari_tokensparse.widgets.networks import Networks
+from napari_tokensparse.common import settings as settings_module
+from napari_tokensparse.segmenting.infer import available_devices
+from napari_tokensparse.widgets.segment.networks import Networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def settings() -> Iterator[Any]:
     found = get_plugin_settings("napari-tokensparse")
     yield found
     found.reset()
-    _settings._told = None
+    settings_module._told = None
 
 
 def typing_line(dialog: Any, tip: str) -> QLineEdit:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_tokensparse.engine.progress import RunProgress, Setting
+from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.widgets.run_control import RunControl, progress_text
 
 if TYPE_CHECKING:

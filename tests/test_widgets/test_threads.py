@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QObject, Qt
 
-from napari_tokensparse.engine import preflight
+from napari_tokensparse.segmenting.estimating import estimate
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_estimate_preview_and_run_touch_neither(
     grey = np.random.default_rng(0).integers(1, 200, (40, 48, 32)).astype(np.uint8)
     opened.viewer.add_image(grey, name="scan")
     opened.widget.model.setValue(write_nano())
-    assert preflight.estimating is not None  # imported before any thread does
+    assert estimate.estimating is not None  # imported before any thread does
     opened.widget.forecast._begin()
     opened.qtbot.waitUntil(
         lambda: opened.widget.forecast.text().endswith("windows"), timeout=120_000

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_tokensparse._untrusted import yaml_mapping, yaml_value
+from napari_tokensparse.common.untrusted import yaml_mapping, yaml_value
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.config import (
     CompletionName,

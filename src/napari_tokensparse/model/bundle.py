@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from napari_tokensparse import __version__
-from napari_tokensparse._whole import written_whole
+from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,
@@ -215,7 +215,10 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "network": config.model_dump(mode="json"),
             "info": info.model_dump(
                 mode="json",
-                exclude={"preprocessing", "overlap", "blending", "weights_sha256"},
+                exclude={
+                    *("preprocessing", "overlap", "blending", "weights_sha256"),
+                    *(() if info.sharpen else ("sharpen",)),  # older versions know no such field
+                },
                 exclude_none=True,
             ),
         },

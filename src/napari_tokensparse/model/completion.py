@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS, Block, MlpBlock, init_weights
+from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS, Block, MlpBlock, init_weights
 from napari_tokensparse.model.tokens import at_places, put_back, sincos_table
 
 if TYPE_CHECKING:

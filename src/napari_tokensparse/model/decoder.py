@@ -14,7 +14,7 @@ from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, U
 from torch import nn
 from torch.nn import functional as F
 
-from napari_tokensparse.model.layout import keep_layout
+from napari_tokensparse.model.layers.layout import keep_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

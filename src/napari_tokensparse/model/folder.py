@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from napari_tokensparse import _settings
-from napari_tokensparse._untrusted import PlainError, json_object
+from napari_tokensparse.common import settings
+from napari_tokensparse.common.untrusted import PlainError, json_object
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
@@ -61,12 +61,12 @@ def available_models() -> dict[str, Path]:
 
 def bundled_models_folder() -> Path:
     """Where the models lie that come with the package."""
-    return Path(str(files("napari_tokensparse"))) / "models"
+    return Path(str(files("napari_tokensparse"))) / "bundled"
 
 
 def user_models_folder() -> Path:
     """Where a user's own models lie: ``TOKENSPARSE_MODELS``, or the setting, or the data folder."""
-    chosen = os.environ.get(USER_FOLDER_VARIABLE) or _settings.current().models.folder
+    chosen = os.environ.get(USER_FOLDER_VARIABLE) or settings.current().models.folder
     if chosen:
         return Path(chosen).expanduser()
     return platformdirs.user_data_path("napari-tokensparse") / "models"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -41,3 +42,19 @@ def _draw(
         raise ValueError(f"{len(noise)} generators for {len(like)} samples: give one for each")
     rows = [fill(torch.empty_like(r, device=g.device), g) for r, g in zip(like, noise, strict=True)]
     return torch.stack(rows).to(like.device)
+
+
+def keyed_generator(seed: int, *key: int) -> torch.Generator:
+    """Make the random generator of a key, independent of all other keys.
+
+    Parameters
+    ----------
+    seed, *key : int
+        The key, none of them negative.
+
+    Returns
+    -------
+    torch.Generator
+    """
+    state = np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -12,7 +12,7 @@ from napari_tokensparse.model.completion import make_completion
 from napari_tokensparse.model.crop import TokenBox, content_box, whole_box
 from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
-from napari_tokensparse.model.layout import channels_last
+from napari_tokensparse.model.layers.layout import channels_last
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:

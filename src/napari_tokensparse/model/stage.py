@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_tokensparse.model.blocks import LAYER_NORM_EPS
+from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS
 from napari_tokensparse.model.predictor import make_predictor
 from napari_tokensparse.model.tokens import (
     gumbel_like,

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_tokensparse.widgets.inspector import InspectorWidget
-    from napari_tokensparse.widgets.segment import SegmentWidget
-    from napari_tokensparse.widgets.train import TrainWidget
+    from napari_tokensparse.widgets.inspector.widget import InspectorWidget
+    from napari_tokensparse.widgets.segment.widget import SegmentWidget
+    from napari_tokensparse.widgets.train.widget import TrainWidget
 
 __all__ = ["InspectorWidget", "SegmentWidget", "TrainWidget"]
 
 _MODULES = {
-    "InspectorWidget": "inspector",
-    "SegmentWidget": "segment",
-    "TrainWidget": "train",
+    "InspectorWidget": "inspector.widget",
+    "SegmentWidget": "segment.widget",
+    "TrainWidget": "train.widget",
 }
 
 

@@ -306,6 +306,6 @@ def research_note() -> QLabel:
 def find_devices() -> list[str]:
     """Import torch, and name the devices that it finds."""
     with IMPORTING:
-        from napari_tokensparse.engine.infer import available_devices
+        from napari_tokensparse.segmenting.infer import available_devices
 
     return available_devices()

@@ -1,4 +1,4 @@
-"""From a segmentation to napari layers: what they hold, and how a second run updates them."""
+"""From a segmentation to napari layers: what they hold, how they look and where they lie."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
-from napari_tokensparse.data.placement import MODEL_KEY, placement_of
-from napari_tokensparse.engine.tokenmaps import stage_colour
+from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.volumes.placement import MODEL_KEY, placement_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    import napari
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_tokensparse.data.volume import Volume
-    from napari_tokensparse.engine.infer import Segmentation
-    from napari_tokensparse.engine.preview import Preview as WindowPreview
-    from napari_tokensparse.engine.tokenmaps import TokenMaps
     from napari_tokensparse.model.info import Colour, ModelInfo
-    from napari_tokensparse.widgets.training import Preview
+    from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.segmenting.preview import Preview as WindowPreview
+    from napari_tokensparse.segmenting.tokenmaps import TokenMaps
+    from napari_tokensparse.volumes.volume import Volume
 
     TokenView: TypeAlias = Literal["importance", "rank", "stage", "pruned at"]
     View: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
@@ -44,6 +42,9 @@ PLACEMENT = (
 RESULT_KEY = "tokensparse_result"
 """In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
 
+LIMITS_KEY = "tokensparse_limits"
+"""In the metadata of a map: the contrast limits that it was shown with."""
+
 IMPORTANCE: Final = "importance"
 RANK: Final = "rank"
 STAGE: Final = "stage"
@@ -53,6 +54,7 @@ REGION: Final = "region"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
+LABELS: Final = "labels"
 DIFFERENCE: Final = "difference"
 DIFFERENCES = {
     1: "lost: background with pruning",
@@ -68,11 +70,15 @@ _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """A layer to be: its class, data and arguments, the name among them."""
+    """A layer to be: its class, data and arguments, the name among them.
+
+    ``part`` is where the data are a result's, as a mask of their shape; None if everywhere.
+    """
 
     kind: type[Image] | type[Labels]
     data: NDArray[Any]
     kwargs: dict[str, Any]
+    part: NDArray[np.bool_] | None = None
 
     @property
     def name(self) -> str:
@@ -111,8 +117,13 @@ def result_layers(
     importance = [
         _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
-    specs = [*importance, _pruned_at(tokens, view), _labels(view(result.labels), info)]
-    return [_placed(spec, image_name, placement) for spec in specs]
+    specs = [*importance, _pruned_at(tokens, view), labels_spec(view(result.labels), info)]
+    part = None
+    if result.region is not None:
+        part = np.zeros(volume.shape, bool)
+        part[result.region.slices] = True
+        part = view(part)
+    return [replace(placed(spec, image_name, placement), part=part) for spec in specs]
 
 
 def token_layer(
@@ -144,7 +155,7 @@ def token_layer(
         spec = _stage(tokens, stage, turn)
     else:
         spec = _token_map(tokens, view, stage, turn)
-    return _placed(spec, image_name, placement)
+    return placed(spec, image_name, placement)
 
 
 def region_layers(
@@ -179,7 +190,7 @@ def region_layers(
         )
         for c, mask in zip(info.classes, regions, strict=True)
     ]
-    return [_placed(spec, image_name, placement) for spec in specs]
+    return [placed(spec, image_name, placement) for spec in specs]
 
 
 def difference_layer(
@@ -204,7 +215,7 @@ def difference_layer(
         "opacity": 0.8,
     }
     view = placement_of(volume.affine, volume.shape).view
-    return _placed(LayerSpec(Labels, view(difference), looks), image_name, placement)
+    return placed(LayerSpec(Labels, view(difference), looks), image_name, placement)
 
 
 def window_layer(
@@ -220,45 +231,14 @@ def window_layer(
     ends = [shown.to_shown(corner, volume.shape) for corner in corners]
     transform = Affine(**{name: placement[name] for name in ("scale", "rotate", "shear")})
     origin = np.asarray(placement["translate"]) + transform(np.min(ends, axis=0))
-    labels = _labels(shown.view(preview.labels), info)
+    labels = labels_spec(shown.view(preview.labels), info)
     spec = replace(labels, kwargs={**labels.kwargs, "name": PREVIEW})
-    return _placed(spec, image_name, {**placement, "translate": origin})
+    return placed(spec, image_name, {**placement, "translate": origin})
 
 
 def layer_kind(view: TokenView, stage: int) -> str:
     """Return the kind, as `RESULT_KEY` has it, of the layer that shows tokens so at a stage."""
     return f"{view} {stage}" if view in (IMPORTANCE, RANK) else view
-
-
-def preview_layers(preview: Preview) -> list[LayerSpec]:
-    """Describe the layers of a preview: the labels, over the image where it is not open already."""
-    view = placement_of(preview.image.affine, preview.image.shape).view
-    labels = _labels(view(preview.labels), preview.info)
-    specs = [replace(labels, kwargs={**labels.kwargs, "name": PREVIEW})]
-    if not preview.image_is_open:
-        specs.insert(0, LayerSpec(Image, view(preview.image.array[0]), {"name": "preview image"}))
-    return [_placed(spec, preview.case, preview.placement) for spec in specs]
-
-
-def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
-    """Add layers to a viewer; one of the same name and class is updated and keeps its looks."""
-    active = viewer.layers.selection.active
-    present = {layer.name: layer for layer in viewer.layers}
-    for spec in specs:
-        layer = present.get(spec.name)
-        if type(layer) is spec.kind:
-            _update(layer, spec)
-        else:
-            _add(viewer, spec)
-    viewer.layers.selection.active = active
-
-
-def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | None:
-    """Find the layer of an image's result, for example its ``importance 1``; None if it is gone."""
-    for layer in viewer.layers:
-        if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
-            return layer
-    return None
 
 
 def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
@@ -303,6 +283,14 @@ def hex_colour(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+def importance_limits(tokens: TokenMaps) -> tuple[float, float]:
+    """Return what is shown darkest and brightest: one scale for all stages, from their values."""
+    found = [values[np.isfinite(values)] for values in tokens.importance]
+    ends = [end for values in found if values.size for end in (values.min(), values.max())]
+    low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
 def _token_map(
     tokens: TokenMaps, kind: Literal["importance", "rank"], stage: int, view: View
 ) -> LayerSpec:
@@ -310,7 +298,7 @@ def _token_map(
     looks = {
         "name": layer_kind(kind, stage),
         "colormap": "inferno",
-        "contrast_limits": (0.0, 1.0),
+        "contrast_limits": importance_limits(tokens) if kind == IMPORTANCE else (0.0, 1.0),
         "interpolation2d": "nearest",
         "interpolation3d": "nearest",
         "blending": "additive",
@@ -342,9 +330,10 @@ def _stage(tokens: TokenMaps, stage: int, view: View) -> LayerSpec:
     return LayerSpec(Labels, view(tokens.on_input_grid(tokens.pruned_at)), looks)
 
 
-def _labels(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
+def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
+    """Describe a layer of labels in their classes' colours; it is not placed yet."""
     looks = {
-        "name": "labels",
+        "name": LABELS,
         "features": class_table(info),
         "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
         "opacity": 0.6,
@@ -353,40 +342,14 @@ def _labels(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
     return LayerSpec(Labels, data, looks)
 
 
-def _placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
+def placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
     """Put a layer where the image is, name it after it, and mark it as a result."""
     own = spec.kwargs.get("metadata", {})
+    if "contrast_limits" in spec.kwargs:
+        own = {**own, LIMITS_KEY: spec.kwargs["contrast_limits"]}
     metadata = {**placement["metadata"], **own, RESULT_KEY: spec.name}
     name = f"{image_name} {spec.name}"
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
-
-
-def _add(viewer: napari.Viewer, spec: LayerSpec) -> None:
-    layer = viewer.add_layer(spec.kind(spec.data, **spec.kwargs))
-    if _map_of(layer) is not None:
-        layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
-
-
-def _hide_other_maps(viewer: napari.Viewer, shown: Layer) -> None:
-    """Keep one map of importance or rank visible at a time for each image."""
-    if shown.visible:
-        for layer in viewer.layers:
-            if layer is not shown and _map_of(layer) == _map_of(shown):
-                layer.visible = False
-
-
-def _map_of(layer: Layer) -> str | None:
-    """Return the name of the image whose map of importance or rank a layer is."""
-    kind = str(layer.metadata.get(RESULT_KEY, ""))
-    is_map = kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
-    return str(layer.name).removesuffix(kind) if is_map else None
-
-
-def _update(layer: Layer, spec: LayerSpec) -> None:
-    layer.data = spec.data
-    for name in (*PLACEMENT, "features", "colormap"):
-        if name in spec.kwargs and (name != "colormap" or isinstance(layer, Labels)):
-            setattr(layer, name, spec.kwargs[name])
 
 
 def _label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:

@@ -8,15 +8,16 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.transforms import Affine
 
-from napari_tokensparse.data.placement import placement_of
-from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs, result_layer
+from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
+from napari_tokensparse.widgets.showing import result_layer
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_tokensparse.data.region import Box
-    from napari_tokensparse.data.volume import Volume
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
 
 KIND = "token"
 _COLOUR = "yellow"

@@ -1,6 +1,6 @@
 """The patient's sides on the screen: how the views are turned, and the marks R, L, A, P, S, I.
 
-Layers lie in LPS, axes (z, y, x) = up, back, left (``data/placement.py``). A camera can mirror
+Layers lie in LPS, axes (z, y, x) = up, back, left (``volumes/placement.py``). A camera can mirror
 that: napari's own default does in 3-D. The rule here never does, and keeps the head at the top.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from napari.components.overlays import TextOverlay
 from napari.layers import Image
 
-from napari_tokensparse.data.placement import orientation_known
+from napari_tokensparse.volumes.placement import orientation_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
-from napari_tokensparse import _settings
+from napari_tokensparse.common import settings
 
 if TYPE_CHECKING:
-    from napari_tokensparse._settings import Settings
+    from napari_tokensparse.common.settings import Settings
 
 
 class Preferences(QObject):
@@ -38,14 +38,14 @@ class Preferences(QObject):
 
     def value(self) -> Settings:
         """Return the settings that hold now."""
-        settings = get_plugin_settings().get(_settings.PLUGIN)
-        if settings is None:  # the widget is used where napari does not know the plugin
-            return _settings.current()
-        if settings is not self._followed:  # napari makes new ones when plugins come and go
-            settings.events.changed.connect(self._changed)
-            self._followed = settings
-        self._known = _settings.Settings.model_validate(settings.model_dump())
-        _settings.tell(self._known)
+        theirs = get_plugin_settings().get(settings.PLUGIN)
+        if theirs is None:  # the widget is used where napari does not know the plugin
+            return settings.current()
+        if theirs is not self._followed:  # napari makes new ones when plugins come and go
+            theirs.events.changed.connect(self._changed)
+            self._followed = theirs
+        self._known = settings.Settings.model_validate(theirs.model_dump())
+        settings.tell(self._known)
         return self._known
 
     def _changed(self, _event: Any = None) -> None:

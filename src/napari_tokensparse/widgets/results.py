@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_tokensparse.data.volume import Volume
-    from napari_tokensparse.engine.infer import Segmentation
     from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.volumes.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_tokensparse.engine.progress import RunProgress
+from napari_tokensparse.inspecting.progress import RunProgress
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:

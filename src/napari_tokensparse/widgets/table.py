@@ -22,12 +22,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokensparse.engine.tables import plain, write_csv
+from napari_tokensparse.common.tables import plain, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_tokensparse.engine.tables import Cell
+    from napari_tokensparse.common.tables import Cell
 
 _UNKNOWN = "–"
 _WHOLE_FROM = 100.0  # a number this large is shown without decimals

@@ -1,0 +1,1 @@
+"""Models that lie here and models to download."""

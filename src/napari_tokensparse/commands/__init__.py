@@ -1,0 +1,1 @@
+"""The commands of ``tokensparse``: thin views on the rooms below."""

@@ -1,0 +1,39 @@
+"""The command ``tokensparse``, put together. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import typer
+
+from napari_tokensparse.commands.bench import bench
+from napari_tokensparse.commands.demo import demo
+from napari_tokensparse.commands.evaluate import evaluate
+from napari_tokensparse.commands.import_checkpoint import import_checkpoint
+from napari_tokensparse.commands.inspection import audit, sweep
+from napari_tokensparse.commands.models import export_onnx, models
+from napari_tokensparse.commands.segment import segment
+from napari_tokensparse.commands.train import train
+
+app = typer.Typer(
+    help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # else "[default: …]" in a help text is taken for markup
+)
+
+
+app.command("import-checkpoint")(import_checkpoint)
+app.command()(demo)
+app.command()(segment)
+app.command()(bench)
+app.command()(train)
+app.command()(evaluate)
+app.command()(sweep)
+app.command()(audit)
+app.command("export-onnx")(export_onnx)
+app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

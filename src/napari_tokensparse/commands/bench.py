@@ -1,0 +1,133 @@
+"""The command ``bench``: what networks, training, whole volumes and previews cost here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_tokensparse.commands.options import DebugOption, plain_errors
+
+if TYPE_CHECKING:
+    from napari_tokensparse.benchmarks.plan import Plan
+    from napari_tokensparse.benchmarks.report import Change, Report
+
+
+def bench(
+    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates.")] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="Time one window: pruned, dense, MONAI's UNETR.")
+    ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
+    ] = False,
+    volume: Annotated[
+        bool, typer.Option("--volume", help="Time whole volumes, and MONAI's inferer beside them.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Time the live preview on the sample brain.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rounds of less: a first table in a minute.")
+    ] = False,
+    presets: Annotated[
+        str | None, typer.Option(metavar="NAME[,NAME…]", help="Only these sizes.")
+    ] = None,
+    keep_ratios: Annotated[
+        str | None,
+        typer.Option(metavar="RATIO[,RATIO…]", help="Keep ratios to try, the same at each stage."),
+    ] = None,
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME…]",
+            help="How networks are run: plain, openvino, compile. [default: plain and, where it is "
+            "installed, openvino]",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds that count; medians are over them.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to compute with. [default: torch's choice]")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD.json", help="Set the new figures by those of an earlier --json."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure what the networks and the engine cost on this machine."""
+    wanted = {
+        "macs": macs,
+        "inference": inference,
+        "training": training,
+        "volume": volume,
+        "preview": preview,
+    }
+    with plain_errors(debug):
+        if not any(wanted.values()):
+            options = ", ".join(f"--{name}" for name in wanted)
+            raise ValueError(f"nothing to measure: give one or more of {options}")
+        names, ratios = _names(presets), _ratios(keep_ratios)
+        from napari_tokensparse.benchmarks.report import compare as compared
+        from napari_tokensparse.benchmarks.report import read_report
+
+        old = None if compare is None else read_report(compare)
+        _pin(threads)
+        from napari_tokensparse.benchmarks.plan import make_plan
+
+        plan = make_plan(names, ratios, _names(backends), rounds, quick)
+        report = _measured([name for name, want in wanted.items() if want], plan)
+        _show(report, None if old is None else compared(report, old), as_json)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.split(","))
+
+
+def _ratios(text: str | None) -> tuple[float, ...] | None:
+    from napari_tokensparse.commands.options import ratios_of
+
+    ratios = ratios_of(text)
+    return (ratios,) if isinstance(ratios, float) else ratios
+
+
+def _pin(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _measured(wanted: list[str], plan: Plan) -> Report:
+    """Run the benchmark, and say on stderr how far it is."""
+    from napari_tokensparse.benchmarks.report import Report
+    from napari_tokensparse.benchmarks.sections import benchmark
+    from napari_tokensparse.benchmarks.timing import Round
+
+    for event in benchmark(wanted, plan):
+        if isinstance(event, Report):
+            return event
+        if isinstance(event, Round):
+            typer.echo(f"{event.what}: round {event.done + 1} of {event.total}", err=True)
+        else:
+            typer.echo(f"Note: {event.text}", err=True)
+    raise AssertionError("the benchmark ended without a report")
+
+
+def _show(report: Report, changes: list[Change] | None, as_json: bool) -> None:
+    if not as_json:
+        from napari_tokensparse.commands.bench_tables import print_changes, print_report
+
+        print_report(report)
+        if changes is not None:
+            print_changes(changes)
+        return
+    content = json.loads(report.to_json())
+    if changes is not None:
+        content["compared"] = [vars(change) | {"row": vars(change.row)} for change in changes]
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False))

@@ -1,0 +1,178 @@
+"""How a benchmark is shown in a terminal: a table or two for each section."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from napari_tokensparse.benchmarks.report import TOTAL, by_dense
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from napari_tokensparse.benchmarks.report import Change, Report, Row
+
+Rows = tuple["Row", ...]
+_WINDOW = ("preset", "variant", "backend", "keep ratio")
+_VOLUME = ("preset", "variant", "backend", "voxels")
+_SECONDS = "Seconds of the parts; the total has been timed by itself"
+_UNETR_NOTE = "monai-unetr has patch 16, the presets patch 8: it has an eighth of the tokens"
+
+
+def print_report(report: Report) -> None:
+    """Print every section that was measured."""
+    console = Console()
+    for section, tables in _TABLES.items():
+        rows = report.section(section)
+        for table in tables(rows) if rows else ():
+            console.print(table)
+    said = report.machine
+    console.print(
+        f"{said['cpu']}, {said['threads']} threads, torch {said['torch']}; a matrix product runs "
+        f"at {report.gemm_gmac_s:.1f} GMAC/s, which is efficiency 1"
+    )
+
+
+def print_changes(changes: Sequence[Change]) -> None:
+    """Print what the new run needs by what the old one did."""
+    table = Table(
+        *("section", "preset", "variant", "backend", "keep ratio", "part"),
+        *("time", "GMACs", "memory"),
+        title="New by old; times are scaled by the matrix product of their run",
+    )
+    for change in changes:
+        row = change.row
+        figures = (_figure(x, ".3f") for x in (change.time, change.gmacs, change.memory))
+        table.add_row(row.section, *_named(row), row.part, *figures)
+    Console().print(table)
+
+
+def _macs(rows: Rows) -> Iterable[Table]:
+    yield _by_part(
+        rows, "GMACs per window", lambda row: _figure(row.gmacs, ".2f"), (_WINDOW, _named)
+    )
+
+
+def _inference(rows: Rows) -> Iterable[Table]:
+    heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
+    shares = ("time by dense", "MACs by dense", "peak MB")
+    table = Table(*heads, *shares, title="One window", caption=_UNETR_NOTE)
+    for row in _totals(rows):
+        table.add_row(
+            *_named(row), *_costs(row), *_by_dense(rows, row), _figure(row.peak_mb, ".0f")
+        )
+    yield table
+    yield _by_part(rows, _SECONDS, _seconds, (_WINDOW, _named))
+
+
+def _training(rows: Rows) -> Iterable[Table]:
+    heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
+    shares = ("time by dense", "MACs by dense", "peak MB", "samples/s")
+    table = Table(*heads, *shares, title="One optimisation step")
+    for row in _totals(rows):
+        rate = _figure(None if not row.seconds else 1 / row.seconds, ".3f")
+        peak = _figure(row.peak_mb, ".0f")
+        table.add_row(*_named(row), *_costs(row), *_by_dense(rows, row), peak, rate)
+    yield table
+    yield _by_part(rows, _SECONDS, _seconds, (_WINDOW, _named))
+
+
+def _volume(rows: Rows) -> Iterable[Table]:
+    heads = ("windows", "s", "±", "windows/s", "peak MB", "same labels")
+    table = Table(*_VOLUME, *heads, title="Whole volumes, from file to file")
+    for row in _totals(rows):
+        rate = row.windows / row.seconds if row.windows and row.seconds else None
+        table.add_row(
+            *_volume_named(row),
+            str(row.windows),
+            _figure(row.seconds, ".2f"),
+            _figure(row.spread, ".2f"),
+            _figure(rate, ".2f"),
+            _figure(row.peak_mb, ".0f"),
+            _figure(row.agreement, ".6f"),
+        )
+    yield table
+    yield _by_part(rows, _SECONDS, _seconds, (_VOLUME, _volume_named))
+
+
+def _preview(rows: Rows) -> Iterable[Table]:
+    heads = ("keep ratio", "full s", "update s", "share of time", "share of MACs")
+    table = Table(*heads, title="Live preview of one window")
+    for full, update in zip(rows[::2], rows[1::2], strict=True):
+        assert full.seconds and update.seconds and full.gmacs and update.gmacs
+        table.add_row(
+            f"{full.keep_ratio:g}",
+            f"{full.seconds:.3f}",
+            f"{update.seconds:.3f}",
+            f"{update.seconds / full.seconds:.3f}",
+            f"{update.gmacs / full.gmacs:.3f}",
+        )
+    yield table
+
+
+_TABLES: dict[str, Callable[[Rows], Iterable[Table]]] = {
+    "macs": _macs,
+    "inference": _inference,
+    "training": _training,
+    "volume": _volume,
+    "preview": _preview,
+}
+
+
+def _by_part(
+    rows: Rows,
+    title: str,
+    figure: Callable[[Row], str],
+    named: tuple[Sequence[str], Callable[[Row], tuple[str, ...]]],
+) -> Table:
+    """Make a table with a column for each part, of all that was measured in parts."""
+    heads, names = named
+    parts = list(dict.fromkeys(row.part for row in rows))
+    table = Table(*heads, *parts, title=title)
+    for total in _totals(rows):
+        same = {row.part: figure(row) for row in rows if row.key[:-1] == total.key[:-1]}
+        if len(same) > 1:
+            table.add_row(*names(total), *(same.get(part, "") for part in parts))
+    return table
+
+
+def _volume_named(row: Row) -> tuple[str, ...]:
+    shape = " × ".join(map(str, row.shape or ()))
+    return row.preset or "", row.variant or "", row.backend or "", shape
+
+
+def _gmacs(row: Row) -> str:
+    return _figure(row.gmacs, ".2f")
+
+
+def _seconds(row: Row) -> str:
+    return _figure(row.seconds, ".4f")
+
+
+def _totals(rows: Rows) -> Rows:
+    return tuple(row for row in rows if row.part == TOTAL)
+
+
+def _named(row: Row) -> tuple[str, ...]:
+    ratio = "" if row.keep_ratio is None else f"{row.keep_ratio:g}"
+    return row.preset or "", row.variant or "", row.backend or "", ratio
+
+
+def _costs(row: Row) -> tuple[str, ...]:
+    return (
+        _figure(row.seconds, ".3f"),
+        _figure(row.spread, ".3f"),
+        _figure(row.gmacs, ".1f"),
+        _figure(row.efficiency, ".3f"),
+    )
+
+
+def _by_dense(rows: Rows, row: Row) -> tuple[str, str]:
+    time, gmacs = by_dense(rows, row)
+    return _figure(time, ".3f"), _figure(gmacs, ".3f")
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,81 @@
+"""The command ``demo``: the sample brain, in napari or as files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_tokensparse.commands.options import (
+    DEFAULT_MODEL,
+    DebugOption,
+    KeepOption,
+    plain_errors,
+    ratios_of,
+)
+from napari_tokensparse.commands.shown import report, run_shown
+from napari_tokensparse.outputs.tokens import write_tokens
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the results without a window.")
+    ] = Path("demo"),
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Open no window; write files instead.")
+    ] = False,
+    keep_ratio: KeepOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Segment the sample brain and show labels and tokens in napari, or write them to files."""
+    with plain_errors(debug):
+        if headless or not _has_display():
+            _demo_files(output, ratios_of(keep_ratio))
+        else:
+            _demo_window(ratios_of(keep_ratio))
+
+
+def _demo_files(folder: Path, keep_ratio: tuple[float, ...] | float | None) -> None:
+    from napari_tokensparse.model.checkpoints import load_model
+    from napari_tokensparse.outputs.montage import save_montage
+    from napari_tokensparse.volumes.reading import read_volume
+    from napari_tokensparse.volumes.samples import sample_path
+    from napari_tokensparse.volumes.volume import write_nifti
+
+    folder.mkdir(parents=True, exist_ok=True)
+    volume, network = read_volume(sample_path()), load_model(DEFAULT_MODEL)
+    result = run_shown(volume, network, keep_ratio, "auto")
+    written = [write_nifti(folder / "labels.nii.gz", result.labels, volume)]
+    written += write_tokens(folder, result, volume)
+    if network.info is not None:
+        save_montage(folder / "montage.png", volume, result, network.info)
+        written.append(folder / "montage.png")
+    report(result, volume, written)
+
+
+def _demo_window(keep_ratio: tuple[float, ...] | float | None) -> None:
+    if isinstance(keep_ratio, tuple):
+        raise ValueError("the window's slider sets one keep ratio: give one, or use --headless")
+    try:
+        import napari
+    except ImportError as error:
+        raise ValueError(
+            "napari is not installed: pip install 'napari-tokensparse[all]', or use --headless"
+        ) from error
+    viewer = napari.Viewer(title="napari-tokensparse demo")
+    viewer.open_sample("napari-tokensparse", "mni-brain")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+    if keep_ratio is not None:
+        widget.keep_ratio.setValue(keep_ratio)
+    widget.button.click()
+    napari.run()
+
+
+def _has_display() -> bool:
+    """Whether a window can be opened: always assumed on Windows and macOS."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

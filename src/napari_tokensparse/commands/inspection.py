@@ -1,0 +1,268 @@
+"""The commands ``sweep`` and ``audit``."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path  # typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+import typer
+
+from napari_tokensparse.commands.options import (
+    DEFAULT_MODEL,
+    ChannelOption,
+    DebugOption,
+    DeviceOption,
+    FrameOption,
+    KeepOption,
+    ModelOption,
+    RegionOption,
+    ScanArgument,
+    SeriesOption,
+    ThreadsOption,
+    plain_errors,
+    ratios_of,
+    read_case,
+    region_of,
+    use_threads,
+)
+from napari_tokensparse.common.extras import lacking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.table import Table
+
+    from napari_tokensparse.inspecting.audit import Audit
+    from napari_tokensparse.inspecting.progress import RunProgress
+    from napari_tokensparse.inspecting.sweep import Sweep
+    from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.volumes.volume import Volume
+
+T = TypeVar("T")
+
+DEFAULT_RATIOS = "0.1,0.25,0.5,1.0"
+DEFAULT_SCORERS = "learned,random,intensity"
+LISTED = 20
+"""Components that are shown; the files hold all."""
+
+FolderOption = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")]
+
+
+def sweep(
+    output: FolderOption,
+    scan: ScanArgument = None,
+    channel: ChannelOption = None,
+    frame: FrameOption = None,
+    series: SeriesOption = None,
+    keep_ratios: Annotated[
+        str,
+        typer.Option(metavar="RATIO,RATIO…", help="Of each stage, in (0, 1]; 1.0 is always run."),
+    ] = DEFAULT_RATIOS,
+    labels: Annotated[
+        Path | None, typer.Option(help="True labels on IN's grid, to compare with as well.")
+    ] = None,
+    scorers: Annotated[
+        str, typer.Option(metavar="SCORER,…", help="Of learned, random, intensity, foreground.")
+    ] = DEFAULT_SCORERS,
+    region: RegionOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure agreement with keep ratio 1.0, time, GMACs and memory at several keep ratios."""
+    with plain_errors(debug):
+        from napari_tokensparse.inspecting.sweep import Sweep, sweeping
+        from napari_tokensparse.model.checkpoints import load_model
+        from napari_tokensparse.segmenting.infer import choose_device
+        from napari_tokensparse.volumes.reading import read_volume
+
+        use_threads(threads)
+        network = load_model(model)
+        volume = read_case(scan, channel, network, frame, series)
+        _say_notes(volume)
+        events = sweeping(
+            volume,
+            network,
+            _ratios(keep_ratios),
+            labels=None if labels is None else read_volume(labels),
+            scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
+            region=region_of(region, volume),
+            device=choose_device(device),
+        )
+        result = _last(_shown(events, output), Sweep)
+        written = [
+            result.to_csv(output / "sweep.csv"),
+            result.to_json(output / "sweep.json"),
+            *_drawn(output / "sweep.png", result),
+        ]
+        if as_json:
+            typer.echo(json.dumps(result.as_dict(), indent=1))
+        else:
+            _print_sweep(result)
+            _say_written(written)
+
+
+def audit(
+    output: FolderOption,
+    scan: ScanArgument = None,
+    channel: ChannelOption = None,
+    frame: FrameOption = None,
+    series: SeriesOption = None,
+    keep_ratio: KeepOption = None,
+    region: RegionOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell what pruning changed, against keep ratio 1.0: classes and connected components."""
+    with plain_errors(debug):
+        from napari_tokensparse.inspecting.audit import Audit, auditing
+        from napari_tokensparse.model.checkpoints import load_model
+        from napari_tokensparse.segmenting.infer import choose_device
+        from napari_tokensparse.volumes.volume import write_nifti
+
+        use_threads(threads)
+        network, given = load_model(model), ratios_of(keep_ratio)
+        volume = read_case(scan, channel, network, frame, series)
+        _say_notes(volume)
+        events = auditing(
+            volume,
+            network,
+            network.config.keep_ratio if given is None else given,
+            region=region_of(region, volume),
+            device=choose_device(device),
+        )
+        result = _last(_shown(events, output), Audit)
+        written = [
+            result.components_to_csv(output / "components.csv"),
+            result.classes_to_csv(output / "classes.csv"),
+            result.to_json(output / "audit.json"),
+            write_nifti(output / "difference.nii.gz", result.difference, volume),
+        ]
+        if as_json:
+            typer.echo(json.dumps(result.as_dict(), indent=1))
+        else:
+            _print_audit(result)
+            _say_written(written)
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    ratios = ratios_of(text)
+    return ratios if isinstance(ratios, tuple) else (cast("float", ratios),)
+
+
+def _shown(events: Iterator[Any], folder: Path) -> Iterator[Any]:
+    """Pass events on, with a bar and the time left on stderr; the folder is made first."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+    from napari_tokensparse.inspecting.progress import RunProgress
+
+    first = next(events)  # what is refused is refused here, before there is a bar
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=1.0)
+        for event in chain([first], events):
+            if isinstance(event, RunProgress):
+                bar.update(task, description=_doing(event), completed=event.share)
+            yield event
+
+
+def _doing(progress: RunProgress) -> str:
+    ratios = dict.fromkeys(progress.setting.keep_ratios)
+    text = ", ".join(f"{ratio:g}" for ratio in ratios)
+    return f"Run {progress.run} of {progress.runs}: keep ratio {text}, {progress.setting.scorer}"
+
+
+def _last(events: Iterable[Any], kind: type[T]) -> T:
+    *_, last = events
+    assert isinstance(last, kind)
+    return last
+
+
+def _say_notes(volume: Volume) -> None:
+    for note in volume.notes:
+        typer.echo(f"Note: {note}", err=True)
+
+
+def _say_written(paths: Iterable[Path]) -> None:
+    for path in paths:
+        typer.echo(f"Wrote {path}")
+
+
+def _drawn(path: Path, result: Sweep) -> list[Path]:
+    """Draw the curve, or say what that needs: the figures are there without it."""
+    if find_spec("matplotlib") is None:
+        typer.echo(lacking("the picture of a sweep", "matplotlib", "plots"), err=True)
+        return []
+    from napari_tokensparse.inspecting.curve import save_curve
+
+    return [save_curve(path, result)]
+
+
+def _print_sweep(result: Sweep) -> None:
+    from rich.console import Console
+
+    table = _table("scorer", "keep", "Dice with 1.0", "s", "GMACs", "MB", "tokens kept")
+    if result.has_labels:
+        table.add_column("Dice with labels")
+    for p in result.points:
+        costs = (f"{p.seconds:.2f}", f"{p.gmacs:.2f}", f"{p.peak_mb:.0f}")
+        kept = f"{p.tokens_kept} of {p.tokens}"
+        true = (_figure(p.mean_labels_dice),) if result.has_labels else ()
+        table.add_row(p.scorer, f"{p.keep_ratio:g}", _figure(p.mean_dice), *costs, kept, *true)
+    Console().print(table)
+    typer.echo(f"On {result.device}; MB: {result.memory}.")
+
+
+def _print_audit(result: Audit) -> None:
+    from rich.console import Console
+
+    stages = range(1, len(result.keep_ratio) + 1)
+    classes = _table("class", "mm³ at 1.0", "mm³", "Dice")
+    classes.title = "Share of each class's voxels by the stage that pruned their token"
+    for header in (*(f"at {n}" for n in stages), "kept"):
+        classes.add_column(header)
+    for c in result.classes:
+        shares = (*(c.rebuilt or [None] * len(stages)), c.kept)
+        volumes = (f"{c.before_mm3:.0f}", f"{c.after_mm3:.0f}")
+        classes.add_row(c.name, *volumes, _figure(c.dice), *map(_percent, shares))
+    parts = _table("class", "change", "mm³ at 1.0", "mm³", "x, y, z (mm)")
+    parts.title = "Components that shrank by more than 20 %, vanished or appeared"
+    for part in result.components[:LISTED]:
+        volumes = (f"{part.before_mm3:.0f}", f"{part.after_mm3:.0f}")
+        centre = ", ".join(f"{x:.1f}" for x in part.centre_mm)
+        parts.add_row(part.name, part.change, *volumes, centre)
+    Console().print(classes)
+    Console().print(parts)
+    if len(result.components) > LISTED:
+        typer.echo(f"{len(result.components) - LISTED} more of them are in the files.")
+    counts = result.voxels()
+    typer.echo(", ".join(f"{name}: {n} voxels" for name, n in counts.items()))
+
+
+def _table(*headers: str) -> Table:
+    """Return a table narrow enough for 80 columns."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(*headers, box=SIMPLE, padding=(0, 1, 0, 0))
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

@@ -1,0 +1,286 @@
+"""Options and habits that the commands share."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path  # typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_tokensparse.common.untrusted import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
+
+DEFAULT_MODEL = "brain-structures"
+
+ModelOption = Annotated[
+    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
+]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATIO[,RATIO…]",
+        help="Share of live tokens that each stage keeps, in (0, 1]: one number, or one per stage. "
+        "[default: the model's]",
+    ),
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
+]
+
+
+def _device(context: typer.Context, parameter: typer.CallbackParam, given: str) -> str:
+    """Return the device that is given, or else that of napari's settings."""
+    source = context.get_parameter_source(parameter.name or "")
+    if source is not None and source.name != "DEFAULT":
+        return given
+    from napari_tokensparse.common import settings
+
+    try:
+        return settings.current().computing.device
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:N or mps; if not given, that of napari's settings.",
+        callback=_device,
+        show_default=False,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that torch takes; if not given, as napari's settings say, or its own.",
+    ),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(help="How the network is run: auto, plain, openvino or compile."),
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I0:I1,J0:J1,K0:K1",
+        help="Only this box of voxels, counted from 0, the ends I1, J1, K1 not included. "
+        "An end that is not given is the volume's.",
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Table to write, a row per class: volume, voxels, bounding box, mean intensity, "
+        "share of voxels whose token was kept, mean importance.",
+    ),
+]
+LegendOption = Annotated[
+    bool,
+    typer.Option(
+        help="Write names and colours of the classes beside the labels, "
+        "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
+    ),
+]
+SharpenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--sharpen/--no-sharpen",
+        help="Sharpen borders by the scan's own voxels, where their intensities tell classes "
+        "apart. [default: as the model says]",
+        show_default=False,
+    ),
+]
+ScanArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="IN",
+        help="Volume: a NIfTI, NRRD or MGH file, or the folder of a DICOM series.",
+        show_default=False,
+    ),
+]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        metavar="NAME=FILE",
+        help="In place of IN: a file with one channel of the model; once for each, in any order. "
+        "The first one's grid is that of the labels.",
+    ),
+]
+FrameOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Which frame of a time series, from 0.")
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|UID", help="Which series of a DICOM folder that holds several."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT", help="Many scans: the dask cluster to run on, not this machine."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Many scans: processes that share this machine. [default: one per 4 cores]"),
+]
+RetriesOption = Annotated[
+    int,
+    typer.Option(help="Many scans: how often one is tried again when memory or a worker fails it."),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
+    """Read one keep ratio, or one per stage."""
+    if text is None:
+        return None
+    try:
+        ratios = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"keep ratio {text!r}: must be one number, or one per stage with commas between"
+        ) from None
+    return ratios[0] if len(ratios) == 1 else ratios
+
+
+def read_case(
+    scan: Path | None,
+    channels: list[str] | None,
+    network: SCD,
+    frame: int | None,
+    series: str | None,
+) -> Volume:
+    """Read IN, or the files of ``--channel`` as the channels of one case."""
+    from napari_tokensparse.volumes.channels import read_channels, read_scan
+
+    known = () if network.info is None else network.info.channels
+    if not channels:
+        if scan is None:
+            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
+        return read_scan(scan, known, frame=frame, series=series)
+    if scan is not None:
+        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
+    if frame is not None or series is not None:
+        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
+    return read_channels(channel_paths(channels), known)
+
+
+def channel_paths(channels: list[str]) -> dict[str, Path]:
+    """Read what ``--channel`` says: the file of each channel."""
+    paths: dict[str, Path] = {}
+    for text in channels:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise ValueError(f"--channel {text}: must be NAME=FILE, for example T1=t1.nii.gz")
+        if name in paths:
+            raise ValueError(f"--channel {text}: {name} is given twice; give each channel once")
+        paths[name] = Path(path)
+    return paths
+
+
+def use_threads(given: int | None) -> None:
+    """Compute with as many threads as are given, or else as napari's settings say."""
+    from napari_tokensparse.common import settings
+    from napari_tokensparse.compute.devices import use_threads as used
+
+    used(settings.current().computing.threads if given is None else given)
+
+
+def region_of(text: str | None, volume: Volume) -> Box | None:
+    """Read a box of the volume."""
+    from napari_tokensparse.volumes.region import parse_box
+
+    return None if text is None else parse_box(text, volume.shape, volume.name)
+
+
+def check_table(path: Path | None) -> None:
+    """Refuse a table that could not be written, before a run rather than after it."""
+    if path is None:
+        return
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"{path}: the table must end in .csv")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; create it first")
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse a folder that could not be made, before a run rather than after it."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; name a folder")
+
+
+class Stopped(BaseException):
+    """A signal asked the command to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Raise `Stopped` where the work is when a signal comes; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python handles no signals
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def plain_errors(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr and exit code 1.
+
+    So it does with SIGINT and SIGTERM, at exit code 130 or 143.
+    """
+    try:
+        with _signals_raised():
+            yield
+    except Stopped as stop:
+        name = signal.Signals(stop.number).name
+        typer.echo(f"tokensparse: stopped ({name}); no half-written file is left", err=True)
+        raise typer.Exit(128 + stop.number) from None
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"tokensparse: {_said(error)}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _said(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    from napari_tokensparse.common.untrusted import one_line
+
+    if isinstance(error, ValidationError):
+        said = one_line(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        reason = (error.strerror or type(error).__name__).lower()
+        said = f"{error.filename}: {reason}; check the path, and whether you may use it"
+    else:
+        said = str(error)
+    return "\n".join(map(printable, said.splitlines()))

@@ -1,0 +1,116 @@
+"""``tokensparse segment --from-receipt``: a run again, and whether it gives the same labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_tokensparse.commands.estimate import check_room
+from napari_tokensparse.commands.shown import run_shown, write_labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.outputs.receipts import Receipt
+    from napari_tokensparse.outputs.repeat import Comparison
+    from napari_tokensparse.segmenting.options import Options
+    from napari_tokensparse.volumes.volume import Volume
+
+CHANGEABLE = ("model", "device", "backend")
+
+
+def repeat(
+    file: Path,
+    scan: Path | None,
+    output: Path | None,
+    changed: dict[str, str],
+    threads: int | None = None,
+    anyway: bool = False,
+) -> int:
+    """Repeat the run of a receipt and say whether the labels are identical: 0 if so, else 1.
+
+    Parameters
+    ----------
+    file
+        The receipt.
+    scan
+        Where the scan lies; beside the receipt if not given.
+    output
+        Where to write the labels, with a receipt of their own; they are only compared if not given.
+    changed
+        Those of `CHANGEABLE` that are not to be as the receipt says.
+    threads
+        To compute with: as many as then if not given, for last digits depend on it.
+    anyway
+        Whether it is run even if memory is not likely to be enough.
+    """
+    from napari_tokensparse.compute.devices import use_threads
+    from napari_tokensparse.outputs import receipts
+    from napari_tokensparse.outputs.repeat import compare, scans_of
+    from napari_tokensparse.outputs.writing import check_output
+    from napari_tokensparse.segmenting.options import run_arguments
+
+    if output is not None:
+        check_output(output)
+    old = receipts.read_receipt(file)
+    scans = scans_of(old, file, scan)
+    use_threads(old.machine.threads if threads is None else threads)
+    network = _network(old, file, changed.get("model"))
+    options = old.options.model_copy(update={**changed, "model": old.options.model})
+    volume = _read(scans, options, network)
+    if output is not None:
+        check_output(output, volume)
+    arguments = run_arguments(options, volume)
+    check_room(volume, network, arguments["device"], arguments["region"], anyway)
+    result = run_shown(volume, network, **arguments)
+    found = compare(result.labels, old, file.parent)  # before they may be overwritten
+    written = []
+    if output is not None:
+        written = write_labels(output, result, volume, network, options.legend)
+    run = receipts.Finished(volume, network, result)
+    new = receipts.receipt_of(run, options, old.inputs, output)
+    if output is not None:
+        written.append(receipts.write_receipt(receipts.receipt_path(output), new))
+    for line in (*(f"Wrote {path}" for path in written), *_verdict(found, old, new)):
+        typer.echo(line)
+    return int(not found.identical)
+
+
+def _read(scans: dict[str, Path], options: Options, network: SCD) -> Volume:
+    """Read the scan, or the scans of the channels, as the options say."""
+    from napari_tokensparse.volumes.channels import read_channels, read_scan
+
+    assert network.info is not None  # a model from files has it
+    channels = network.info.channels
+    if "" in scans:
+        return read_scan(scans[""], channels, frame=options.frame, series=options.series)
+    return read_channels(scans, channels)
+
+
+def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
+    """Load the model of a receipt: among those known by name, beside the receipt, or as given."""
+    from napari_tokensparse.model.checkpoints import load_model
+    from napari_tokensparse.outputs.receipts import model_used
+    from napari_tokensparse.outputs.repeat import check_model
+
+    beside = file.parent / receipt.options.model
+    found = beside if beside.is_dir() else receipt.options.model
+    network = load_model(found if model is None else model)
+    assert network.info is not None  # a model from files has it
+    check_model(receipt, model_used(network.config, network.info))
+    return network
+
+
+def _verdict(found: Comparison, old: Receipt, new: Receipt) -> list[str]:
+    from napari_tokensparse.outputs.repeat import changes
+
+    i, j, k = new.output.shape
+    if found.identical:
+        return [f"Identical: all {i * j * k} voxels have the labels of the receipt."]
+    if found.differing is None:
+        first = f"Not identical; {found.old or 'the file of the labels'} is not there as it was, "
+        return [f"{first}so that no voxels can be counted.", *changes(old, new)]
+    first = f"Not identical: {found.differing} of {i * j * k} voxels differ from {found.old}."
+    return [first, *changes(old, new)]

@@ -1,0 +1,97 @@
+"""A run as commands show it: a bar with the time left, what it gave, what was written."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_tokensparse.common.untrusted import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.infer import Controls, Segmentation
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
+
+
+def run_shown(
+    volume: Volume,
+    network: SCD,
+    keep_ratio: tuple[float, ...] | float | None,
+    device: str,
+    controls: Controls | None = None,
+    region: Box | None = None,
+    backend: str = "auto",
+    sharpen: bool | None = None,
+) -> Segmentation:
+    """Segment with a progress bar and the time left, on stderr."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from napari_tokensparse.segmenting.concerns import concerns
+    from napari_tokensparse.segmenting.infer import (
+        Segmentation,
+        check_fit,
+        choose_device,
+        segmenting,
+    )
+
+    device = choose_device(device)
+    for concern in concerns(volume, check_fit(volume, network)):
+        typer.echo(f"Warning: {printable(concern)}", err=True)
+    events = segmenting(
+        volume,
+        network,
+        keep_ratio,
+        device=device,
+        controls=controls,
+        region=region,
+        backend=backend,
+        sharpen=sharpen,
+    )
+    first = next(events)  # what is refused is refused here, before there is a bar
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"Segmenting {escape(printable(volume.name))}", total=None)
+        for event in chain([first], events):
+            if isinstance(event, Segmentation):
+                return event
+            bar.update(task, total=event.total, completed=event.done)
+    raise AssertionError("the run ended without a result")
+
+
+def write_labels(
+    path: Path, result: Segmentation, volume: Volume, network: SCD, legend: bool
+) -> list[Path]:
+    """Write the labels and, unless the file itself has them, names and colours beside them."""
+    from napari_tokensparse.outputs.classfiles import write_class_files
+    from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
+
+    assert network.info is not None  # or it would not have segmented
+    labels = write_volume(path, result.labels, volume, info=network.info)
+    if not legend or path.name.lower().endswith(SEG_SUFFIX):
+        return [labels]
+    return [labels, *write_class_files(labels, network.info)]
+
+
+def report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
+    """Say what a run did, and which files it wrote."""
+    from napari_tokensparse.model.ratios import describe_keep_ratio
+
+    stats = result.stats
+    for note in (*volume.notes, *stats.notes):
+        typer.echo(f"Note: {note}")
+    typer.echo(describe_keep_ratio(stats.keep_ratios))
+    typer.echo(
+        f"{stats.windows} window{'s' * (stats.windows != 1)} "
+        f"({stats.skipped} of background skipped), "
+        f"{stats.tokens['kept']} of {stats.tokens['processed']} tokens kept, "
+        f"{stats.seconds['total']:.1f} s"
+    )
+    for path in written:
+        typer.echo(f"Wrote {path}")

@@ -1,0 +1,62 @@
+"""Tables as CSV and JSON files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from napari_tokensparse.common.files import written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Cell: TypeAlias = str | int | float | None
+"""What a table holds; None and NaN are what is not known."""
+
+_DIGITS = 6
+
+
+def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:
+    """Write a table as CSV in UTF-8: what is not known stays empty.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(headers)
+        table.writerows([plain(cell) for cell in row] for row in rows)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write plain values as JSON.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    ValueError
+        A number is NaN or infinite, which JSON does not know.
+    """
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def plain(cell: Cell) -> Cell:
+    """Return a cell as files hold it: a float with six decimals, or None if it is not finite.
+
+    Examples
+    --------
+    >>> plain(2 / 3), plain(float("nan")), plain(3), plain("lung")
+    (0.666667, None, 3, 'lung')
+    """
+    if isinstance(cell, float):
+        return round(cell, _DIGITS) if math.isfinite(cell) else None
+    return cell

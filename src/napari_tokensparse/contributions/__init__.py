@@ -1,0 +1,1 @@
+"""npe2 contributions, imported only when called."""

@@ -1,0 +1,98 @@
+"""The npe2 reader: layers placed where the patient is, in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from napari_tokensparse.volumes.volume import Volume
+
+LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
+Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerData]]
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Return the reader if every path is one of a volume: by its name, or a folder with DICOM."""
+    return read_layers if all(map(_is_ours, _paths(path))) else None
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerData]:
+    """Read files or DICOM folders: labels where the header says so, else an image per channel.
+
+    Of a folder every series is read that makes a volume; a message tells of the others.
+
+    Returns
+    -------
+    list
+        Of (array (z, y, x), layer arguments, layer type); the arrays share the files' memory.
+
+    Raises
+    ------
+    VolumeError
+        In one line, if a file is not a usable volume.
+    """
+    volumes, problems = [], []
+    for one in _paths(path):
+        read, unread = _volumes(one)
+        volumes += read
+        problems += unread
+    layers = [layer for volume in volumes for layer in volume_layers(volume)]
+    _tell(layers, problems)
+    return layers
+
+
+def _volumes(path: str) -> tuple[list[Volume], list[str]]:
+    from pathlib import Path
+
+    from napari_tokensparse.volumes.dicom.folder import read_each
+    from napari_tokensparse.volumes.reading import read_volume
+
+    return read_each(Path(path)) if Path(path).is_dir() else ([read_volume(path)], [])
+
+
+def volume_layers(volume: Volume) -> list[LayerData]:
+    """Return a volume's layers, one for each channel, named ``<name>`` or ``<name> <channel>``."""
+    from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
+
+    kind = "labels" if volume.is_labels else "image"
+    shown = placement_of(volume.affine, volume.shape).view(volume.array)
+    names = [volume.name]
+    if len(shown) > 1:
+        channels = volume.channel_names or tuple(str(n) for n in range(1, len(shown) + 1))
+        names = [f"{volume.name} {channel}" for channel in channels]
+    return [
+        (array, {"name": name, **layer_kwargs(volume, channel)}, kind)
+        for channel, (array, name) in enumerate(zip(shown, names, strict=True))
+    ]
+
+
+def _is_ours(path: str) -> bool:
+    from pathlib import Path
+
+    from napari_tokensparse.volumes.reading import could_be_volume
+
+    return could_be_volume(Path(path))
+
+
+def _paths(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else [str(p) for p in path]
+
+
+def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
+    """Turn the viewer, if there is one, to the patient's sides, and pass on notes and problems."""
+    import napari
+    from napari.utils.notifications import show_info
+
+    from napari_tokensparse.volumes.placement import KEY
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+    from napari_tokensparse.widgets.patient import show_patient_sides
+
+    show_patient_sides(viewer)
+    told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
+    notes = [f"{one['name']}: {note}" for one in told for note in one["notes"]]
+    for text in dict.fromkeys((*notes, *problems)):
+        show_info(text)

@@ -1,1 +1,0 @@
-"""Volumes and files, their placement in napari, transforms and windows: no torch at the border."""

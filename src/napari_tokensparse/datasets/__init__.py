@@ -1,0 +1,1 @@
+"""Data sets for training: their cases, their check, crops."""

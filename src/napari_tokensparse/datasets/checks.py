@@ -1,0 +1,216 @@
+"""Check cases before a network is trained on them; report every bad one at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tokensparse.datasets.dataset import DataError
+from napari_tokensparse.volumes.volume import VolumeError, check_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.datasets.dataset import Case, DataSet
+    from napari_tokensparse.volumes.volume import Volume
+
+AFFINE_TOLERANCE_MM = 0.01
+"""How far a corner of the label may lie from that of its image."""
+
+_NAMED = 10  # unknown label values that a line names
+
+
+@dataclass(frozen=True)
+class ChannelFacts:
+    """Intensities of one channel: of all voxels, or where noted of those of any class.
+
+    Attributes
+    ----------
+    minimum, zero_share
+        Smallest value, and share of voxels that are exactly 0.
+    mean, std, low, high
+        Mean, standard deviation and percentiles 0.5 and 99.5 over the voxels of any class.
+    """
+
+    minimum: float
+    zero_share: float
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What a good case is like.
+
+    Attributes
+    ----------
+    shape, spacing
+        Voxels and their size in mm, in the file's order of axes.
+    channels
+        Intensities.
+    voxels
+        Count per label value.
+    extent_mm
+        Size of the box round all classes, per axis.
+    nbytes
+        Of the image as float32.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    channels: tuple[ChannelFacts, ...]
+    voxels: dict[int, int]
+    extent_mm: tuple[float, float, float]
+    nbytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedCase:
+    """A case and what is wrong with it, one line each; ``facts`` is None for a bad one."""
+
+    case: Case
+    problems: tuple[str, ...]
+    facts: CaseFacts | None
+    held_out: bool
+
+
+def checking(data_set: DataSet) -> Iterator[CheckedCase]:
+    """Check every case, training first: read it, compare image and label, look at the values."""
+    cases = [(c, False) for c in data_set.training] + [(c, True) for c in data_set.validation]
+    for case, held_out in cases:
+        problems, facts = _check(case, data_set)
+        yield CheckedCase(case, tuple(problems), facts, held_out)
+
+
+def report(checked: Sequence[CheckedCase]) -> str:
+    """List all bad cases at once, and say what to do."""
+    bad = [case for case in checked if case.problems]
+    if not bad:
+        return f"All {len(checked)} cases are good."
+    lines = [f"{case.case.name}: {problem}" for case in bad for problem in case.problems]
+    head = f"{len(bad)} of {len(checked)} cases cannot be used:"
+    return "\n".join(
+        [head, *lines, "Mend them, or leave them out with --skip-bad (Skip bad cases)."]
+    )
+
+
+def without_bad(data_set: DataSet, checked: Sequence[CheckedCase]) -> DataSet:
+    """Leave the bad cases out.
+
+    Raises
+    ------
+    DataError
+        None is left to train on.
+    """
+    bad = {id(case.case) for case in checked if case.problems}
+    training = tuple(case for case in data_set.training if id(case) not in bad)
+    if not training:
+        raise DataError(f"{data_set.name}: every training case is bad; mend them first")
+    validation = tuple(case for case in data_set.validation if id(case) not in bad)
+    return replace(data_set, training=training, validation=validation)
+
+
+def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
+    problems: list[str] = []
+    # Not refused for NaN here, so that whatever else is wrong with the image is told too.
+    image = _read(partial(case.read_image, finite=False), problems)
+    label = _read(case.read_label, problems)
+    if image is not None:
+        problems += _image_problems(image, data_set)
+    if label is not None:
+        problems += _label_problems(label, data_set)
+    if image is not None and label is not None:
+        problems += grid_problems(image, label)
+    if problems or image is None or label is None:
+        return problems, None
+    return [], _facts(image, label, data_set)
+
+
+def _read(read: Callable[[], Volume], problems: list[str]) -> Volume | None:
+    try:
+        return read()
+    except (VolumeError, OSError) as error:
+        problems.append(str(error))
+        return None
+
+
+def _image_problems(image: Volume, data_set: DataSet) -> list[str]:
+    problems: list[str] = []
+    try:
+        check_finite(image.array, image.name)
+    except VolumeError as error:
+        problems.append(str(error))
+    found, needed = len(image.array), len(data_set.channels)
+    if found != needed:
+        problems.append(
+            f"{image.name}: has {found} channels: must have {needed} "
+            f"({', '.join(data_set.channels)}); put all into one 4-D file"
+        )
+    flat = [n for n, channel in enumerate(image.array, 1) if channel.min() == channel.max()]
+    problems += [
+        f"{image.name}: channel {n} has one value everywhere; leave the case out" for n in flat
+    ]
+    return problems
+
+
+def _label_problems(label: Volume, data_set: DataSet) -> list[str]:
+    values = {int(v) for v in np.unique(label.array)}
+    unknown = sorted(values - data_set.values)
+    problems = []
+    if unknown:
+        names = ", ".join(map(str, unknown[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
+        problems.append(f"{label.name}: label {names} is not in the class list; add or correct it")
+    if not values & data_set.labels.keys():
+        problems.append(f"{label.name}: no voxel is labelled; label some, or leave the case out")
+    return problems
+
+
+def grid_problems(image: Volume, label: Volume) -> list[str]:
+    """Say in one line each where a label does not lie on its image's grid."""
+    if image.shape != label.shape:
+        return [
+            f"{label.name}: shape {label.shape}: must be its image's {image.shape}; resample it"
+        ]
+    corners = np.array([[*c, 1] for c in np.ndindex(2, 2, 2)]) * [*(np.array(image.shape) - 1), 1]
+    away = np.abs((image.affine - label.affine) @ corners.T)[:3].max()
+    if away > AFFINE_TOLERANCE_MM:
+        return [
+            f"{label.name}: lies up to {away:.2f} mm from its image: must be within "
+            f"{AFFINE_TOLERANCE_MM:g} mm; resample it to its grid"
+        ]
+    return []
+
+
+def _facts(image: Volume, label: Volume, data_set: DataSet) -> CaseFacts:
+    mask = np.isin(label.array[0], list(data_set.labels))
+    values, counts = np.unique(label.array[0], return_counts=True)
+    where = np.argwhere(mask)
+    extent = (np.ptp(where, axis=0) + 1) * image.spacing
+    return CaseFacts(
+        image.shape,
+        image.spacing,
+        tuple(_channel(channel, mask) for channel in image.array),
+        {int(v): int(n) for v, n in zip(values, counts, strict=True)},
+        (float(extent[0]), float(extent[1]), float(extent[2])),
+        4 * image.array.size,
+    )
+
+
+def _channel(channel: NDArray[np.generic], mask: NDArray[np.bool_]) -> ChannelFacts:
+    inside = channel[mask].astype(np.float64)
+    low, high = np.percentile(inside, (0.5, 99.5))
+    return ChannelFacts(
+        float(channel.min()),
+        float((channel == 0).mean()),
+        float(inside.mean()),
+        float(inside.std()),
+        float(low),
+        float(high),
+    )

@@ -1,0 +1,161 @@
+"""What a network learns from: images with their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokensparse.common.untrusted import PlainError
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.volume import Volume, VolumeError, check_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+MAX_CLASSES = 255
+
+
+class DataError(PlainError):
+    """A data set that cannot be used as it is; one plain line says why and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An image and its label.
+
+    Attributes
+    ----------
+    name
+        What to call it; no other case of its data set has the same name.
+    image, label
+        A NIfTI file, or a volume in memory.
+    """
+
+    name: str
+    image: Path | Volume
+    label: Path | Volume
+
+    def read_image(self, finite: bool = True) -> Volume:
+        """Return the image, (C, i, j, k): a fourth axis of the file is its channels.
+
+        Raises
+        ------
+        VolumeError
+            It cannot be read or, unless ``finite`` is False, contains NaN or infinity.
+        """
+        return _volume(self.image, finite)
+
+    def read_label(self) -> Volume:
+        """Return the label, (1, i, j, k) of integers.
+
+        Raises
+        ------
+        VolumeError
+            It cannot be read, has several channels, or is not whole numbers.
+        """
+        volume = _volume(self.label, finite=True)
+        if len(volume.array) != 1:
+            raise VolumeError(
+                f"{volume.name}: has {len(volume.array)} channels: a label must have one"
+            )
+        return replace(volume, array=_whole(volume.array, volume.name))
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Cases to learn from and cases to validate with.
+
+    Attributes
+    ----------
+    name
+        What to call it.
+    channels
+        Name of each channel of an image.
+    labels
+        Value and name of each class, ascending; background (0) is left out.
+    training, validation
+        The cases; none is in both.
+    unlabelled
+        Label value of voxels that nobody has labelled, which are left out of the loss; None if
+        there are none.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...] = ()
+    unlabelled: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would mix up cases or classes later."""
+        if not self.training:
+            raise DataError(f"{self.name}: has no case to train on; list some under training")
+        if not 1 <= len(self.labels) <= MAX_CLASSES:
+            raise DataError(
+                f"{self.name}: {len(self.labels)} classes: must be 1 to {MAX_CLASSES}; "
+                "give labels of small whole numbers"
+            )
+        _check_unique("class", self.labels.values())
+        _check_unique("case", [case.name for case in (*self.training, *self.validation)])
+
+    @property
+    def values(self) -> frozenset[int]:
+        """Every value that a label may hold."""
+        extra = () if self.unlabelled is None else (self.unlabelled,)
+        return frozenset((0, *self.labels, *extra))
+
+
+def label_values(labels: Iterable[Volume]) -> tuple[int, ...]:
+    """Return the label values above 0 that occur, ascending."""
+    found: set[int] = set()
+    for label in labels:
+        found.update(int(value) for value in np.unique(label.array) if value > 0)
+    return tuple(sorted(found))
+
+
+def class_names(values: Iterable[int], names: Mapping[int, str] | None = None) -> dict[int, str]:
+    """Name each label value, "label 3" where no name is given."""
+    return {value: (names or {}).get(value, f"label {value}") for value in values}
+
+
+def channel_names(image: Volume) -> tuple[str, ...]:
+    """Name the channels of an image, "channel 1" and so on where it does not."""
+    return image.channel_names or tuple(f"channel {n + 1}" for n in range(len(image.array)))
+
+
+def _volume(source: Path | Volume, finite: bool) -> Volume:
+    # A list of cases says itself what its channels are.
+    volume = (
+        read_volume(source, finite=False, time_is_channels=True)
+        if isinstance(source, Path)
+        else source
+    )
+    if finite:
+        check_finite(volume.array, volume.name)
+    return volume
+
+
+def _whole(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return labels as integers; files often store them as floats."""
+    if array.dtype.kind != "f":
+        return array.astype(np.uint8) if array.dtype.kind == "b" else array
+    rounded = array.round()
+    broken = int((rounded != array).sum())
+    if broken:
+        raise VolumeError(
+            f"{name}: {broken} voxels are not whole numbers: resample labels to the nearest value"
+        )
+    return rounded.astype(np.int64)
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{what} {', '.join(twice)}: is listed more than once; list each once")

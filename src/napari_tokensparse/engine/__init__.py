@@ -1,1 +1,0 @@
-"""Inference, training and metrics: frozen events in progress, frozen results at the end."""

@@ -1,0 +1,67 @@
+"""Segment one volume several times, at several settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.compute.memory import PeakMemory
+from napari_tokensparse.inspecting.progress import RunProgress
+from napari_tokensparse.segmenting.infer import Controls, Segmentation, segmenting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_tokensparse.inspecting.progress import Setting
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.infer import Progress
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """One run that ended: its setting, what it gave and its peak memory in MB."""
+
+    setting: Setting
+    segmentation: Segmentation
+    peak_mb: float
+
+
+def repeating(
+    volume: Volume, model: SCD, settings: Sequence[Setting], region: Box | None = None
+) -> Iterator[RunProgress | Repeat]:
+    """Segment a volume at every setting, on the model's device.
+
+    Yields
+    ------
+    RunProgress
+        Before the first window of a run and after each one. The caller may stop here.
+    Repeat
+        At the end of each run.
+    """
+    began = time.perf_counter()
+    for number, setting in enumerate(settings, start=1):
+        controls = Controls(scorer=setting.scorer)
+        events = segmenting(volume, model, setting.keep_ratios, controls=controls, region=region)
+        result = None
+        with PeakMemory(next(model.parameters()).device) as memory:
+            for event in events:
+                if isinstance(event, Segmentation):
+                    result = event
+                else:
+                    yield _progress(setting, (number, len(settings)), event, began)
+        assert result is not None
+        yield Repeat(setting, result, memory.mb)
+
+
+def _progress(
+    setting: Setting, run: tuple[int, int], windows: Progress, began: float
+) -> RunProgress:
+    number, runs = run
+    so_far = RunProgress(setting, number, runs, windows.done, windows.total, None)
+    if not so_far.share:
+        return so_far
+    left = (time.perf_counter() - began) * (1 - so_far.share) / so_far.share
+    return RunProgress(setting, number, runs, windows.done, windows.total, left)

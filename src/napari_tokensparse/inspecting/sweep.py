@@ -1,0 +1,381 @@
+"""What a keep ratio costs and saves: one volume at several keep ratios, against no pruning."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_tokensparse.common.tables import plain, write_csv, write_json
+from napari_tokensparse.compute.memory import memory_measured
+from napari_tokensparse.datasets.checks import grid_problems
+from napari_tokensparse.inspecting.progress import RunProgress, Setting
+from napari_tokensparse.inspecting.runs import Repeat, repeating
+from napari_tokensparse.model.crop import corner_box
+from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
+from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
+from napari_tokensparse.segmenting.infer import Controls, SegmentError, check_fit, choose_device
+from napari_tokensparse.volumes.region import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.common.tables import Cell
+    from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.volumes.windows import Shape
+
+    Dice: TypeAlias = dict[str, float]
+
+REFERENCE = 1.0
+"""The keep ratio that all others are compared with: nothing is pruned."""
+_COSTS = ("seconds", "network_seconds", "gmacs", "peak_mb", "tokens_kept", "tokens")
+SCORERS_OF_A_SWEEP: tuple[Scorer, ...] = ("learned", "random", "intensity")
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One keep ratio by one scorer.
+
+    Attributes
+    ----------
+    scorer
+        What tokens were pruned by.
+    keep_ratio
+        Of each stage, in (0, 1].
+    dice
+        Per class: Dice with the labels of keep ratio 1.0, in 0..1. Classes absent from both are
+        left out; one absent from either has 0.
+    labels_dice
+        The same with the given labels; None where there are none.
+    seconds, network_seconds
+        Of the run: in all, and in the network.
+    gmacs
+        Billions of multiply-accumulates of all its windows.
+    peak_mb
+        Peak memory in 10⁶ bytes, as `Sweep.memory` says.
+    tokens_kept, tokens
+        Tokens kept to the end, and processed.
+    """
+
+    scorer: Scorer
+    keep_ratio: float
+    dice: Dice
+    labels_dice: Dice | None
+    seconds: float
+    network_seconds: float
+    gmacs: float
+    peak_mb: float
+    tokens_kept: int
+    tokens: int
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean of ``dice``; None where there is no class."""
+        return fmean(self.dice.values()) if self.dice else None
+
+    @property
+    def mean_labels_dice(self) -> float | None:
+        """Mean of ``labels_dice``; None where there is no class."""
+        return fmean(self.labels_dice.values()) if self.labels_dice else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A volume at several keep ratios.
+
+    Attributes
+    ----------
+    model
+        The model's name.
+    classes
+        Names of its classes.
+    device, memory
+        Where it ran, and what ``peak_mb`` measures there.
+    region
+        The part of the volume, or None for all of it.
+    points
+        By scorer, then by ascending keep ratio. At keep ratio 1.0 a scorer decides nothing: it was
+        run once, and the point stands for every scorer.
+    """
+
+    model: str
+    classes: tuple[str, ...]
+    device: str
+    memory: str
+    region: Box | None
+    points: tuple[SweepPoint, ...]
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """What tokens were pruned by, in order."""
+        return tuple(dict.fromkeys(point.scorer for point in self.points))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the runs were compared with labels too."""
+        return any(point.labels_dice is not None for point in self.points)
+
+    def line(self, scorer: Scorer) -> tuple[SweepPoint, ...]:
+        """Return the points of one scorer, by ascending keep ratio."""
+        return tuple(point for point in self.points if point.scorer == scorer)
+
+    def to_csv(self, path: Path) -> Path:
+        """Write a row per point and class; class ``mean`` is the mean over classes."""
+        rows: list[list[Cell]] = []
+        for point in self.points:
+            dice, true = point.dice, point.labels_dice or {}
+            scores: list[list[Cell]] = [["mean", point.mean_dice, point.mean_labels_dice]]
+            scores += [[name, dice.get(name), true.get(name)] for name in {**dice, **true}]
+            costs: list[Cell] = [getattr(point, name) for name in _COSTS]
+            rows += [[point.scorer, point.keep_ratio, *score, *costs] for score in scores]
+        headers = ("scorer", "keep_ratio", "class", "dice", "labels_dice", *_COSTS)
+        return write_csv(path, headers, rows)
+
+    def to_json(self, path: Path) -> Path:
+        """Write everything."""
+        return write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as the JSON file holds them."""
+        return {
+            "model": self.model,
+            "device": self.device,
+            "memory": self.memory,
+            "region": None if self.region is None else str(self.region),
+            "points": [_point_dict(point) for point in self.points],
+        }
+
+
+def sweep(
+    volume: Volume,
+    model: SCD,
+    keep_ratios: Sequence[float],
+    *,
+    labels: Volume | None = None,
+    scorers: Sequence[Scorer] = SCORERS_OF_A_SWEEP,
+    region: Box | None = None,
+    device: str | torch.device | None = None,
+) -> Sweep:
+    """Segment a volume at several keep ratios, and compare with keep ratio 1.0.
+
+    Parameters
+    ----------
+    volume
+        The input.
+    model
+        A loaded model that prunes.
+    keep_ratios
+        Of each stage, in (0, 1]; 1.0 is always run too.
+    labels
+        True labels on the input's grid, with the model's label values, to compare with as well.
+    scorers
+        What tokens are pruned by: ``learned`` and any control.
+    region
+        Compare, and run, this part of the volume alone.
+    device
+        Where to run: the model's own device if not given.
+
+    Raises
+    ------
+    SegmentError, VolumeError, RegionError, ValueError
+        In one plain line: what cannot be used.
+
+    Notes
+    -----
+    One window is run beforehand, so that the first run does not pay for what a first run sets up.
+    """
+    *_, result = sweeping(
+        volume, model, keep_ratios, labels=labels, scorers=scorers, region=region, device=device
+    )
+    assert isinstance(result, Sweep)
+    return result
+
+
+def sweeping(
+    volume: Volume,
+    model: SCD,
+    keep_ratios: Sequence[float],
+    *,
+    labels: Volume | None = None,
+    scorers: Sequence[Scorer] = SCORERS_OF_A_SWEEP,
+    region: Box | None = None,
+    device: str | torch.device | None = None,
+) -> Iterator[RunProgress | Sweep]:
+    """Sweep step by step; the parameters are those of `sweep`.
+
+    Yields
+    ------
+    RunProgress
+        Before the first window of a run and after each one. The caller may stop here.
+    Sweep
+        At the end of each run, with the runs so far: the last is the whole. Keep ratio 1.0 comes
+        first, then one scorer after the other.
+    """
+    info = check_fit(volume, model)
+    settings = _settings(model, keep_ratios, scorers)
+    judge = _Judge(volume, info, labels, region)
+    placed = model if device is None else model.to(choose_device(str(device)))
+    counted = _Costs(placed)
+    _warm_up(placed)
+    device = next(placed.parameters()).device
+    points: list[SweepPoint] = []
+    for event in repeating(volume, placed, settings, region):
+        if isinstance(event, RunProgress):
+            yield event
+            continue
+        points.append(judge.point(event, counted.gmacs(event)))
+        yield Sweep(
+            model=info.name,
+            classes=tuple(c.name for c in info.classes),
+            device=str(device),
+            memory=memory_measured(device),
+            region=region,
+            points=_lines(points, scorers),
+        )
+
+
+class _Costs:
+    """Counts the multiply-accumulates of runs, as ``tokensparse bench --macs`` does."""
+
+    def __init__(self, model: SCD) -> None:
+        self._weightless = deepcopy(model).to("meta")
+        self._known: dict[tuple[float, Shape], float] = {}
+
+    def gmacs(self, run: Repeat) -> float:
+        """Count the billions of multiply-accumulates of all windows of a run."""
+        ratio = run.setting.keep_ratios[0]
+        return sum(self._window(ratio, size) for size in run.segmentation.stats.looked_at)
+
+    def _window(self, keep_ratio: float, looked_at: Shape) -> float:
+        if (keep_ratio, looked_at) not in self._known:
+            config, counter = self._weightless.config, FlopCounterMode(display=False)
+            image = torch.empty(1, config.in_channels, *config.window, device="meta")
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+                self._weightless(image, keep_ratio, box=corner_box(config, looked_at))
+            self._known[keep_ratio, looked_at] = counter.get_total_flops() / 2e9
+        return self._known[keep_ratio, looked_at]
+
+
+class _Judge:
+    """Compares runs with the first of them, and with true labels."""
+
+    def __init__(
+        self, volume: Volume, info: ModelInfo, labels: Volume | None, region: Box | None
+    ) -> None:
+        self._info = info
+        self._box = region or Box((0, 0, 0), volume.shape)
+        self._box.check(volume.shape, volume.name)
+        self._reference: Segmentation | None = None
+        self._truth = None if labels is None else self._checked(labels, volume)
+
+    def point(self, run: Repeat, gmacs: float) -> SweepPoint:
+        """Give a run its figures."""
+        self._reference = self._reference or run.segmentation
+        stats = run.segmentation.stats
+        return SweepPoint(
+            scorer=run.setting.scorer,
+            keep_ratio=run.setting.keep_ratios[0],
+            dice=self._dice(run.segmentation, self._found(self._reference)),
+            labels_dice=self._labels_dice(run.segmentation),
+            seconds=stats.seconds["total"],
+            network_seconds=stats.seconds["network"],
+            gmacs=gmacs,
+            peak_mb=run.peak_mb,
+            tokens_kept=stats.tokens["kept"],
+            tokens=stats.tokens["processed"],
+        )
+
+    def _found(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
+        return found_masks(result, self._info, self._box)
+
+    def _dice(self, result: Segmentation, true: Iterable[NDArray[np.bool_]]) -> Dice:
+        triples = zip(self._info.classes, self._found(result), true, strict=True)
+        scores = ((c.name, agreement(found, expected)) for c, found, expected in triples)
+        return {name: dice for name, dice in scores if dice is not None}
+
+    def _labels_dice(self, result: Segmentation) -> Dice | None:
+        if self._truth is None:
+            return None
+        return self._dice(result, true_masks(self._truth, self._info))
+
+    def _checked(self, labels: Volume, volume: Volume) -> NDArray[np.integer]:
+        problems = grid_problems(volume, labels)
+        if problems:
+            raise SegmentError("; ".join(problems))
+        truth: NDArray[np.integer] = labels.array[0][self._box.slices]
+        if not any(mask.any() for mask in true_masks(truth, self._info)):
+            where = "" if self._box.shape == volume.shape else f" in region {self._box}"
+            raise SegmentError(
+                f"{labels.name}: holds no label of model {self._info.name}{where}; "
+                "choose labels with its values"
+            )
+        return truth
+
+
+def _settings(model: SCD, ratios: Sequence[float], scorers: Sequence[Scorer]) -> list[Setting]:
+    """Order the runs: the reference, then one scorer after the other."""
+    stages = model.config.stages
+    if not stages:
+        raise SegmentError("this model prunes no tokens: there is no keep ratio to sweep")
+    if not ratios or not scorers:
+        raise SegmentError("nothing to sweep: give at least one keep ratio and one scorer")
+    chosen = {checked_ratios(ratio, stages) for ratio in ratios} - {(REFERENCE,) * stages}
+    first, *others = dict.fromkeys(scorers)
+    settings = [
+        Setting(each, scorer)
+        for scorer in (first, *others)
+        for each in sorted(chosen, reverse=True)
+    ]
+    for scorer in scorers:
+        Controls(scorer=scorer)  # refuses an unknown one before anything is run
+    return [Setting((REFERENCE,) * stages, first), *settings]
+
+
+def _warm_up(model: SCD) -> None:
+    config, device = model.config, next(model.parameters()).device
+    with torch.inference_mode():
+        model(torch.zeros(1, config.in_channels, *config.window, device=device), REFERENCE)
+
+
+def _lines(points: Sequence[SweepPoint], scorers: Sequence[Scorer]) -> tuple[SweepPoint, ...]:
+    """Order the points by scorer and keep ratio; the reference stands at the end of each line."""
+    reference, *others = points
+    return tuple(
+        point
+        for scorer in dict.fromkeys(scorers)
+        for point in [
+            *sorted((p for p in others if p.scorer == scorer), key=lambda p: p.keep_ratio),
+            replace(reference, scorer=scorer),
+        ]
+    )
+
+
+def _point_dict(point: SweepPoint) -> dict[str, Any]:
+    true = point.labels_dice
+    return {
+        "scorer": point.scorer,
+        "keep_ratio": point.keep_ratio,
+        "mean_dice": plain(point.mean_dice),
+        "dice": {name: plain(dice) for name, dice in point.dice.items()},
+        "labels_mean_dice": plain(point.mean_labels_dice),
+        "labels_dice": true and {name: plain(dice) for name, dice in true.items()},
+        "seconds": plain(point.seconds),
+        "network_seconds": plain(point.network_seconds),
+        "gmacs": plain(point.gmacs),
+        "peak_mb": plain(point.peak_mb),
+        "tokens_kept": point.tokens_kept,
+        "tokens": point.tokens,
+    }

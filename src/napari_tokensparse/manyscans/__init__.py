@@ -1,0 +1,1 @@
+"""Many scans, in one process or on a cluster."""

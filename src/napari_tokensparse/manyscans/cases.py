@@ -1,0 +1,155 @@
+"""Which scans many scans are: those of a folder, a glob or a CSV of cases."""
+
+from __future__ import annotations
+
+import csv
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
+from napari_tokensparse.segmenting.options import base_name
+from napari_tokensparse.volumes.reading import could_be_volume
+from napari_tokensparse.volumes.volume import volume_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class ManyScansError(ValueError):
+    """Scans that cannot be run together; one plain line says why."""
+
+
+@dataclass(frozen=True)
+class ScanCase:
+    """One scan: what its labels are called after, and its file.
+
+    Attributes
+    ----------
+    name
+        It, a file's name.
+    image
+        The file, or the first one of the channels.
+    channels
+        Of a case with a file for each channel of the model: channel and file, in the model's order.
+    """
+
+    name: str
+    image: Path
+    channels: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Channel and file of all files; the channel is empty where one file has them all."""
+        return self.channels or (("", self.image),)
+
+
+def is_many(source: str, output: Path) -> bool:
+    """Tell whether an input means many scans: a folder, a glob or a CSV of cases.
+
+    A folder whose output is one file is one scan, for example a DICOM series.
+    """
+    if Path(source).is_dir():
+        return not output.name.lower().endswith(OUTPUT_SUFFIXES)
+    return source.lower().endswith(".csv") or (glob.has_magic(source) and not Path(source).exists())
+
+
+def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple[ScanCase, ...]:
+    """Find the scans of a folder, a glob or a CSV of cases.
+
+    Parameters
+    ----------
+    source
+        A folder, whose scans are taken: files, and folders of a DICOM series; a glob, ``**`` for
+        any folders; or a CSV with a column ``image``, or else one for each channel, paths from the
+        CSV's folder, and perhaps ``name``. Its other columns are not looked at.
+    output
+        The folder for the labels.
+    channels
+        Those of the model.
+
+    Raises
+    ------
+    ManyScansError
+        In one line: there are none, two have one name, or the output is the scans' own folder.
+    """
+    if source.lower().endswith(".csv"):
+        cases = tuple(_listed(Path(source), channels))
+    elif Path(source).is_dir():
+        cases = _named(filter(_is_scan, Path(source).iterdir()))
+    else:
+        cases = _named(map(Path, glob.glob(source, recursive=True)))
+    if not cases:
+        raise ManyScansError(_nothing(source))
+    _check_names(cases)
+    _check_folder(cases, output)
+    return cases
+
+
+def _is_scan(path: Path) -> bool:
+    return path.suffix.lower() != ".img" and could_be_volume(path)
+
+
+def _nothing(source: str) -> str:
+    if Path(source).is_dir() and could_be_volume(Path(source)):
+        return (
+            f"{source}: is itself a DICOM series; name a file for its labels, for example "
+            "-o labels.nii.gz"
+        )
+    return f"{source}: no scan is there; check the path"
+
+
+def _named(images: Iterator[Path]) -> tuple[ScanCase, ...]:
+    shown = sorted(p for p in images if not p.name.startswith("."))
+    return tuple(ScanCase(volume_name(p), p.resolve()) for p in shown)
+
+
+def _listed(path: Path, channels: Sequence[str]) -> Iterator[ScanCase]:
+    """Read a CSV of cases."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns = _columns(path, table.fieldnames or (), channels)
+            rows = list(table)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ManyScansError(f"{path}: cannot be read ({reason}); give a CSV of cases") from error
+    for number, row in enumerate(rows, start=2):
+        missing = next((column for column in columns if not row[column]), None)
+        if missing is not None:
+            raise ManyScansError(f"{path}: line {number} names no {missing}")
+        files = [(path.parent / row[column]).resolve() for column in columns]
+        each = () if columns == ("image",) else tuple(zip(columns, files, strict=True))
+        yield ScanCase(row.get("name") or volume_name(files[0]), files[0], each)
+
+
+def _columns(path: Path, there: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:
+    """Return which columns of a CSV name files."""
+    if "image" in there:
+        return ("image",)
+    several = len(channels) > 1
+    if several and set(channels) <= set(there):
+        return tuple(channels)
+    other = f", or one for each channel: {', '.join(channels)}" if several else ""
+    raise ManyScansError(f"{path}: has no column image{other}; its first line must name it")
+
+
+def _check_names(cases: Sequence[ScanCase]) -> None:
+    seen: dict[str, ScanCase] = {}
+    for case in cases:
+        if base_name(case.name) != case.name:
+            raise ManyScansError(f"name {case.name!r}: must be a file's name, without a folder")
+        other = seen.setdefault(case.name.casefold(), case)
+        if other is not case:
+            raise ManyScansError(
+                f"{other.image} and {case.image}: are both called {case.name}; list them in a CSV "
+                "with the columns image and name"
+            )
+
+
+def _check_folder(cases: Sequence[ScanCase], output: Path) -> None:
+    if output.is_file() or output.name.lower().endswith(OUTPUT_SUFFIXES):
+        raise ManyScansError(f"{output}: is a file; give a folder for the labels of many scans")
+    if any(file.parent == output.resolve() for case in cases for _, file in case.files):
+        raise ManyScansError(f"{output}: holds scans; give another folder for their labels")

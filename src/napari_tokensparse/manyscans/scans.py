@@ -1,0 +1,289 @@
+"""Many scans: one of them from file to file, and a table of all.
+
+Nothing here knows of a cluster; `napari_tokensparse.manyscans.cluster` runs these functions on one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from napari_tokensparse.common.tables import write_csv
+from napari_tokensparse.manyscans.cases import ManyScansError
+from napari_tokensparse.model.folder import (
+    Description,
+    available_models,
+    describe_folder,
+    file_sha256,
+    is_bundle,
+)
+from napari_tokensparse.outputs.classfiles import write_class_files
+from napari_tokensparse.outputs.hashes import hash_of
+from napari_tokensparse.outputs.receipts import (
+    Finished,
+    Receipt,
+    ReceiptError,
+    input_scan,
+    model_used,
+    read_receipt,
+    receipt_of,
+    receipt_path,
+    write_receipt,
+)
+from napari_tokensparse.outputs.writing import write_volume
+from napari_tokensparse.segmenting.options import controls_of, run_arguments
+from napari_tokensparse.volumes.channels import read_channels, read_scan
+from napari_tokensparse.volumes.region import RegionError
+from napari_tokensparse.volumes.volume import VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_tokensparse.common.tables import Cell
+    from napari_tokensparse.manyscans.cases import ScanCase
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.outputs.receipts import ModelUsed
+    from napari_tokensparse.segmenting.options import Options
+
+SUMMARY_FILE = "summary.csv"
+LABELS_SUFFIX = "_labels.nii.gz"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to every scan; plain values, so that it can be sent to another machine.
+
+    Attributes
+    ----------
+    model
+        What `load_model` takes: a name, or the full path of a folder.
+    used
+        The model that must be found there.
+    options
+        What is asked for.
+    folder
+        Where labels and receipts are written, a full path.
+    parts
+        Folder on the same disk for files that are not finished.
+    threads
+        Of one worker; torch's own choice if None.
+    """
+
+    model: str
+    used: ModelUsed
+    options: Options
+    folder: Path
+    parts: Path
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What became of one scan.
+
+    Attributes
+    ----------
+    case
+        The scan.
+    status
+        ``done``; ``skipped``, for its labels were there; or ``failed``.
+    receipt
+        Of its labels, also of those that were there; None where it failed.
+    error
+        Why it failed, one line.
+    """
+
+    case: ScanCase
+    status: Literal["done", "skipped", "failed"]
+    receipt: Receipt | None = None
+    error: str = ""
+
+
+def describe_model(model: str) -> Description:
+    """Return what a model says of itself, of a model folder without torch.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or its files do not fit.
+    """
+    folder = available_models().get(model, Path(model))
+    if is_bundle(folder):
+        return describe_folder(folder)
+    from napari_tokensparse.model.checkpoints import load_model
+
+    network = load_model(model)
+    assert network.info is not None  # a model from files has it
+    return Description(network.config, network.info)
+
+
+def plan(model: str, described: Description, options: Options, folder: Path) -> Work:
+    """Say what is done to every scan, and prepare its folder.
+
+    Parameters
+    ----------
+    model
+        As the user gave it.
+    described
+        It (`describe_model`).
+    options
+        What is asked for; with a legend, names and colours of the classes are written once, as
+        ``classes.label.txt`` and ``classes_dseg.tsv``.
+    folder
+        For labels, receipts and tables; it is made if need be.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.legend:
+        write_class_files(folder / "classes.nii.gz", described.info)
+    known = model in available_models()
+    where = folder.resolve()
+    return Work(
+        model=model if known else str(Path(model).resolve()),
+        used=model_used(described.config, described.info),
+        options=options,
+        folder=where,
+        parts=where,
+    )
+
+
+def check_work(work: Work) -> None:
+    """Check what can be checked without a scan, on the machine that is to do the work.
+
+    Raises
+    ------
+    ModelError, SegmentError, BackendError, ManyScansError
+        In one line: there is no such model, scorer, device or backend, or the model is another one.
+    """
+    from napari_tokensparse.compute.backends.choice import check_backend
+    from napari_tokensparse.segmenting.infer import choose_device
+
+    controls_of(work.options)
+    check_backend(work.options.backend)
+    choose_device(work.options.device)
+    _network(work.model, work.used, work.threads)
+
+
+def segment_scan(case: ScanCase, work: Work) -> ScanResult:
+    """Segment one scan from file to file, unless that was done already.
+
+    A file that is no scan is a result too; what may go better another time (memory, a disk) is
+    raised.
+    """
+    try:
+        earlier = earlier_receipt(case, work)
+        if earlier is not None:
+            return ScanResult(case, "skipped", earlier)
+        return ScanResult(case, "done", _segmented(case, work))
+    except (VolumeError, RegionError) as error:
+        return ScanResult(case, "failed", error=" ".join(str(error).split()))
+
+
+def labels_path(case: ScanCase, work: Work) -> Path:
+    """Return where a scan's labels are written: ``<name>_labels.nii.gz``."""
+    return work.folder / (case.name + LABELS_SUFFIX)
+
+
+def earlier_receipt(case: ScanCase, work: Work) -> Receipt | None:
+    """Return the receipt of labels that need not be made again, or None.
+
+    Scan, model and options must be those of the receipt, and the labels as they were written.
+    """
+    labels = labels_path(case, work)
+    path = receipt_path(labels)
+    if not (labels.is_file() and path.is_file()):
+        return None
+    try:
+        receipt = read_receipt(path)
+    except ReceiptError:
+        return None
+    same = receipt.model == work.used and receipt.options.same_labels(work.options)
+    if not same or receipt.output.sha256 != file_sha256(labels):
+        return None
+    known = [(one.channel, one.sha256) for one in receipt.inputs]
+    return receipt if known == [(name, hash_of(file)) for name, file in case.files] else None
+
+
+def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) -> Path:
+    """Write one row per scan as CSV, by name.
+
+    Columns are ``case``, ``image``, ``status``, ``seconds``, ``windows``, ``tokens_processed``,
+    ``tokens_kept``, ``error``, and for every class its volume, ``<class>_ml``. Seconds are those of
+    the run that made the labels. Of a scan that failed all but the first three stay empty.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    figures = ["seconds", "windows", "tokens_processed", "tokens_kept"]
+    classes = [f"{one.name}_ml" for one in info.classes]
+    headers = ["case", "image", "status", *figures, "error", *classes]
+    rows = [_row(one, len(classes)) for one in sorted(results, key=lambda r: r.case.name)]
+    return write_csv(path, headers, rows)
+
+
+def seconds_left(seconds: float, done: int, left: int) -> float | None:
+    """Estimate the time for what is left at the pace of what was done, skipped scans aside.
+
+    Examples
+    --------
+    >>> seconds_left(60.0, 3, 6), seconds_left(60.0, 0, 6)
+    (120.0, None)
+    """
+    return seconds / done * left if done else None
+
+
+def _segmented(case: ScanCase, work: Work) -> Receipt:
+    from napari_tokensparse.segmenting.infer import segment
+
+    network = _network(work.model, work.used, work.threads)
+    assert network.info is not None  # a model from files has it
+    files = dict(case.channels)
+    channels = network.info.channels
+    volume = read_channels(files, channels) if files else read_scan(case.image, channels)
+    result = segment(volume, network, **run_arguments(work.options, volume))
+    final = labels_path(case, work)
+    with TemporaryDirectory(dir=work.parts) as folder:
+        labels = write_volume(Path(folder) / final.name, result.labels, volume)
+        run = Finished(volume, network, result)
+        scans = [input_scan(file, channel) for channel, file in case.files]
+        receipt = receipt_of(run, work.options, scans, labels)
+        written = write_receipt(receipt_path(labels), receipt)
+        labels.replace(final)
+        written.replace(receipt_path(final))
+    return receipt
+
+
+@lru_cache(maxsize=1)
+def _network(model: str, used: ModelUsed, threads: int | None) -> SCD:
+    """Load the model, once in a process."""
+    import torch
+
+    from napari_tokensparse.model.checkpoints import load_model
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network = load_model(model)
+    assert network.info is not None  # a model from files has it
+    if model_used(network.config, network.info) != used:
+        raise ManyScansError(f"model {model}: is not the same on every machine; copy it again")
+    return network
+
+
+def _row(result: ScanResult, classes: int) -> list[Cell]:
+    case, receipt = result.case, result.receipt
+    first: list[Cell] = [case.name, case.image.name, result.status]
+    if receipt is None:
+        return [*first, *[None] * 4, result.error, *[None] * classes]
+    tokens, seconds = receipt.tokens, receipt.seconds["total"]
+    figures: list[Cell] = [seconds, tokens.windows, tokens.tokens["processed"]]
+    return [*first, *figures, tokens.tokens["kept"], None, *(one.ml for one in receipt.classes)]

@@ -1,0 +1,1 @@
+"""Layers that the network is put together of."""

@@ -1,0 +1,1 @@
+"""What is written of a run: labels, tables, pictures, receipts."""

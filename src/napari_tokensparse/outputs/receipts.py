@@ -1,0 +1,343 @@
+"""Receipts: what a segmentation was made from, with what and how, so that it can be repeated.
+
+A receipt holds names without their folders and no date: a path may name a patient. Nothing of a
+scan's header is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_tokensparse.common.tables import write_json
+from napari_tokensparse.common.untrusted import json_object, one_line
+from napari_tokensparse.model.folder import file_sha256
+from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
+from napari_tokensparse.outputs.writing import output_stem
+from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.segmenting.options import BaseName, Options, command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.result import Segmentation
+    from napari_tokensparse.volumes.volume import Volume
+
+SUFFIX = ".receipt.json"
+RESEARCH_ONLY = "For research only, not for diagnosis."
+_PACKAGES = ("torch", "monai", "numpy", "nibabel")
+
+
+class ReceiptError(ValueError):
+    """A receipt that cannot be read or repeated; one plain line says why."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputScan(_Frozen):
+    """What was segmented.
+
+    Attributes
+    ----------
+    name : str
+        Of the file or folder, or of the napari layer.
+    sha256 : str or None
+        Hash of its content (`hash_of`); None for a layer that no file holds.
+    channel : str
+        Which of the model's channels it was, where it was not all of them.
+    """
+
+    name: BaseName
+    sha256: str | None
+    channel: str = ""
+
+
+class ModelUsed(_Frozen):
+    """A model: its name, and hashes of its weights and of all that it says of itself."""
+
+    name: str
+    weights_sha256: str
+    settings_sha256: str
+
+
+class OutputLabels(_Frozen):
+    """The labels.
+
+    Attributes
+    ----------
+    name, sha256 : str or None
+        File and its hash; None where they were not written.
+    labels_sha256 : str
+        Hash of the array, whatever the file's format (`labels_hash`).
+    shape : tuple of int
+        Voxels along (i, j, k).
+    """
+
+    name: BaseName | None
+    sha256: str | None
+    labels_sha256: str
+    shape: tuple[int, int, int]
+
+
+class ClassVolume(_Frozen):
+    """How much of a class there is."""
+
+    value: int
+    name: str
+    voxels: int
+    ml: float
+
+
+class TokenFigures(_Frozen):
+    """Windows and tokens of the run, as in `napari_tokensparse.segmenting.result.Stats`."""
+
+    windows: int
+    skipped: int
+    tokens_per_stage: tuple[int, ...]
+    tokens: dict[str, int]
+
+
+class Machine(_Frozen):
+    """Where and how it was run; whose machine it is, is not told."""
+
+    device: str
+    device_name: str
+    backend: str
+    threads: int
+    system: str
+
+
+class Receipt(_Frozen):
+    """All about one segmentation.
+
+    Attributes
+    ----------
+    purpose : str
+        That it is for research only.
+    format : int
+        Of the receipt.
+    command : str
+        The command line that asks for the same, with names in place of paths.
+    inputs, model, options, output, classes, tokens, machine
+        See their classes.
+    seconds : dict
+        Per part of the run, and ``total``.
+    versions : dict
+        Of this package, what it computes with, and Python.
+    warnings, notes : tuple of str
+        What speaks against using this model on this scan; what a person should know besides.
+    """
+
+    purpose: str = RESEARCH_ONLY
+    format: Literal[1] = 1
+    command: str
+    inputs: Annotated[tuple[InputScan, ...], Field(min_length=1)]
+    model: ModelUsed
+    options: Options
+    output: OutputLabels
+    classes: tuple[ClassVolume, ...]
+    tokens: TokenFigures
+    seconds: dict[str, float]
+    machine: Machine
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished run: what was segmented with what, and what that gave."""
+
+    volume: Volume
+    network: SCD
+    result: Segmentation
+
+
+def receipt_of(
+    run: Finished,
+    options: Options,
+    inputs: Sequence[InputScan],
+    output: Path | None,
+) -> Receipt:
+    """Write down a finished run.
+
+    Parameters
+    ----------
+    run
+        It.
+    options
+        What was asked for.
+    inputs
+        What was segmented (`input_scan`).
+    output
+        The labels file, which is written already; None where the labels are in no file.
+    """
+    info, stats = run.network.info, run.result.stats
+    assert info is not None  # or it would not have segmented
+    files = [_scan_file(scan) for scan in inputs]
+    scans = [(scan.channel, file) for scan, (file, _) in zip(inputs, files, strict=True)]
+    unsaved = [note for _, notes in files for note in notes]
+    name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
+    return Receipt(
+        command=command_line(options, scans, name, info.sharpen),
+        inputs=tuple(inputs),
+        model=model_used(run.network.config, info),
+        options=options,
+        output=_output(run.result.labels, output),
+        classes=class_volumes(run.result, run.volume, info),
+        tokens=TokenFigures(
+            windows=stats.windows,
+            skipped=stats.skipped,
+            tokens_per_stage=stats.tokens_per_stage,
+            tokens=stats.tokens,
+        ),
+        seconds={part: round(seconds, 3) for part, seconds in stats.seconds.items()},
+        machine=_machine(run.network, stats.backend),
+        versions=versions(stats.backend),
+        warnings=concerns(run.volume, info),
+        notes=(*run.volume.notes, *stats.notes, *unsaved),
+    )
+
+
+def receipt_path(output: Path) -> Path:
+    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it."""
+    return output.with_name(output_stem(output) + SUFFIX)
+
+
+def write_receipt(path: Path, receipt: Receipt) -> Path:
+    """Write a receipt as JSON.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    return write_json(path, receipt.model_dump(mode="json"))
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt.
+
+    Raises
+    ------
+    ReceiptError
+        In one line: the file cannot be read, or is no receipt.
+    """
+    try:
+        return Receipt(**json_object(path))
+    except OSError as error:
+        raise ReceiptError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise ReceiptError(f"{path}: is not a receipt ({_first(one_line(error))})") from error
+    except (TypeError, ValueError) as error:
+        raise ReceiptError(f"{path}: is not a receipt ({one_line(error)})") from error
+
+
+def input_scan(path: Path, channel: str = "") -> InputScan:
+    """Name and hash a file, or a folder of files, that was segmented."""
+    return InputScan(name=path.resolve().name, sha256=hash_of(path), channel=channel)
+
+
+def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
+    """Name a model; one that was trained on, or whose preprocessing was changed, is another."""
+    # Without defaults: a version that knows one more setting finds the same hash.
+    settings = "".join(said.model_dump_json(exclude_defaults=True) for said in (config, info))
+    return ModelUsed(
+        name=info.name,
+        weights_sha256=info.weights_sha256,
+        settings_sha256=hashlib.sha256(settings.encode()).hexdigest(),
+    )
+
+
+def class_volumes(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[ClassVolume, ...]:
+    """Measure every class; of regions that may overlap, each has all its voxels."""
+    voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    if result.regions is None:
+        counts = _counts(result.labels, 1 + max(c.value for c in info.classes))
+        voxels = [int(counts[c.value]) for c in info.classes]
+    else:
+        voxels = [int(np.count_nonzero(mask)) for mask in result.regions]
+    return tuple(
+        ClassVolume(value=c.value, name=c.name, voxels=n, ml=round(n * voxel_ml, 6))
+        for c, n in zip(info.classes, voxels, strict=True)
+    )
+
+
+def versions(backend: str = "plain") -> dict[str, str]:
+    """Return the versions that a result may depend on; reading them imports nothing."""
+    import platform
+
+    from napari_tokensparse import __version__
+
+    packages = (*_PACKAGES, "openvino") if backend == "openvino" else _PACKAGES
+    return {
+        "napari-tokensparse": __version__,
+        **{name: found for name in packages if (found := _version(name)) is not None},
+        "python": platform.python_version(),
+    }
+
+
+def _scan_file(scan: InputScan) -> tuple[str, list[str]]:
+    """Return the file that a command names, and what to do first where it is not there yet."""
+    if scan.sha256 is not None:
+        return scan.name, []
+    file = f"{scan.name}.nii.gz"
+    note = f"the scan was the napari layer {scan.name!r}, as no file of our reader holds it"
+    return file, [f"{note}: save it as {file} before the command is run"]
+
+
+def _output(labels: NDArray[np.unsignedinteger], path: Path | None) -> OutputLabels:
+    i, j, k = labels.shape
+    return OutputLabels(
+        name=None if path is None else path.name,
+        sha256=None if path is None else file_sha256(path),
+        labels_sha256=labels_hash(labels),
+        shape=(i, j, k),
+    )
+
+
+def _machine(network: SCD, backend: str) -> Machine:
+    import torch
+
+    from napari_tokensparse.compute.machine import describe_machine
+
+    said, device = describe_machine(), next(network.parameters()).device
+    gpu = device.type == "cuda"
+    return Machine(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if gpu else str(said["cpu"]),
+        backend=backend,
+        threads=torch.get_num_threads(),
+        system=str(said["os"]),
+    )
+
+
+def _counts(labels: NDArray[np.unsignedinteger], length: int) -> NDArray[np.int64]:
+    counts = np.zeros(length, np.int64)
+    for rows in slabs(len(labels)):  # bincount makes 8 bytes of each voxel
+        counts += np.bincount(labels[rows].ravel(), minlength=length)
+    return counts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _first(text: str) -> str:
+    return text.split(";", maxsplit=1)[0]

@@ -1,0 +1,1 @@
+"""From a volume to labels and maps of its tokens."""

@@ -1,0 +1,254 @@
+"""Before a run: how long it will take, how much memory, and whether there is as much."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_tokensparse.compute.batching import network_bytes, windows_at_once
+from napari_tokensparse.compute.shortage import free_mb
+from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.segmenting.contests import NOTED_BYTES
+from napari_tokensparse.segmenting.estimating.outline import outline
+from napari_tokensparse.segmenting.estimating.rates import (
+    calibrating,
+    pairs_seen,
+    share_seen,
+    value_of,
+)
+from napari_tokensparse.segmenting.infer import check_fit
+from napari_tokensparse.segmenting.windowing import label_rule
+from napari_tokensparse.volumes.preprocess import first_dtype
+from napari_tokensparse.volumes.volume import is_lazy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.estimating.outline import Outline
+    from napari_tokensparse.segmenting.estimating.rates import Rates
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
+
+_FLOAT, _DOUBLE = 4, 8  # bytes
+_RESAMPLING = 8 * _DOUBLE  # bytes a voxel: where it comes from, as MONAI writes it down
+_LABELLING = 4  # bytes a voxel of the input: codes on their way to it
+_ONCE = 20_000_000  # bytes: what is made once in a process
+_ROWS = 2**20  # voxels of the model's grid that are labelled at once
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory that a run takes at its peak, and that is free.
+
+    Attributes
+    ----------
+    device
+        Whose memory is scarcer: the network's device, or ``cpu``.
+    peak_mb
+        What the run takes there, in 10⁶ bytes, beside the volume and the loaded model.
+    free_mb
+        What is free there now.
+    """
+
+    device: str
+    peak_mb: float
+    free_mb: float
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the run fits."""
+        return self.peak_mb <= self.free_mb
+
+    def lacking(self, name: str) -> str:
+        """Say in one line that a volume's run does not fit, and what to do."""
+        return (
+            f"{name}: this run takes about {self.peak_mb:,.0f} MB of memory on {self.device}, and "
+            f"{self.free_mb:,.0f} MB are free: close other programs, or choose a region, another "
+            "device or a model of smaller windows"
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds
+        From preprocessing to labels, the model loaded and nothing else going on.
+    windows
+        That are run.
+    room
+        The memory.
+    """
+
+    seconds: float
+    windows: int
+    room: Room
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        seconds, room = self.seconds, self.room
+        time_said = f"{seconds:.0f} s" if 1 <= seconds < 120 else f"{seconds / 60:.0f} min"
+        return (
+            f"About {'1 s' if seconds < 1 else time_said} and {room.peak_mb:,.0f} MB of memory on "
+            f"{room.device}, of {room.free_mb:,.0f} free: "
+            f"{self.windows} window{'s' * (self.windows != 1)}"
+        )
+
+
+def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
+    """Return the memory that a run takes; nothing is measured.
+
+    Parameters
+    ----------
+    volume, model, region
+        As `segment` takes them; the model on its device.
+
+    Raises
+    ------
+    SegmentError, VolumeError, PreprocessError
+        The model cannot segment the volume; one plain line says why.
+    """
+    info = check_fit(volume, model)
+    return _room(volume, model, info, outline(volume, model.config, info, region))
+
+
+def estimating(
+    volume: Volume,
+    model: SCD,
+    keep_ratio: float | Sequence[float] | None = None,
+    *,
+    region: Box | None = None,
+    backend: str = "auto",
+    clock: Callable[[], float] = time.perf_counter,
+) -> Generator[None, None, Estimate]:
+    """Return what a run will take; yields now and then while the machine is measured.
+
+    The parameters are those of `estimate`; ``clock`` gives the seconds that are counted.
+    """
+    info, config = check_fit(volume, model), model.config
+    ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+    found = outline(volume, config, info, region)
+    yield
+    rates = yield from calibrating(model, backend, clock)
+    at_once = windows_at_once(config, found.windows, _device(model))
+    filled = -found.windows % at_once  # so many windows are run again to fill the last pass
+    shares = (*found.looked_at, *found.looked_at[-1:] * filled)
+    network = _network_seconds(rates, shares, config, ratios)
+    return Estimate(
+        network + _other_seconds(volume, found, rates),
+        found.windows,
+        _room(volume, model, info, found),
+    )
+
+
+def estimate(
+    volume: Volume,
+    model: SCD,
+    keep_ratio: float | Sequence[float] | None = None,
+    *,
+    region: Box | None = None,
+    backend: str = "auto",
+) -> Estimate:
+    """Return what a run will take; the machine is measured first if need be.
+
+    Parameters
+    ----------
+    volume, model, keep_ratio, region, backend
+        As `segment` takes them; the model on its device.
+
+    Raises
+    ------
+    SegmentError, VolumeError, PreprocessError, ValueError
+        The model cannot segment the volume so; one plain line says why.
+
+    Examples
+    --------
+    >>> estimate(volume, model, 0.5).seconds  # doctest: +SKIP
+    """
+    return value_of(estimating(volume, model, keep_ratio, region=region, backend=backend))
+
+
+def _network_seconds(
+    rates: Rates, looked_at: Sequence[float], config: SCDConfig, keep_ratios: Sequence[float]
+) -> float:
+    """Return what the windows take of which such shares are looked at."""
+    every, seen, pairs = rates.network
+    whole = every + seen * share_seen(config, keep_ratios)
+    squares = sum(share**2 for share in looked_at)
+    return whole * sum(looked_at) + pairs * pairs_seen(config, keep_ratios) * squares
+
+
+def _other_seconds(volume: Volume, found: Outline, rates: Rates) -> float:
+    model_voxels = math.prod(found.grid.shape)
+    amounts = (
+        (rates.stitch, sum(found.looked_at)),
+        (rates.label[0], model_voxels * found.inside),
+        (rates.label[1], found.voxels * found.inside),
+        (rates.prepare[0], volume.array.size),
+        (rates.prepare[1], model_voxels * len(volume.array)),
+    )
+    return rates.start + sum(rate * amount for rate, amount in amounts)
+
+
+def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline) -> Room:
+    """Return the scarcer of the memory of the device and of this machine's own."""
+    config, device = model.config, _device(model)
+    at_once = windows_at_once(config, found.windows, device)
+    network = network_bytes(config, at_once)
+    if device.type == "cpu":
+        return Room("cpu", _host_bytes(volume, config, info, found, network) / 1e6, free_mb(device))
+    logits = _FLOAT * at_once * config.out_channels * math.prod(config.window)
+    host = Room("cpu", _host_bytes(volume, config, info, found, logits) / 1e6, free_mb(_CPU))
+    there = Room(str(device), network / 1e6, free_mb(device))
+    return max(host, there, key=lambda each: each.peak_mb / max(each.free_mb, 1.0))
+
+
+def _host_bytes(
+    volume: Volume, config: SCDConfig, info: ModelInfo, found: Outline, network: int
+) -> int:
+    """Return the peak of this machine's memory: before the first window, or from then on."""
+    kept = _kept_bytes(volume, config, info, found)
+    model_voxels = math.prod(found.grid.shape)
+    at_once = min(1.0, _ROWS / model_voxels)  # of all rows
+    return _ONCE + max(
+        _preparing_bytes(volume, info, found),
+        kept + max(network, int(at_once * _LABELLING * found.voxels)),
+    )
+
+
+def _preparing_bytes(volume: Volume, info: ModelInfo, found: Outline) -> int:
+    """Return what is needed until the volume lies on the model's grid."""
+    channels, model_voxels = len(volume.array), math.prod(found.grid.shape)
+    placed = 0 if is_lazy(volume.array) else np.dtype(first_dtype(info.preprocessing)).itemsize
+    made = _FLOAT * channels * (found.grid.padded != found.grid.shape)
+    if any(each["_target_"] == "Spacingd" for each in info.preprocessing):
+        made = _RESAMPLING + _DOUBLE * channels
+    return placed * volume.array.size + made * model_voxels
+
+
+def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, found: Outline) -> int:
+    """Return what is held from the first window to the last: image, sums, labels."""
+    grid, rule = found.grid, label_rule(info)
+    image = _FLOAT * len(volume.array) * math.prod(grid.padded)
+    labels = (rule.dtype.itemsize + rule.regions) * math.prod(volume.shape)
+    labels += NOTED_BYTES * found.voxels if info.sharpen else 0
+    if len(grid.starts) == 1:
+        return image + labels
+    row, window = math.prod(grid.padded[1:]), math.prod(config.window)
+    sums = _FLOAT * (config.out_channels + 1) * (config.window[0] * row + window)
+    return image + labels + sums
+
+
+def _device(model: SCD) -> torch.device:
+    return next(model.parameters()).device

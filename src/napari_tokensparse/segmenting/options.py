@@ -1,0 +1,183 @@
+"""What a person asks for when a scan is segmented, and the command line that asks for it.
+
+Imports no torch: a receipt is read, and a cluster's client decides, without it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.segmenting.result import Controls
+    from napari_tokensparse.volumes.volume import Volume
+
+_OUTPUT_ONLY = {"legend", "regions", "table", "tokens"}
+
+
+def base_name(path: str) -> str:
+    r"""Return the last part of a path, whichever system wrote it.
+
+    Examples
+    --------
+    >>> base_name("/home/me/Jane Doe/scan.nii.gz"), base_name(r"C:\scans\a.nii"), base_name("m/")
+    ('scan.nii.gz', 'a.nii', 'm')
+    """
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def _checked_name(name: str) -> str:
+    if not name or name != base_name(name):
+        raise ValueError("must be a name without a folder")
+    return name
+
+
+BaseName = Annotated[str, AfterValidator(_checked_name)]
+
+
+class Options(BaseModel):
+    """What is asked for, in the words of ``tokensparse segment``.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model or of its folder.
+    keep_ratio : tuple of float
+        Per stage, the model's own filled in.
+    device, backend : str
+        Where and how to run: ``auto`` leaves it to the machine.
+    scorer : str
+        What tokens are pruned by.
+    ablate : str or None
+        ``encoder`` where its blocks are left out.
+    frame : int or None
+        Which frame of a time series.
+    series : str or None
+        Number of the series of a DICOM folder that holds several.
+    region : str or None
+        ``i0:i1,j0:j1,k0:k1`` in voxels.
+    sharpen : bool
+        Whether labels are sharpened, the model's own wish filled in.
+    legend : bool
+        Whether names and colours of the classes are written beside the labels.
+    table, tokens, regions : str or None
+        Name of the table, and of the folders of token maps and of masks of regions, where they are
+        written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: BaseName
+    keep_ratio: tuple[float, ...]
+    device: str = "auto"
+    backend: str = "auto"
+    scorer: str = "learned"
+    ablate: Literal["encoder"] | None = None
+    frame: int | None = None
+    series: str | None = None
+    region: str | None = None
+    sharpen: bool = False
+    legend: bool = True
+    table: BaseName | None = None
+    tokens: BaseName | None = None
+    regions: BaseName | None = None
+
+    def same_labels(self, other: Options) -> bool:
+        """Whether both ask for the same labels, whatever else is written beside them."""
+        return self.model_dump(exclude=_OUTPUT_ONLY) == other.model_dump(exclude=_OUTPUT_ONLY)
+
+
+def run_arguments(options: Options, volume: Volume) -> dict[str, Any]:
+    """Return what `napari_tokensparse.segmenting.infer.segmenting` takes beside volume and model.
+
+    Raises
+    ------
+    SegmentError, RegionError
+        In one line: there is no such scorer or device, or the region does not fit the volume.
+    """
+    from napari_tokensparse.segmenting.infer import choose_device
+    from napari_tokensparse.volumes.region import parse_box
+
+    box = options.region
+    return {
+        "keep_ratio": options.keep_ratio,
+        "device": choose_device(options.device),
+        "controls": controls_of(options),
+        "region": None if box is None else parse_box(box, volume.shape, volume.name),
+        "backend": options.backend,
+        "sharpen": options.sharpen,
+    }
+
+
+def controls_of(options: Options) -> Controls:
+    """Return what the learned pruning is compared with.
+
+    Raises
+    ------
+    SegmentError
+        There is no such scorer.
+    """
+    from napari_tokensparse.segmenting.infer import Controls
+
+    scorer = cast("Scorer", options.scorer)  # it checks the name itself
+    return Controls(scorer=scorer, ablate_encoder=options.ablate is not None)
+
+
+def command_line(
+    options: Options, scans: Sequence[tuple[str, str]], output: str, sharpens: bool = False
+) -> str:
+    """Write the command that asks for the same, with names in place of paths.
+
+    Parameters
+    ----------
+    options
+        What is asked for.
+    scans
+        Channel and file of each scan; one without a channel is all of the case.
+    output
+        The labels' file.
+    sharpens
+        Whether the model sharpens labels if nothing is said.
+
+    Examples
+    --------
+    >>> options = Options(model="brain-structures", keep_ratio=(0.5, 0.5, 0.5), device="cpu")
+    >>> command_line(options, [("", "scan.nii.gz")], "labels.nii.gz")[:52]
+    'tokensparse segment scan.nii.gz -o labels.nii.gz --m'
+    >>> command_line(options, [("", "scan.nii.gz")], "labels.nii.gz")[48:]
+    ' --model brain-structures --keep-ratio 0.5 --device cpu'
+    """
+    ratios = options.keep_ratio if len(set(options.keep_ratio)) > 1 else options.keep_ratio[:1]
+    words = [
+        w for name, file in scans for w in (["--channel", f"{name}={file}"] if name else [file])
+    ]
+    said = {
+        "frame": None if options.frame is None else str(options.frame),
+        "series": options.series,
+        "model": options.model,
+        "keep-ratio": ",".join(map(repr, ratios)) or None,
+        "device": _unless(options.device, "auto"),
+        "backend": _unless(options.backend, "auto"),
+        "scorer": _unless(options.scorer, "learned"),
+        "ablate": options.ablate,
+        "region": options.region,
+        "table": options.table,
+        "tokens": options.tokens,
+        "regions": options.regions,
+    }
+    words += ["-o", output]
+    words += [word for key, value in said.items() if value for word in (f"--{key}", value)]
+    if options.sharpen != sharpens:
+        words.append("--sharpen" if options.sharpen else "--no-sharpen")
+    legend = [] if options.legend else ["--no-legend"]
+    return shlex.join(["tokensparse", "segment", *words, *legend])
+
+
+def _unless(value: str, default: str) -> str | None:
+    return None if value == default else value

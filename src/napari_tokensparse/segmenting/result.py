@@ -1,0 +1,127 @@
+"""What is asked of a run, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.common.untrusted import PlainError
+from napari_tokensparse.model.controls import SCORERS, Scorer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.segmenting.tokenmaps import TokenMaps
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.windows import Shape
+
+
+class SegmentError(PlainError):
+    """A volume that a model cannot segment; one plain line says why."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a learned pruning is compared with, on the same weights.
+
+    Attributes
+    ----------
+    scorer
+        What tokens are pruned by: ``learned``, the model's own scores; ``random``, ``intensity``
+        or ``foreground``.
+    ablate_encoder
+        Whether the encoder's blocks are left out: do the tokens matter at all?
+    seed
+        Key of the random scores, with the window's number.
+
+    Raises
+    ------
+    SegmentError
+        There is no such scorer.
+    """
+
+    scorer: Scorer = "learned"
+    ablate_encoder: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown scorer before any window is run."""
+        if self.scorer not in SCORERS:
+            raise SegmentError(f"scorer {self.scorer!r}: choose one of {', '.join(SCORERS)}")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one run.
+
+    Attributes
+    ----------
+    windows, skipped
+        Windows run, and windows of pure background that were not; of a region, those over it.
+    keep_ratios
+        Per stage.
+    tokens_per_stage
+        Tokens of one window alive at the start and after each stage; of the one that holds most,
+        where windows are cropped to what they hold.
+    tokens
+        Tokens of the volume: processed, pruned at each stage, kept.
+    seconds
+        Per part: ``preprocess``, ``network``, ``stitch``, ``sharpen`` if it was done, and
+        ``total``.
+    backend
+        How the network was run.
+    notes
+        What of that could not be done as asked, one line each.
+    sharpened
+        Whether the labels were sharpened at the input's own resolution.
+    looked_at
+        Of each window that was run, the tokens along each axis of what the network looked at.
+    """
+
+    windows: int
+    skipped: int
+    keep_ratios: tuple[float, ...]
+    tokens_per_stage: tuple[int, ...]
+    tokens: dict[str, int]
+    seconds: dict[str, float]
+    backend: str = "plain"
+    notes: tuple[str, ...] = ()
+    sharpened: bool = False
+    looked_at: tuple[Shape, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Result of segmenting one volume.
+
+    Attributes
+    ----------
+    labels
+        ``(i, j, k)`` unsigned, on the input's own grid; the model's label values, 0 background.
+    tokens
+        Importance per stage and pruned-at.
+    stats
+        Windows, tokens, seconds.
+    regions
+        ``(K, i, j, k)`` mask of every region where they may overlap, in the order of the model's
+        classes; None where classes exclude one another.
+    region
+        The box that was segmented, or None for the whole volume. Outside it labels are 0 and tokens
+        not processed.
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    tokens: TokenMaps
+    stats: Stats
+    regions: NDArray[np.bool_] | None = None
+    region: Box | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` windows are segmented; ``seconds_left`` is an estimate or None."""
+
+    done: int
+    total: int
+    seconds_left: float | None

@@ -1,0 +1,1 @@
+"""Training of a network, in runs that can be resumed."""

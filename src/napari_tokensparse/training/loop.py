@@ -1,0 +1,467 @@
+"""Training: one readable loop on Accelerate that yields frozen events and can be resumed.
+
+Every random choice is keyed by (seed, step, case), never by global state: a run that is stopped and
+resumed, or shared by several processes, sees the same windows, keep ratios and noise as one that
+was not.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+
+from napari_tokensparse.compute.allocation import kept_memory
+from napari_tokensparse.compute.precision import mixed_precision
+from napari_tokensparse.compute.shortage import is_shortage
+from napari_tokensparse.model.noise import keyed_generator
+from napari_tokensparse.training.elastic import (
+    keep_ratios_of_step,
+    make_distillation,
+    patch_shares,
+    score_loss,
+    token_targets,
+)
+from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated
+from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
+from napari_tokensparse.training.losses import make_loss, share_entropy
+from napari_tokensparse.training.optim import learning_rate, make_optimizer, set_learning_rate
+from napari_tokensparse.training.state import Counters, check_moments, counters_of, read, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_tokensparse.compute.precision import Precision
+    from napari_tokensparse.model.scd import SCD, SCDOutput
+    from napari_tokensparse.scoring.evaluate import CaseScores
+    from napari_tokensparse.training.trainconfig import TrainConfig
+
+MAX_SKIPPED = 10
+# Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
+_KEEP, _NOISE = 1, 2
+
+Window = tuple["Tensor", "Tensor"]
+
+
+class TrainError(ValueError):
+    """A run that cannot start or go on; one plain line says why."""
+
+
+class Sampler(Protocol):
+    """Where training pairs come from."""
+
+    def windows(self, seed: int, index: int) -> Sequence[Window]:
+        """Return the windows of one volume, the same for a key.
+
+        Each is an image ``(C, h, w, d)`` and its target, as `make_loss` takes it without B.
+        """
+
+
+class Validator(Protocol):
+    """What judges the averaged weights now and then."""
+
+    held_out: bool
+
+    def __len__(self) -> int:
+        """Return how many cases there are."""
+
+    def score(self, model: SCD, number: int) -> CaseScores:
+        """Segment one case and score it."""
+
+    def preview(self, scores: CaseScores) -> Path | None:
+        """Write the labels of the first case and say where."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run needs beside the network and its config.
+
+    Attributes
+    ----------
+    sampler
+        Gives the windows of the volumes.
+    folder
+        Holds the checkpoint and the best weights; made if missing.
+    device
+        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; several processes take theirs by their rank.
+    validator
+        Judges the averaged weights, or None.
+    class_weights
+        ``(K,)`` weights of the classes in the cross-entropy, or None.
+    stop
+        Asked after every step; True ends the run with a checkpoint.
+    clock
+        What ``max_minutes`` is counted with, in seconds; `time.process_time` makes runs beside
+        others comparable.
+    """
+
+    sampler: Sampler
+    folder: Path
+    device: str = "cpu"
+    validator: Validator | None = None
+    class_weights: Tensor | None = None
+    stop: Callable[[], bool] = field(default=lambda: False)
+    clock: Callable[[], float] = time.perf_counter
+
+
+def train(
+    model: SCD, config: TrainConfig, setting: Setting
+) -> Iterator[StepDone | Validated | CheckpointSaved]:
+    """Train a network, from the checkpoint in the setting's folder if it holds one.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    config
+        Steps, step size, keep ratios, seed.
+    setting
+        Data, folder, device.
+
+    Yields
+    ------
+    StepDone, Validated, CheckpointSaved
+        In every process. Stopping between two events loses only the steps since the last
+        checkpoint.
+
+    Raises
+    ------
+    TrainError
+        Ten steps in a row were not finite (the last good state is kept), memory ran out, the
+        checkpoint belongs to another network, or the volumes of a step cannot be shared evenly by
+        the processes.
+    """
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, config, setting)
+    run.load()
+    with kept_memory():
+        yield from _events(run, config, setting)
+
+
+def _events(
+    run: _Run, config: TrainConfig, setting: Setting
+) -> Iterator[StepDone | Validated | CheckpointSaved]:
+    """Step until the run is over."""
+    batches = run.batches()
+    while not run.finished():
+        began = setting.clock()
+        try:
+            done = run.step(next(batches), began)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise TrainError(
+                f"step {run.counters.step}: memory ran out on {setting.device}; give a smaller "
+                f"micro_batch than {config.micro_batch}, a smaller network or window"
+            ) from error
+        yield done
+        if run.counters.in_a_row == MAX_SKIPPED:
+            yield run.save()
+            raise TrainError(
+                f"step {run.counters.step}: {MAX_SKIPPED} steps in a row were not finite; the last "
+                f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
+            )
+        if setting.validator is not None and run.validation_due():
+            yield run.validate(setting.validator)
+        if run.checkpoint_due():
+            yield run.save()
+
+
+class _Run:
+    """Everything that a step changes, and what it needs."""
+
+    def __init__(self, model: SCD, config: TrainConfig, setting: Setting) -> None:
+        self._config, self._setting = config, setting
+        self._accelerator = accelerator = _accelerator(setting.device, config.precision)
+        if config.batch_size % accelerator.num_processes:
+            raise TrainError(
+                f"batch_size {config.batch_size}: {accelerator.num_processes} processes share the "
+                "volumes of a step evenly; give a multiple of their number"
+            )
+        if config.token_weight:
+            add_token_head(model)
+        self._model = model.to(accelerator.device).train()
+        self._ema = AveragedModel(model, multi_avg_fn=partial(_average, config.ema_decay))
+        self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
+        self._loss_of = make_loss(config.loss, setting.class_weights)
+        self._distilled = make_distillation(config.loss, setting.class_weights)
+        self._tokens_of = partial(
+            token_targets,
+            patch_size=model.config.patch_size,
+            classes=model.config.out_channels,
+        )
+        self.counters = Counters()
+        self._saved_at = 0.0  # seconds of the run
+        self.path = setting.folder / STATE_FILE
+
+    def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
+        """Yield, per step from the next one, this process's volumes: index and windows of each."""
+        config, accelerator = self._config, self._accelerator
+        share = config.batch_size // accelerator.num_processes
+        first = self.counters.step * config.batch_size
+        loader = DataLoader(
+            _Volumes(self._setting.sampler, config.seed),
+            batch_size=None,
+            sampler=count(first + accelerator.process_index, accelerator.num_processes),
+            num_workers=config.workers,
+            generator=torch.Generator(),  # or the workers' seeds would be drawn from the global one
+        )
+        volumes = iter(loader)
+        while True:
+            yield [next(volumes) for _ in range(share)]
+
+    def step(self, volumes: list[tuple[int, Sequence[Window]]], began: float) -> StepDone:
+        """Take a step whose windows were asked for when the clock said ``began``."""
+        before = self.counters
+        config, step = self._config, before.step
+        lr = learning_rate(config, step, self.share())
+        set_learning_rate(self._optimizer, lr)
+        ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
+        loss = self._gradients(volumes, ratios)
+        norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
+        spent = self._setting.clock() - began
+        loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
+        finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
+        if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts
+            self._optimizer.step()
+        if finite:
+            self._ema.update_parameters(self._model)
+        self._optimizer.zero_grad()
+        self.counters = replace(
+            before,
+            step=step + 1,
+            seconds=before.seconds + seconds,
+            skipped=before.skipped + (not finite),
+            in_a_row=0 if finite else before.in_a_row + 1,
+            reason="stopped" if stop else "",
+        )
+        drawn = ratios[len(ratios) // 2]
+        return StepDone(step + 1, loss, lr, drawn, seconds, self.counters.skipped, self.share())
+
+    def _gradients(
+        self, volumes: list[tuple[int, Sequence[Window]]], ratios: tuple[float, ...]
+    ) -> float:
+        """Add up the gradients of a step's windows, some at a time; return their mean loss."""
+        config, device = self._config, self._accelerator.device
+        windows = [
+            (image, target, keyed_generator(config.seed, index, _NOISE, n))
+            for index, pairs in volumes
+            for n, (image, target) in enumerate(pairs)
+        ]
+        total = torch.zeros((), device=device)
+        for at in range(0, len(windows), config.micro_batch):
+            images, targets, noise = zip(*windows[at : at + config.micro_batch], strict=True)
+            batch = (torch.stack(images).to(device), torch.stack(targets).to(device), noise)
+            share, last = len(images) / len(windows), at + config.micro_batch >= len(windows)
+            teacher: Tensor | None = None
+            for n, ratio in enumerate(ratios, start=1):
+                synced = last and n == len(ratios)
+                with nullcontext() if synced else self._accelerator.no_sync(self._wrapped):
+                    loss, logits = self._loss(batch, ratio, teacher)
+                    self._accelerator.backward(loss * (share / len(ratios)))
+                total += loss.detach() * (share / len(ratios))
+                teacher = logits.detach() if teacher is None else teacher
+        return float(total)
+
+    def _loss(
+        self, batch: tuple[Tensor, Tensor, Sequence[torch.Generator]], ratio: float, teacher: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Run windows at a keep ratio: their mean loss, and the logits."""
+        config, (images, targets, noise) = self._config, batch
+        with self._accelerator.autocast():
+            out: SCDOutput = self._wrapped(images, ratio, noise)
+        logits = out.inside.float()
+        loss = self._loss_of(logits, targets if out.box is None else out.box.cut(targets))
+        if teacher is not None:
+            loss = torch.lerp(loss, self._distilled(logits, teacher), config.distillation)
+        if config.score_weight:
+            content, labelled = self._tokens_of(targets)
+            loss = loss + config.score_weight * score_loss(out.trace, content, labelled)
+        if out.token_logits is not None:
+            loss = loss + config.token_weight * self._token_loss(out, targets)
+        return loss, logits
+
+    def _token_loss(self, out: SCDOutput, targets: Tensor) -> Tensor:
+        """Cross-entropy of the token head with the classes' shares of each patch."""
+        config, logits = self._model.config, cast("Tensor", out.token_logits)
+        shares, _ = patch_shares(targets, config.patch_size, config.out_channels)
+        if out.box is not None:
+            shares = shares[..., out.box.ids(shares.device)]
+        logs, rows = logits.float().log_softmax(dim=2).flatten(0, 1), shares.transpose(1, 2)
+        return share_entropy(logs, rows.flatten(0, 1), self._setting.class_weights)
+
+    def _agree(self, loss: float, seconds: float, stop: bool) -> tuple[float, float, bool]:
+        """Mean loss, the first process's clock, and whether any process was told to stop."""
+        processes = self._accelerator.num_processes
+        if processes == 1:
+            return loss, seconds, stop
+        main = self._accelerator.is_main_process
+        mine = torch.tensor(
+            [loss / processes, seconds * main, float(stop)], device=self._accelerator.device
+        )
+        summed = self._accelerator.reduce(mine, "sum").tolist()
+        return summed[0], summed[1], summed[2] > 0
+
+    def share(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        config, done = self._config, self.counters
+        by_steps = done.step / config.steps if config.steps else 0.0
+        by_time = done.seconds / (60.0 * config.max_minutes) if config.max_minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def finished(self) -> bool:
+        """Whether the run is over; the counters say why."""
+        config, done = self._config, self.counters
+        if not done.reason and config.patience and done.since_best >= config.patience:
+            done = replace(done, reason="early stopping")
+        if not done.reason and self.share() >= 1.0:
+            by_steps = config.steps is not None and done.step >= config.steps
+            done = replace(done, reason="steps" if by_steps else "minutes")
+        self.counters = done
+        return bool(done.reason)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to save now: at the end, every so many steps, and every so many minutes."""
+        every, done = self._config.checkpoint_minutes, self.counters
+        late = every is not None and done.seconds - self._saved_at >= 60.0 * every
+        return self.finished() or late or done.step % self._config.checkpoint_every == 0
+
+    def validation_due(self) -> bool:
+        """Whether to validate now: every so many steps and at the end, but not on a stop."""
+        over = self.finished() and self.counters.reason != "stopped"
+        return over or self.counters.step % self._config.validate_every == 0
+
+    def validate(self, validator: Validator) -> Validated:
+        """Score the averaged weights; processes share the cases."""
+        started = self._setting.clock()
+        averaged = cast("SCD", self._ema.module).eval()
+        accelerator = self._accelerator
+        mine = range(accelerator.process_index, len(validator), accelerator.num_processes)
+        scores = [(n, validator.score(averaged, n)) for n in mine]
+        ordered = [s for _, s in sorted(gather_object(scores), key=lambda pair: pair[0])]
+        dice = _mean_of([s.dice for s in ordered])
+        mean = float(np.mean(list(dice.values()))) if dice else 0.0
+        before = self.counters
+        best = before.best_dice is None or mean > before.best_dice
+        preview = validator.preview(ordered[0]) if accelerator.is_main_process else None
+        if best and accelerator.is_main_process:
+            write(self._setting.folder / BEST_FILE, averaged.state_dict())
+        _, seconds, _ = self._agree(0.0, self._setting.clock() - started, False)
+        self.counters = replace(
+            before,
+            seconds=before.seconds + seconds,
+            best_dice=mean if best else before.best_dice,
+            since_best=0 if best else before.since_best + 1,
+        )
+        return Validated(
+            before.step,
+            dice,
+            _mean_of([s.hd95_mm for s in ordered]),
+            mean,
+            best,
+            validator.held_out,
+            ordered[0].case,
+            preview,
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self._model, "ema": self._ema, "optimizer": self._optimizer}
+        scaler = self._accelerator.scaler
+        return parts if scaler is None else {**parts, "scaler": scaler}
+
+    def save(self) -> CheckpointSaved:
+        """Write to a temporary name and rename, so that a kill leaves the previous checkpoint."""
+        if self._accelerator.is_main_process:
+            saved = {name: part.state_dict() for name, part in self._parts().items()}
+            write(self.path, {**saved, "counters": asdict(self.counters)})
+        self._saved_at = self.counters.seconds
+        self._accelerator.wait_for_everyone()
+        return CheckpointSaved(self.counters.step, self.path)
+
+    def load(self) -> None:
+        """Go on from the checkpoint, if there is one; one that was stopped goes on."""
+        if not self.path.exists():
+            return
+        saved = read(self.path)
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(saved[name])
+            check_moments(self._optimizer)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TrainError(
+                f"{self.path}: belongs to another network or run; give another output folder"
+            ) from error
+        self.counters = replace(counters_of(saved, self.path), in_a_row=0, reason="")
+        self._saved_at = self.counters.seconds
+
+
+class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
+    """The sampler's volumes by index, for a `DataLoader`."""
+
+    def __init__(self, sampler: Sampler, seed: int) -> None:
+        self._sampler, self._seed = sampler, seed
+
+    def __getitem__(self, index: int) -> tuple[int, Sequence[Window]]:
+        return index, self._sampler.windows(self._seed, index)
+
+
+def _accelerator(device: str, asked: Precision) -> Accelerator:
+    """Make the accelerator of a run: on the given device, or by rank under a launcher."""
+    precision = mixed_precision(device, asked)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    # Accelerate keeps its first device for the whole process; a second run may want another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with _environment("ACCELERATE_TORCH_DEVICE", device):
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def add_token_head(model: SCD) -> None:
+    """Give a network the linear head that only training has, unless it is there."""
+    if model.token_head is None:
+        model.token_head = torch.nn.Linear(model.config.embed_dim, model.config.out_channels)
+
+
+def _average(
+    decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+) -> None:
+    """Move averages towards the current weights, faster while few steps are behind them."""
+    early = (1 + int(count)) / (10 + int(count))  # or a short run would average its beginning
+    for average, now in zip(averaged, current, strict=True):
+        average.lerp_(now, 1.0 - min(decay, early))
+
+
+def _mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean per class over the cases that hold it."""
+    names = dict.fromkeys(name for score in scores for name in score)
+    found = {n: [s[n] for s in scores if math.isfinite(s.get(n, math.nan))] for n in names}
+    return {name: float(np.mean(values)) for name, values in found.items() if values}

@@ -1,0 +1,1 @@
+"""Volumes and their files: read, placed, prepared, cut into windows."""

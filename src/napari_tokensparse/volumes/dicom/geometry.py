@@ -1,0 +1,164 @@
+"""Whether slices make one volume, and if not, which of them do not fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokensparse.volumes.dicom.series import SAME_PLACE_MM, Slice
+from napari_tokensparse.volumes.volume import VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+UNEVEN = 0.01
+"""How far a gap may be from the others, as a share of it: the rounding of positions in headers."""
+OFF_LINE_MM = 0.1
+"""How far a slice may lie from the straight line through the first and the last."""
+SHEAR_FROM_DEGREES = 0.1
+"""From which tilt between the stack and the normal of its slices a note says so."""
+
+_NAMED = 3
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def check_stack(slices: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
+    """Put slices in order along their normal, if they make one volume.
+
+    Returns
+    -------
+    slices
+        In order.
+    notes
+        What to tell of them.
+
+    Raises
+    ------
+    VolumeError
+        In one line that names the files, and where they lie: one does not say where it lies, holds
+        several frames or colours, differs from the others, lies where another does, or slices are
+        missing between two.
+    """
+    _check_single(slices, name)
+    _check_alike(slices, name)
+    if len(slices) < 2:
+        raise VolumeError(f"{name}: holds one slice; give the folder of a whole series")
+    ordered = sorted(slices, key=lambda one: one.along_mm)
+    _check_gaps(ordered, name)
+    positions = np.array([one.position for one in ordered])
+    _check_line(ordered, positions, name)
+    return ordered, _shear_note(ordered[0].normal, positions[-1] - positions[0])
+
+
+def stack_affine(ordered: Sequence[Slice]) -> NDArray[np.float64]:
+    """Return the affine, (column, row, slice) to RAS mm, of slices in order.
+
+    Notes
+    -----
+    DICOM PS3.3, C.7.6.2.1.1; the last axis goes from the first slice to the last in even steps.
+    """
+    first, last = ordered[0], ordered[-1]
+    between_rows, between_columns = first.spacing
+    affine = np.eye(4)
+    affine[:3, 0] = np.multiply(first.orientation[:3], between_columns)
+    affine[:3, 1] = np.multiply(first.orientation[3:], between_rows)
+    affine[:3, 2] = np.subtract(last.position, first.position) / (len(ordered) - 1)
+    affine[:3, 3] = first.position
+    return _LPS_TO_RAS @ affine
+
+
+def _check_single(slices: Sequence[Slice], name: str) -> None:
+    many = [one for one in slices if one.frames > 1]
+    if many:
+        raise VolumeError(
+            f"{name}: {_names(many)}: holds {many[0].frames} frames in one file; convert it to "
+            "NIfTI, for example with dcm2niix"
+        )
+    lost = [one for one in slices if not one.is_placed]
+    if lost:
+        raise VolumeError(
+            f"{name}: {_names(lost)}: without position, orientation or pixel spacing; leave it out"
+        )
+
+
+def _check_alike(slices: Sequence[Slice], name: str) -> None:
+    kinds: dict[str, Callable[[Slice], Any]] = {
+        "is oriented": lambda one: tuple(np.round(one.orientation, 3) + 0.0),
+        "is spaced": lambda one: tuple(np.round(one.spacing, 4)),
+        "has rows and columns": lambda one: one.shape,
+    }
+    for what, key in kinds.items():
+        common = Counter(map(key, slices)).most_common(1)[0][0]
+        odd = [one for one in slices if not np.allclose(key(one), common, atol=2e-3)]
+        if odd:
+            found, usual = (
+                " x ".join(f"{v:g}" for v in values) for values in (key(odd[0]), common)
+            )
+            raise VolumeError(
+                f"{name}: {_names(odd)}: {what} otherwise than the other slices ({found}, not "
+                f"{usual}); leave it out"
+            )
+
+
+def _check_gaps(ordered: Sequence[Slice], name: str) -> None:
+    gaps = np.diff([one.along_mm for one in ordered])
+    pairs = list(zip(ordered, ordered[1:], gaps.tolist(), strict=False))
+    twice = [(a, b) for a, b, gap in pairs if gap < SAME_PLACE_MM]
+    if twice:
+        said = ", ".join(f"{a.path.name} and {_at(b)}" for a, b in twice[:_NAMED])
+        raise VolumeError(
+            f"{name}: slices that lie in one place: {said}{_more(twice)}; keep one of each"
+        )
+    usual = float(np.median(gaps))
+    missing = [(a, b, gap) for a, b, gap in pairs if gap > 1.5 * usual]
+    if missing:
+        count = sum(round(gap / usual) - 1 for *_, gap in missing)
+        said = ", ".join(f"between {_at(a)} and {_at(b)}" for a, b, _ in missing[:_NAMED])
+        raise VolumeError(
+            f"{name}: {count} of its slices, {usual:g} mm apart, are missing {said}"
+            f"{_more(missing)}; copy the whole series"
+        )
+    uneven = [(a, b, gap) for a, b, gap in pairs if abs(gap - usual) > UNEVEN * usual]
+    if uneven:
+        a, b, gap = uneven[0]
+        raise VolumeError(
+            f"{name}: slices {_at(a)} and {_at(b)} are {gap:g} mm apart, most others {usual:g} mm"
+            "; choose a series of even spacing"
+        )
+
+
+def _check_line(ordered: Sequence[Slice], positions: NDArray[np.float64], name: str) -> None:
+    steps = np.linspace(0.0, 1.0, len(ordered))[:, None]
+    away = np.linalg.norm(
+        positions - (positions[0] + steps * (positions[-1] - positions[0])), axis=1
+    )
+    worst = int(away.argmax())
+    if away[worst] > OFF_LINE_MM:
+        raise VolumeError(
+            f"{name}: slice {_at(ordered[worst])} lies {away[worst]:.2g} mm off the straight line "
+            "of the others; choose another series"
+        )
+
+
+def _shear_note(normal: NDArray[np.float64], stack: NDArray[np.float64]) -> tuple[str, ...]:
+    cosine = float(normal @ stack / np.linalg.norm(stack) / np.linalg.norm(normal))
+    degrees = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    if degrees <= SHEAR_FROM_DEGREES:
+        return ()
+    return (f"the slices are stacked at {degrees:.1f} degrees to their normal (gantry tilt)",)
+
+
+def _at(one: Slice) -> str:
+    return f"{one.path.name} (at {one.along_mm:.5g} mm)"
+
+
+def _names(slices: Sequence[Slice]) -> str:
+    return ", ".join(one.path.name for one in slices[:_NAMED]) + _more(slices)
+
+
+def _more(items: Sequence[Any]) -> str:
+    return f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""

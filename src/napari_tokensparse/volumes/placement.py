@@ -1,0 +1,319 @@
+"""How a volume lies in napari: which axes, which way, and where in millimetres.
+
+napari shows axes (z, y, x). Here z points up (superior), y to the patient's back and x to the
+patient's left (LPS), so that a 2-D view is radiological. Arrays are turned that way by transposing
+and flipping only, which copies nothing; ``scale`` and ``translate`` do the rest.
+
+What a layer carries in ``layer.metadata["tokensparse"]``, all of it plain and picklable:
+
+=========== ============================================================================
+``name``     str, the volume's name
+``affine``   (4, 4) float64, file voxel (i, j, k, 1) to RAS mm, exact also where oblique
+``shape``    the file's (i, j, k)
+``axes``     for each of (z, y, x), the file axis that it shows
+``flips``    for each of (z, y, x), whether that file axis is shown reversed
+``channel``  str, the channel's name, or empty
+``header``   bytes of the NIfTI header, or None
+``notes``    tuple of sentences for a person
+``slices``   of a DICOM series, the file of each slice along k; else empty
+=========== ============================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokensparse.volumes.volume import (
+    NOTE_NO_ORIENTATION,
+    Volume,
+    VolumeError,
+    check_finite,
+    header_from_bytes,
+    is_lazy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+KEY = "tokensparse"
+MODEL_KEY = "tokensparse_model"
+"""In the metadata of labels that a model made: what files of them say of it, as plain values."""
+NOTE_FOREIGN_LAYER = (
+    "the layer's orientation is unknown: its axes are taken as (z, y, x) = up, back, left"
+)
+
+_OBLIQUE_FROM_DEGREES = 0.1
+_UNKNOWN = {NOTE_NO_ORIENTATION, NOTE_FOREIGN_LAYER}
+_TO_LPS_ZYX = np.array(
+    [[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64
+)  # RAS (x, y, z, 1) to LPS (z, y, x, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How arrays on one volume's grid are shown in napari.
+
+    Attributes
+    ----------
+    axes
+        For each of (z, y, x), the file axis 0..2 that it shows.
+    flips
+        For each of (z, y, x), whether that file axis runs the other way.
+    scale
+        Voxel size along (z, y, x) in mm, all positive.
+    translate
+        Centre of the first displayed voxel, (z, y, x) in LPS mm. An oblique volume is shown turned
+        straight about its centre.
+    oblique_degrees
+        The largest angle between a voxel axis and the world axis that it is shown along.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    scale: tuple[float, float, float]
+    translate: tuple[float, float, float]
+    oblique_degrees: float
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether the volume is shown visibly turned from where it truly lies."""
+        return self.oblique_degrees > _OBLIQUE_FROM_DEGREES
+
+    def view(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (..., i, j, k) as (..., z, y, x), sharing memory."""
+        lead = array.ndim - 3
+        order = (*range(lead), *(lead + axis for axis in self.axes))
+        turned: NDArray[Any] = array.transpose(order)[self._slices()]
+        return turned
+
+    def unview(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (..., z, y, x) as (..., i, j, k), sharing memory."""
+        lead = array.ndim - 3
+        order = (*range(lead), *(lead + self.axes.index(axis) for axis in range(3)))
+        straight: NDArray[Any] = array[self._slices()]
+        return straight.transpose(order)
+
+    def to_file(self, shown: Sequence[float], shape: Sequence[int]) -> tuple[float, float, float]:
+        """Return the file's index (i, j, k) of a point of the shown array, (z, y, x).
+
+        ``shape`` is the file's; an index need not be whole.
+        """
+        index = [0.0, 0.0, 0.0]
+        for value, axis, flip in zip(shown, self.axes, self.flips, strict=True):
+            index[axis] = shape[axis] - 1 - value if flip else value
+        return index[0], index[1], index[2]
+
+    def to_shown(self, index: Sequence[float], shape: Sequence[int]) -> tuple[float, float, float]:
+        """Return where the file's index (i, j, k) lies in the shown array: `to_file` undone."""
+        z, y, x = (
+            shape[axis] - 1 - index[axis] if flip else index[axis]
+            for axis, flip in zip(self.axes, self.flips, strict=True)
+        )
+        return z, y, x
+
+    def _slices(self) -> tuple[Any, ...]:
+        return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
+
+
+def placement_of(affine: NDArray[np.float64], shape: Sequence[int]) -> Placement:
+    """Find how a volume is shown: its closest canonical order, turned to LPS.
+
+    Parameters
+    ----------
+    affine
+        Shape (4, 4): voxel (i, j, k, 1) to RAS mm, invertible.
+    shape
+        Voxels along (i, j, k).
+    """
+    from nibabel.orientations import io_orientation  # late, as in `volumes.volume`
+
+    world, direction = io_orientation(affine).astype(int).T  # per file axis: R, A, S = 0, 1, 2; ±1
+    axes = [int(np.flatnonzero(world == axis)[0]) for axis in (2, 1, 0)]
+    flips = [bool(direction[axis] != want) for axis, want in zip(axes, (1, -1, -1), strict=True)]
+    last = np.array([shape[axis] - 1 for axis in axes], dtype=np.float64)
+    shown = _TO_LPS_ZYX @ affine @ _to_file_index(axes, flips, last)  # shown (z, y, x, 1) to LPS mm
+    scale = np.linalg.norm(shown[:3, :3], axis=0)
+    cosine = np.clip(np.diag(shown)[:3] / scale, -1.0, 1.0)
+    centre = shown[:3, :3] @ (last / 2) + shown[:3, 3]
+    return Placement(
+        axes=(axes[0], axes[1], axes[2]),
+        flips=(flips[0], flips[1], flips[2]),
+        scale=_triple(scale),
+        translate=_triple(centre - scale * last / 2),
+        oblique_degrees=float(np.degrees(np.arccos(cosine.min()))),
+    )
+
+
+def layer_kwargs(volume: Volume, channel: int = 0) -> dict[str, Any]:
+    """Return what a napari layer on this volume's grid is created with, except data and name.
+
+    Returns
+    -------
+    dict
+        ``scale``, ``translate`` (mm), ``units``, ``axis_labels`` and ``metadata`` (see the module).
+    """
+    placement = placement_of(volume.affine, volume.shape)
+    return {
+        "scale": placement.scale,
+        "translate": placement.translate,
+        "units": ("mm", "mm", "mm"),
+        "axis_labels": ("z", "y", "x"),
+        "metadata": {KEY: _metadata(volume, placement, channel)},
+    }
+
+
+def volume_from_layer_data(
+    data: ArrayLike,
+    scale: Sequence[float],
+    translate: Sequence[float],
+    metadata: Mapping[str, Any],
+    name: str,
+    *,
+    finite: bool = True,
+    lazy: bool = False,
+) -> tuple[Volume, bool]:
+    """Turn what a napari image layer holds back into a volume.
+
+    A layer from our reader that has kept its shape and place gives the file's voxel order, affine
+    and header. Any other is taken as it is shown: axes (z, y, x), ``scale`` as the spacing in mm.
+
+    Parameters
+    ----------
+    data
+        Shape (z, y, x).
+    scale, translate
+        The layer's, for (z, y, x), in mm.
+    metadata
+        The layer's.
+    name
+        The layer's.
+    finite
+        Whether to refuse NaN and infinity.
+    lazy
+        Whether a dask array stays one; it is read into memory otherwise.
+
+    Returns
+    -------
+    volume
+        One channel, array (1, i, j, k) sharing memory with ``data``.
+    orientation_known
+        False where left and right, front and back, up and down are assumed.
+
+    Raises
+    ------
+    VolumeError
+        If the data are not 3-D, or contain NaN or infinity.
+    """
+    array = _checked(data, name, finite=finite, lazy=lazy)
+    place = (*map(float, scale[-3:]), *map(float, translate[-3:]))
+    ours = metadata.get(KEY)
+    volume = None if ours is None else _ours(array, place, ours, name)
+    if volume is None:
+        world = np.diag([*place[:3], 1.0])
+        world[:3, 3] = place[3:]
+        volume = _foreign(array, world, name)
+    return volume, _UNKNOWN.isdisjoint(volume.notes)
+
+
+def volume_from_world(data: ArrayLike, world: NDArray[np.float64], name: str) -> Volume:
+    """Turn a layer that is turned, sheared or mirrored into a volume, as it is shown.
+
+    Parameters
+    ----------
+    data
+        Shape (z, y, x).
+    world
+        Shape (4, 4): index (z, y, x, 1) to napari's world, (z, y, x) = up, back, left in mm.
+    name
+        The layer's.
+
+    Raises
+    ------
+    VolumeError
+        The data are not 3-D, or the matrix is not invertible.
+    """
+    return _foreign(_checked(data, name, finite=False), world, name)
+
+
+def orientation_known(metadata: Mapping[str, Any]) -> bool:
+    """Whether a layer's metadata say, truly, which side is left."""
+    return KEY in metadata and _UNKNOWN.isdisjoint(metadata[KEY]["notes"])
+
+
+def _to_file_index(
+    axes: Sequence[int], flips: Sequence[bool], last: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for shown, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        matrix[axis, shown] = -1.0 if flip else 1.0
+        matrix[axis, 3] = last[shown] if flip else 0.0
+    return matrix
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    z, y, x = values.tolist()
+    return z, y, x
+
+
+def _metadata(volume: Volume, placement: Placement, channel: int) -> dict[str, Any]:
+    oblique = (
+        f"shown turned straight by {placement.oblique_degrees:.1f} degrees; "
+        "files and tables keep the true positions"
+    )
+    notes = (*volume.notes, oblique) if placement.is_oblique else volume.notes
+    return {
+        "name": volume.name,
+        "affine": volume.affine.copy(),
+        "shape": volume.shape,
+        "axes": placement.axes,
+        "flips": placement.flips,
+        "channel": volume.channel_names[channel] if volume.channel_names else "",
+        "header": None if volume.header is None else volume.header.binaryblock,
+        "notes": tuple(dict.fromkeys(notes)),
+        "slices": tuple(map(str, volume.slices)),
+    }
+
+
+def _checked(data: ArrayLike, name: str, *, finite: bool, lazy: bool = False) -> NDArray[Any]:
+    array: Any = data if lazy and is_lazy(data) else np.asarray(data)
+    if array.ndim != 3:
+        raise VolumeError(f"{name}: has {array.ndim} axes; choose a 3-D image, one channel")
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    if finite:
+        check_finite(array, name)
+    checked: NDArray[Any] = array
+    return checked
+
+
+def _ours(
+    array: NDArray[Any], place: Sequence[float], ours: Mapping[str, Any], name: str
+) -> Volume | None:
+    """Return the file's volume, or None where the layer was cropped, resampled or moved since."""
+    placement = placement_of(ours["affine"], ours["shape"])
+    if placement.unview(array).shape != tuple(ours["shape"]):
+        return None
+    if not np.allclose(place, (*placement.scale, *placement.translate), rtol=1e-6, atol=1e-4):
+        return None
+    header = ours["header"]
+    return Volume(
+        array=placement.unview(array)[None],
+        affine=ours["affine"],
+        name=name,
+        channel_names=(ours["channel"],) if ours["channel"] else (),
+        header=None if header is None else header_from_bytes(header),
+        notes=ours["notes"],
+        slices=tuple(map(Path, ours["slices"])),
+    )
+
+
+def _foreign(array: NDArray[Any], world: NDArray[np.float64], name: str) -> Volume:
+    affine = np.linalg.inv(_TO_LPS_ZYX) @ world @ np.eye(4)[[2, 1, 0, 3]]
+    return Volume(array.transpose()[None], affine, name, notes=(NOTE_FOREIGN_LAYER,))

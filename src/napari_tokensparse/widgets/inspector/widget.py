@@ -1,0 +1,44 @@
+"""The Token inspector: what became of the tokens of the latest result, in tabs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+
+from napari_tokensparse.widgets.controls import research_note
+from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
+from napari_tokensparse.widgets.inspector.curve_pane import CurvePane
+from napari_tokensparse.widgets.inspector.stages_pane import StagesPane
+from napari_tokensparse.widgets.inspector.token_pane import TokenPane
+
+if TYPE_CHECKING:
+    import napari
+
+
+class InspectorWidget(QWidget):
+    """Inspect the tokens of the result that the Segment widget gave last.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer with the result.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.token = TokenPane(napari_viewer)
+        self.stages = StagesPane(napari_viewer)
+        self.curve = CurvePane(napari_viewer)
+        self.audit = AuditPane(napari_viewer)
+        self.tabs = QTabWidget()
+        for pane, title, tip in (
+            (self.token, "Token", "The token under the pointer"),
+            (self.stages, "Stages", "What each stage kept and pruned"),
+            (self.curve, "Curve", "Segmentation, time and memory at several keep ratios"),
+            (self.audit, "Audit", "What pruning changed, against keep ratio 1.0"),
+        ):
+            self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.tabs)
+        layout.addWidget(research_note())

@@ -1,0 +1,210 @@
+"""What a result can be repeated by: its command line, and its receipt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
+from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.volume import VolumeError
+from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.segment.scan import read_layer
+from napari_tokensparse.widgets.workers import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import napari
+    from napari.layers import Image
+
+    from napari_tokensparse.outputs.receipts import InputScan, Receipt
+    from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.widgets.results import ShownResult
+
+_PLUGIN = "napari-tokensparse"
+
+
+class ReceiptActions(QWidget):
+    """Two buttons for the latest result: "Copy command line" and "Save receipt".
+
+    Parameters
+    ----------
+    viewer
+        Whose result.
+    parent
+        Qt parent.
+
+    Signals
+    -------
+    said
+        A line about what was done.
+    """
+
+    said = Signal(str)
+
+    def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._results = results_of(viewer)
+        self.copy_button = QPushButton("Copy command line")
+        self.copy_button.setToolTip("Copy the command that segments the same scan in the same way")
+        self.save_button = QPushButton("Save receipt…")
+        self.save_button.setToolTip(
+            "Save what the labels were made from and how; `tokensparse segment --from-receipt` "
+            "repeats it"
+        )
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for button in (self.copy_button, self.save_button):
+            layout.addWidget(button)
+        self.copy_button.clicked.connect(lambda _: self._make(self._copy))
+        self.save_button.clicked.connect(lambda _: self.ask_to_save())
+        self._results.changed.connect(self._follow)
+        self._follow()
+
+    def ask_to_save(self) -> None:
+        """Ask where to, and save the receipt there."""
+        assert self._results.latest is not None
+        name = f"{self._results.latest.image.name}_labels.receipt.json"
+        path, _ = QFileDialog.getSaveFileName(self, "Save receipt", name, "Receipt (*.json)")
+        if path:
+            self.save(Path(path))
+
+    def save(self, path: Path) -> None:
+        """Save the receipt of the latest result; ``said`` tells when it is there."""
+        self._make(partial(self._save, path))
+
+    def _follow(self) -> None:
+        self.setEnabled(self._results.latest is not None)
+
+    def _make(self, use: Callable[[Receipt], None]) -> None:
+        """Make the receipt in a thread, for its files are read, and use it here."""
+        self.setEnabled(False)
+        assert self._results.latest is not None
+        shown = self._results.latest
+        worker = in_thread(
+            result_receipt, shown, _inputs(shown), failed=lambda error: self.said.emit(str(error))
+        )
+        worker.returned.connect(use)
+        worker.finished.connect(self._follow)
+        worker.start()
+
+    def _copy(self, receipt: Receipt) -> None:
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText(receipt.command)
+        self.said.emit("\n".join(["Copied the command line.", *_about_input(receipt)]))
+
+    def _save(self, path: Path, receipt: Receipt) -> None:
+        from napari_tokensparse.outputs.receipts import write_receipt
+
+        try:
+            write_receipt(path, receipt)
+        except OSError as error:
+            self.said.emit(str(error))
+            return
+        self.said.emit("\n".join([f"Saved {path.name}.", *_about_input(receipt)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """What a receipt needs of a layer, read off it in the window's thread.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    file
+        Which our own reader read it from, if any.
+    volume
+        Its voxels.
+    channel
+        Which it was taken for, where there are several.
+    """
+
+    name: str
+    file: Path | None
+    volume: Volume
+    channel: str = ""
+
+
+def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
+    """Write down a result that lies in the viewer; its labels are in no file; touches no layer."""
+    with IMPORTING:
+        from napari_tokensparse.outputs.receipts import Finished, receipt_of
+        from napari_tokensparse.segmenting.options import Options
+
+    result, info = shown.segmentation, shown.network.info
+    assert info is not None  # or it would not have segmented
+    series = _series(inputs)
+    options = Options(
+        model=info.name,
+        keep_ratio=result.stats.keep_ratios,
+        device=str(next(shown.network.parameters()).device),
+        series=series,
+        region=None if result.region is None else str(result.region),
+        sharpen=result.stats.sharpened,
+    )
+    run = Finished(shown.volume, shown.network, result)
+    return receipt_of(run, options, [_input(each, series) for each in inputs], None)
+
+
+def layer_file(layer: Image) -> Path | None:
+    """Return the file that our own reader read a layer from; None of any other layer."""
+    source = layer.source
+    if source.sample is not None and source.sample[0] == _PLUGIN:
+        return sample_path()
+    ours = source.path is not None and source.reader_plugin == _PLUGIN
+    return Path(str(source.path)) if ours else None
+
+
+def _inputs(shown: ShownResult) -> list[Input]:
+    if len(shown.layers) < 2:
+        return [Input(shown.image.name, layer_file(shown.image), shown.volume)]
+    return [
+        Input(layer.name, layer_file(layer), read_layer(layer)[0], channel)
+        for channel, layer in zip(shown.volume.channel_names, shown.layers, strict=True)
+    ]
+
+
+def _series(inputs: Sequence[Input]) -> str | None:
+    """Return which series of a DICOM folder was segmented, where there is a choice."""
+    from napari_tokensparse.volumes.dicom.folder import number_among
+
+    first = inputs[0]
+    if len(inputs) > 1 or first.file is None or not (first.volume.slices and first.file.is_dir()):
+        return None
+    try:
+        return number_among(first.file, first.volume.slices)
+    except VolumeError:  # it is not there as it was
+        return None
+
+
+def _input(given: Input, series: str | None) -> InputScan:
+    from napari_tokensparse.outputs.receipts import InputScan, input_scan
+
+    if given.file is not None and _holds(given.file, given.volume, series):
+        return input_scan(given.file, given.channel)
+    name = given.name.replace("/", "_").replace("\\", "_")
+    return InputScan(name=name, sha256=None, channel=given.channel)
+
+
+def _holds(path: Path, ours: Volume, series: str | None) -> bool:
+    """Whether a file holds what was segmented: a layer may have been edited, the file replaced."""
+    try:
+        volume = read_volume(path, series=series)
+    except VolumeError:
+        return False
+    return np.array_equal(volume.array, ours.array) and np.array_equal(volume.affine, ours.affine)
+
+
+def _about_input(receipt: Receipt) -> list[str]:
+    unsaved = sum(scan.sha256 is None for scan in receipt.inputs)
+    return [f"Note: {note}." for note in receipt.notes[len(receipt.notes) - unsaved :]]

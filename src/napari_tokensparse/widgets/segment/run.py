@@ -1,0 +1,66 @@
+"""A run of the Segment widget: what it is asked, what it says, and what is done in its thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_tokensparse.widgets.importing import IMPORTING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.infer import Progress, Segmentation
+    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.widgets.segment.networks import Networks
+    from napari_tokensparse.widgets.segment.scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One click on Segment: everything the run needs, read off the widget once."""
+
+    placement: dict[str, Any]
+    scan: Scan
+    model: Path
+    written: int
+    keep_ratio: float
+    device: str
+    region: Box | None
+    sharpen: bool
+    anyway: bool
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A run that was not begun, for memory is not likely to be enough; one line says so."""
+
+    said: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run ends with."""
+
+    segmentation: Segmentation
+    network: SCD
+
+
+def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
+    """Load the model and segment, in the worker's thread; touches no widget."""
+    with IMPORTING:
+        from napari_tokensparse.segmenting.estimating.estimate import room
+        from napari_tokensparse.segmenting.infer import Progress, segmenting
+
+    network = networks.load(request.model, request.device)
+    volume, region = request.scan.volume, request.region
+    if not request.anyway:
+        found = room(volume, network, region)
+        if not found.is_enough:
+            yield Lacking(found.lacking(volume.name))
+            return
+    events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
+    for event in events:
+        yield event if isinstance(event, Progress) else Result(event, network)

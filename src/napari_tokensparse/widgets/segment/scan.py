@@ -1,0 +1,108 @@
+"""The image layers that are segmented, as a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokensparse.volumes.channels import stack_channels
+from napari_tokensparse.volumes.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image
+
+    from napari_tokensparse.volumes.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Image layers as they were read: the channels of one case.
+
+    Attributes
+    ----------
+    layer
+        The first channel's layer, on whose grid all results lie.
+    volume
+        The voxels of all channels.
+    notes
+        What a person should know, one line each: where left and right are assumed, and what was
+        resampled.
+    layers
+        One for each channel.
+    """
+
+    layer: Image
+    volume: Volume
+    notes: tuple[str, ...]
+    layers: tuple[Image, ...]
+    _read: tuple[Any, ...]
+
+    def is_of(self, layers: Sequence[Image | None]) -> bool:
+        """Whether these layers still hold the voxels that were read, in the same place."""
+        if len(layers) != len(self.layers):
+            return False
+        same = (one is other for one, other in zip(layers, self.layers, strict=True))
+        return all(same) and all(map(_same, self._read, _states(self.layers)))
+
+
+def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> Scan:
+    """Read image layers, one for each channel.
+
+    Parameters
+    ----------
+    layers
+        What is chosen for each channel.
+    channels
+        Names of the channels, if there are several.
+
+    Raises
+    ------
+    ValueError
+        In one plain line: a layer is missing, or is not a 3-D volume of one channel.
+    """
+    found = tuple(layer for layer in layers if layer is not None)
+    if len(found) < len(layers):
+        missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
+        what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
+        raise ValueError(f"No {what}: open a volume, then choose it here.")
+    read = [read_layer(layer) for layer in found]
+    known = all(oriented for _, oriented in read)
+    volume = read[0][0]
+    notes: tuple[str, ...] = () if known else (NOTE_FOREIGN_LAYER,)
+    if len(read) > 1:
+        volume = stack_channels(
+            dict(zip(channels, (one for one, _ in read), strict=True)), channels
+        )
+        before = {note for one, _ in read for note in one.notes}
+        notes += tuple(note for note in volume.notes if note not in before)
+    return Scan(found[0], volume, notes, found, tuple(_states(found)))
+
+
+def read_layer(layer: Image) -> tuple[Volume, bool]:
+    """Return a layer's voxels, and whether its orientation is known."""
+    if layer.rgb:
+        raise ValueError(f"{layer.name}: is a colour image; choose a 3-D scan, one channel")
+    data, scale, translate = _state(layer)
+    if data.ndim > 3:
+        raise ValueError(
+            f"{layer.name}: has {data.ndim} axes ({' x '.join(map(str, data.shape))}): right-click "
+            "it in the layer list, choose Split Stack, and take one frame or channel here"
+        )
+    return volume_from_layer_data(data, scale, translate, layer.metadata, layer.name, lazy=True)
+
+
+def _states(layers: Sequence[Image]) -> list[Any]:
+    return [part for layer in layers for part in _state(layer)]
+
+
+def _state(layer: Image) -> tuple[Any, ...]:
+    data = layer.data[0] if layer.multiscale else layer.data
+    return data, layer.scale, layer.translate
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (np.size(one) < 8 and np.array_equal(one, other))

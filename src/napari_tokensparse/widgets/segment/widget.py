@@ -1,0 +1,425 @@
+"""The Segment widget: choose an image, a model and a keep ratio; click; see labels and tokens."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
+from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.widgets.controls import (
+    DeviceCombo,
+    KeepRatioSlider,
+    ModelCombo,
+    research_note,
+)
+from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, result_layers
+from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.preferences import preferences
+from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.segment.alongside import Alongside
+from napari_tokensparse.widgets.segment.channels import ChannelCombos
+from napari_tokensparse.widgets.segment.forecast import Forecast, Question
+from napari_tokensparse.widgets.segment.networks import Networks, written_at
+from napari_tokensparse.widgets.segment.preview import LivePreview, Source
+from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
+from napari_tokensparse.widgets.segment.region import RegionCombo
+from napari_tokensparse.widgets.segment.region_masks import RegionMasks
+from napari_tokensparse.widgets.segment.run import Lacking, Request, Result, run
+from napari_tokensparse.widgets.segment.scan import Scan, read_scan
+from napari_tokensparse.widgets.segment.texts import (
+    meanwhile,
+    preview_text,
+    progress_text,
+    result_text,
+)
+from napari_tokensparse.widgets.showing import Change, show_layers, undo
+from napari_tokensparse.widgets.workers import Worker, in_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import napari
+
+    from napari_tokensparse.segmenting.infer import Progress
+    from napari_tokensparse.segmenting.preview import Preview
+
+
+_GO_ON = "Click Segment again to go on all the same."
+
+
+class SegmentWidget(QWidget):
+    """Segment an image layer with a token-sparse model.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are segmented.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._worker: Worker | None = None
+        self._request: Request | None = None
+        self._networks, self._results = Networks(), results_of(napari_viewer)
+        self._preview = LivePreview(napari_viewer, self)
+        self._alongside = Alongside(napari_viewer, self)
+        self._scan: Scan | None = None
+        self._source: tuple[tuple[Any, ...], Source] | None = None
+        self._confirmed: tuple[Scan, Path] | None = None
+        self._short: tuple[Any, ...] | None = None
+        self._last_run: tuple[list[Change], ShownResult | None] = ([], None)
+        self.forecast = Forecast(self._question, self)
+        self._build()
+        self._connect()
+        self._follow_selection()
+        self._model_changed()
+        self.live.setChecked(preferences.value().segment.live_preview)
+
+    def _build(self) -> None:
+        self.channels = ChannelCombos(self._scans)
+        self.image = self.channels.combos[0]
+        self.model = ModelCombo()
+        self.keep_ratio = KeepRatioSlider()
+        self.live = QCheckBox("Live preview")
+        self.live.setToolTip(
+            "Segment the window in view, or in the middle of the drawn region, again while the "
+            "slider moves, at the model's resolution; the labels of the last run are hidden "
+            "meanwhile"
+        )
+        self.sharpen = QCheckBox("Sharpen borders")
+        self.sharpen.setToolTip(
+            "Let the scan's own voxels decide borders, where their intensities tell classes apart; "
+            "the live preview does without"
+        )
+        self.region = RegionCombo(self._viewer)
+        self.device = DeviceCombo()
+        self.button = QPushButton("Segment")
+        self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
+        self.undo = QPushButton("Undo run")
+        self.undo.setToolTip(
+            "Take the layers of the last run back, and bring those it updated to what they were; "
+            "labels edited since stay"
+        )
+        self.undo.setEnabled(False)
+        self.beside = QPushButton("Side by side")
+        self.beside.setCheckable(True)
+        self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
+        self.masks = RegionMasks(self._viewer, self)
+        self.progress = QProgressBar()
+        self.progress.setToolTip("Windows of the image that are segmented")
+        self.progress.hide()
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.receipt = ReceiptActions(self._viewer, self)
+        form = QFormLayout()
+        form.addRow("Image", self.channels)
+        form.addRow("Model", self.model)
+        form.addRow("Keep ratio", self.keep_ratio)
+        form.addRow("", self.live)
+        form.addRow("", self.sharpen)
+        form.addRow("Region", self.region)
+        form.addRow("Device", self.device)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        results = (self.undo, self.beside, self.masks, self.progress, self.message, self.receipt)
+        for widget in (self.forecast, self.button, *results):
+            layout.addWidget(widget)
+        layout.addStretch()
+        layout.addWidget(research_note())
+
+    def _connect(self) -> None:
+        self.button.clicked.connect(self._clicked)
+        self.model.valueChanged.connect(self._model_changed)
+        self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
+        self.channels.valueChanged.connect(self._preview_again)
+        self.device.currentTextChanged.connect(lambda _: self._preview_again())
+        self.region.valueChanged.connect(self._preview_again)
+        self.live.toggled.connect(self._live_toggled)
+        preferences.livePreviewChanged.connect(self.live.setChecked)
+        self.undo.clicked.connect(self._undo)
+        self.beside.toggled.connect(self._beside_toggled)
+        self._preview.shown.connect(self._previewed)
+        self._preview.failed.connect(self.message.setText)
+        self.receipt.said.connect(self.message.setText)
+        self._alongside.ended.connect(lambda: self.beside.setChecked(False))
+        self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
+        self._results.keepRatiosTried.connect(self._ratios_tried)
+        for signal in (
+            *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
+            *(self.device.currentTextChanged, self.region.valueChanged),
+        ):
+            signal.connect(lambda *_: self.forecast.ask())
+        events = self._viewer.layers.events
+        for changed in (events.inserted, events.removed, events.renamed):
+            changed.connect(self._layers_changed)
+        self._viewer.layers.selection.events.active.connect(self._follow_selection)
+
+    def _scans(self) -> list[Image]:
+        """List the viewer's images, our own importance maps left out."""
+        images = (layer for layer in self._viewer.layers if isinstance(layer, Image))
+        return [image for image in images if RESULT_KEY not in image.metadata]
+
+    def _layers_changed(self, _event: Any = None) -> None:
+        self.channels.refresh()
+
+    def _follow_selection(self, _event: Any = None) -> None:
+        """Choose the scan that the user selects, for a model of one channel."""
+        self.channels.refresh()
+        active = self._viewer.layers.selection.active
+        if len(self.channels.channels) == 1 and active in self._scans():
+            self.image.value = active
+
+    def _model_changed(self, _folder: Any = None) -> None:
+        folder = self.model.value()
+        channels: tuple[str, ...] = ("image",)
+        if folder is not None and is_bundle(folder):
+            try:
+                described = describe_folder(folder, hashed=False)
+            except ModelError as error:
+                self.message.setText(str(error))
+                return
+            config, channels = described.config, described.info.channels
+            self.sharpen.setEnabled(described.info.exclusive)
+            self.sharpen.setChecked(described.info.sharpen)
+            crops = config.crop_value is not None
+            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
+            with QSignalBlocker(self.keep_ratio):
+                self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+        self.channels.set_channels(channels)
+        self._preview_again()
+
+    def _read_scan(self) -> Scan:
+        """Read the chosen layers, unless that was done already."""
+        scan, layers = self._scan, self.channels.value()
+        if scan is None or not scan.is_of(layers):
+            self._scan = scan = read_scan(layers, self.channels.channels)
+        return scan
+
+    def _folder(self) -> Path:
+        folder = self.model.value()
+        if folder is None:
+            raise ValueError("No model: choose a model folder with Browse.")
+        return folder
+
+    def _live_toggled(self, live: bool) -> None:
+        if live:
+            self.message.setText("Preparing the preview …")
+            self._preview_again()
+        else:
+            self._preview.close()
+
+    def _preview_again(self) -> None:
+        """Preview what is chosen now."""
+        if not self.live.isChecked():
+            return
+        try:
+            self._preview.ask(self._chosen_source(), self.keep_ratio.value())
+        except ValueError as error:
+            self._preview.close()
+            self.message.setText(str(error))
+
+    def _chosen_source(self) -> Source:
+        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
+        network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
+        source = Source(scan.layer, scan.volume, network, voxel)
+        return self._same_source((scan, folder, device, voxel), source)
+
+    def _drawn_voxel(self, scan: Scan) -> tuple[float, float, float] | None:
+        """Return the middle of the region that is drawn; None for the viewer's point."""
+        if isinstance(self.region.value(), str):
+            return None
+        box = self.region.box(scan.layer, scan.volume)
+        if box is None:
+            return None
+        i, j, k = ((a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True))
+        return i, j, k
+
+    def _same_source(self, chosen: tuple[Any, ...], source: Source) -> Source:
+        """Return the source that the same choice gave before: its window is kept."""
+        if self._source is None or self._source[0] != chosen:
+            self._source = (chosen, source)
+        return self._source[1]
+
+    def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
+        """Preview keep ratios, one per stage, of the latest result."""
+        latest = self._results.latest
+        if latest is None or latest.image not in self._viewer.layers:
+            return
+        with QSignalBlocker(self.live):
+            self.live.setChecked(True)
+        source = Source(latest.image, latest.volume, lambda: latest.network)
+        self._preview.ask(self._same_source((latest,), source), ratios)
+
+    def _previewed(self, preview: Preview) -> None:
+        if self._worker is None:
+            self.message.setText(preview_text(preview))
+
+    def _beside_toggled(self, beside: bool) -> None:
+        if not beside:
+            self._alongside.hide()
+            return
+        try:
+            self._alongside.show(self.image.value)
+        except ValueError as error:
+            self.message.setText(str(error))
+            self.beside.setChecked(False)
+
+    def _clicked(self) -> None:
+        if self._worker is not None:
+            self._cancel()
+            return
+        try:
+            request = self._read_request()
+            if self._may_start(request):
+                self._start(request)
+        except ValueError as error:
+            self.message.setText(str(error))
+
+    def _may_start(self, request: Request) -> bool:
+        """Say what speaks against a run, once; a second click goes on all the same."""
+        asked = (request.scan, request.model)
+        if self._confirmed == asked or not is_bundle(request.model):
+            return True
+        repeated = self.channels.repeated()
+        found = [
+            *([repeated] if repeated else []),
+            *concerns(request.scan.volume, describe_folder(request.model, hashed=False).info),
+        ]
+        if not found:
+            return True
+        self._confirmed = asked
+        self.message.setText("\n".join([*found, _GO_ON]))
+        return False
+
+    def _read_request(self) -> Request:
+        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
+        region = self.region.box(scan.layer, scan.volume)
+        return Request(
+            placement_kwargs(scan.layer),
+            scan,
+            folder,
+            written_at(folder),
+            self.keep_ratio.value(),
+            device,
+            region,
+            self.sharpen.isChecked(),
+            self._short == (scan, folder, device, region),
+        )
+
+    def _question(self) -> Question:
+        """Return what a click would run."""
+        asked = self._read_request()
+        network = partial(self._networks.load, asked.model, asked.device)
+        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region)
+
+    def _start(self, request: Request) -> None:
+        self.forecast.stop()
+        self._request = request
+        self._worker = in_thread(run, request, self._networks, failed=self._failed)
+        self._worker.yielded.connect(self._receive)
+        self._worker.finished.connect(self._finished)
+        self.destroyed.connect(self._worker.quit)
+        self.button.setText("Cancel")
+        self.message.setText("Loading the model …")
+        self.progress.setRange(0, 0)  # busy: no window is done yet
+        self.progress.show()
+        self._worker.start()
+
+    def _cancel(self) -> None:
+        if self._worker is not None:
+            self._worker.quit()
+            self.button.setEnabled(False)
+            self.message.setText("Cancelling after this window …")
+
+    def _receive(self, event: Progress | Result | Lacking) -> None:
+        if self._worker is None or self._worker.abort_requested:
+            return
+        if isinstance(event, Result):
+            self._show(event)
+        elif isinstance(event, Lacking):
+            self._ask_all_the_same(event)
+        else:
+            self._show_progress(event)
+
+    def _ask_all_the_same(self, lacking: Lacking) -> None:
+        assert self._request is not None
+        asked = self._request
+        self._short = (asked.scan, asked.model, asked.device, asked.region)
+        self.message.setText(f"{lacking.said}\n{_GO_ON}")
+
+    def _show_progress(self, event: Progress) -> None:
+        self.message.setText(progress_text(event))
+        if event.done:
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+
+    def _show(self, result: Result) -> None:
+        assert self._request is not None and result.network.info is not None
+        request, scan = self._request, self._request.scan
+        self._preview.hide()
+        specs = result_layers(
+            scan.layer.name,
+            request.placement,
+            scan.volume,
+            result.segmentation,
+            result.network.info,
+        )
+        self._last_run = (show_layers(self._viewer, specs), self._results.latest)
+        self.undo.setEnabled(True)
+        show_patient_sides(self._viewer)
+        self._results.show(
+            ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
+        )
+        said = self._where(request)
+        said += meanwhile(
+            scan.layer.name,
+            removed=scan.layer not in self._viewer.layers,
+            changed=written_at(request.model) != request.written,
+        )
+        self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
+
+    def _where(self, request: Request) -> list[str]:
+        """Say which layer holds the labels, where it is not the usual one."""
+        labels = self._last_run[0][-1].layer
+        usual = f"{request.scan.layer.name} {LABELS}"
+        return [] if labels.name == usual else [f"labels are in the layer {labels.name}"]
+
+    def _undo(self) -> None:
+        """Take the last run back."""
+        changes, earlier = self._last_run
+        kept = undo(self._viewer, changes)
+        self._last_run = ([], None)
+        self.undo.setEnabled(False)
+        if earlier is not None:
+            self._results.show(earlier)
+        said = [f"{name} was edited since, so it stays." for name in kept]
+        self.message.setText("\n".join(["The last run was taken back.", *said]))
+
+    def _failed(self, error: BaseException) -> None:
+        self.message.setText(str(error) or type(error).__name__)
+
+    def _finished(self) -> None:
+        if self._worker is not None:
+            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
+            if self._worker.abort_requested:
+                self.message.setText("Cancelled.")
+        self._worker = None
+        self._request = None
+        self.button.setText("Segment")
+        self.button.setEnabled(True)
+        self.progress.hide()

@@ -1,0 +1,221 @@
+"""What the Train widget runs in a worker's thread: a check of the data, or a training run.
+
+A request holds everything that a run needs, read off the widget once; nothing here touches Qt.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from napari_tokensparse.common import settings
+from napari_tokensparse.model.folder import describe_folder
+from napari_tokensparse.training.events import CaseRead, Chosen, Validated
+from napari_tokensparse.volumes.placement import layer_kwargs, volume_from_layer_data
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.layers import placement_kwargs
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from pathlib import Path
+    from threading import Event as StopEvent
+
+    from napari.layers import Image, Labels
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.datasets.cases import Case, DataSet
+    from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.training.events import Event
+    from napari_tokensparse.training.runconfig import RunConfig
+    from napari_tokensparse.volumes.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPair:
+    """An image layer and its labels layer as volumes; and where the image is shown.
+
+    Attributes
+    ----------
+    image, label
+        On the same grid where the layers are.
+    placement
+        The image layer's `placement_kwargs`.
+    names
+        Names of the classes that the labels layer gives.
+    """
+
+    image: Volume
+    label: Volume
+    placement: dict[str, Any]
+    names: dict[int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A training run, or a check of its data, as the widget asks for it."""
+
+    config: RunConfig
+    pairs: tuple[LayerPair, ...] = ()
+    resume: bool = False
+
+    def data_set(self) -> DataSet:
+        """Return the cases, none of them read yet."""
+        with IMPORTING:
+            from napari_tokensparse.datasets.cases import layers_data_set, read_data_set
+
+        if self.config.data is not None:
+            data_set = read_data_set(self.config.data, self.config.labels)
+            return replace(data_set, unlabelled=0) if self.config.zero_is_unlabelled else data_set
+        names = {value: name for pair in self.pairs for value, name in pair.names.items()}
+        volumes = [(pair.image, pair.label) for pair in self.pairs]
+        return layers_data_set(volumes, not self.config.zero_is_unlabelled, names)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check of the data found."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """A case with the labels that the network gives it now.
+
+    Attributes
+    ----------
+    case
+        Its name.
+    image
+        Its image.
+    labels
+        Shape (i, j, k), on the image's grid.
+    placement
+        How layers on this grid are shown.
+    image_is_open
+        Whether the image is a layer of the viewer.
+    info
+        Names and colours of the classes.
+    """
+
+    case: str
+    image: Volume
+    labels: NDArray[Any]
+    placement: Mapping[str, Any]
+    image_is_open: bool
+    info: ModelInfo
+
+
+def layer_pair(image: Image, labels: Labels) -> LayerPair:
+    """Read two layers once.
+
+    Raises
+    ------
+    ValueError
+        In one plain line, if one of them is not a 3-D volume of one channel.
+    """
+    if image.rgb:
+        raise ValueError(f"{image.name}: is a colour image; choose a 3-D scan, one channel")
+    return LayerPair(
+        _volume(image, image.metadata),
+        _volume(labels, image.metadata),
+        placement_kwargs(image),
+        _class_names(labels),
+    )
+
+
+def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
+    """Check every case, and report on all of them at the end."""
+    with IMPORTING:
+        from napari_tokensparse.datasets.checks import checking, report
+
+    data_set = request.data_set()
+    total, checked = len(data_set.training) + len(data_set.validation), []
+    for case in checking(data_set):
+        checked.append(case)
+        yield CaseRead(len(checked), total, case.case.name, case.problems)
+        if stop.is_set():
+            return
+    yield Report(report(checked))
+
+
+def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
+    """Train, and show the validation case after each validation.
+
+    Once ``stop`` is set, the run ends after its step with a checkpoint; before the first step, at
+    once.
+    """
+    previews = _Previews(request)
+    with closing(_events(request, stop)) as events:
+        for event in events:
+            yield event
+            if isinstance(event, Validated) and event.preview is not None:
+                yield previews.of(event.case, event.preview)
+            elif isinstance(event, CaseRead | Chosen) and stop.is_set():
+                return
+
+
+def _events(request: Request, stop: StopEvent) -> Generator[Event]:
+    if request.config.processes > 1:
+        with IMPORTING:
+            from napari_tokensparse.training.launch import launched
+
+        yield from launched(request.config, resume=request.resume, stop=stop.is_set)
+    else:
+        with IMPORTING:
+            from napari_tokensparse.compute.devices import use_threads
+            from napari_tokensparse.training.run import running
+
+        use_threads(settings.current().computing.threads)
+        layers = request.data_set() if request.pairs else None
+        yield from running(request.config, data_set=layers, resume=request.resume, stop=stop.is_set)
+
+
+class _Previews:
+    """Makes previews; what stays the same is read once."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def of(self, name: str, labels: Path) -> Preview:
+        """Show a case with the labels of a file."""
+        number = self._names.index(name)
+        image, pairs = self._cases[number].read_image(), self._request.pairs
+        return Preview(
+            case=name,
+            image=image,
+            labels=read_volume(labels).array[0],
+            placement=pairs[number].placement if pairs else layer_kwargs(image),
+            image_is_open=bool(pairs),
+            info=self._info,
+        )
+
+    @cached_property
+    def _cases(self) -> tuple[Case, ...]:
+        data_set = self._request.data_set()
+        return (*data_set.training, *data_set.validation)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [case.name for case in self._cases]
+
+    @cached_property
+    def _info(self) -> ModelInfo:
+        return describe_folder(self._request.config.output).info
+
+
+def _volume(layer: Image | Labels, metadata: Mapping[str, Any]) -> Volume:
+    """Return a copy: the person may go on painting."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    volume, _ = volume_from_layer_data(data, layer.scale, layer.translate, metadata, layer.name)
+    return replace(volume, array=volume.array.copy(), name=layer.name)
+
+
+def _class_names(labels: Labels) -> dict[int, str]:
+    features = labels.features
+    if not {"index", "name"} <= set(features.columns):
+        return {}
+    return {int(n): str(name) for n, name in zip(features["index"], features["name"], strict=True)}

@@ -1,0 +1,190 @@
+"""What a training run is asked for: the Train widget's form."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox, QWidget
+
+from napari_tokensparse.model.folder import user_models_folder
+from napari_tokensparse.training.folder import FOLDER, RUN_FILE, STATE_FILE
+from napari_tokensparse.training.runconfig import RunConfig
+from napari_tokensparse.widgets.controls import DeviceCombo, KeepRangeSlider
+from napari_tokensparse.widgets.train.data_source import DataSource, FileSource, LayerSource
+from napari_tokensparse.widgets.train.fields import Length, LengthEdit, PathEdit
+from napari_tokensparse.widgets.train.run import LayerPair, Request, layer_pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import napari
+
+KEEP_RANGES = {"auto": (0.1, 1.0), "btcv": (0.1, 0.1), "brats": (0.25, 0.25)}
+"""The recipes and their own keep ratios, as the slider shows them."""
+RECIPES = tuple(KEEP_RANGES)
+SIZES = ("auto", "nano", "small", "base", "paper")
+
+
+class TrainSettings(QWidget):
+    """Data, recipe, network, length, device and model folder.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers can be trained on.
+    parent
+        Qt parent.
+    """
+
+    outputChanged = Signal()
+
+    def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._output_follows = True
+        self.source = DataSource(viewer)
+        self.skip_bad = QCheckBox("Skip bad cases")
+        self.recipe, self.network_size = QComboBox(), QComboBox()
+        self.recipe.addItems(RECIPES)
+        self.network_size.addItems(SIZES)
+        self.keep_range = KeepRangeSlider()
+        self.length = LengthEdit()
+        self.device = DeviceCombo()
+        self.processes = QSpinBox()
+        self.processes.setRange(1, 64)
+        self.processes.setToolTip("Each takes one volume of a step; use one for each GPU")
+        self.output = PathEdit("Choose a folder for the model")
+        self._lay_out()
+        self.source.valueChanged.connect(self._source_changed)
+        self.output.edited.connect(self._output_edited)
+        self.recipe.currentTextChanged.connect(self._recipe_changed)
+        self.output.valueChanged.connect(self.outputChanged)
+        self._source_changed()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Data", self.source)
+        form.addRow("", self.skip_bad)
+        form.addRow("Recipe", self.recipe)
+        form.addRow("Network size", self.network_size)
+        form.addRow("Keep ratios", self.keep_range)
+        form.addRow("Train for", self.length)
+        form.addRow("Device", self.device)
+        form.addRow("Processes", self.processes)
+        form.addRow("Model folder", self.output)
+
+    def value(self) -> RunConfig:
+        """Return the run that is asked for.
+
+        Raises
+        ------
+        ValueError
+            In one plain line, where data or model folder is missing.
+        """
+        source, length, processes = self.source.value(), self.length.value(), self.processes.value()
+        files = source if isinstance(source, FileSource) else FileSource()
+        return RunConfig(
+            data=files.data,
+            labels=files.labels,
+            output=self._output(),
+            recipe=self.recipe.currentText(),  # type: ignore[arg-type]  # the combo has no other
+            size=self.network_size.currentText(),
+            keep_range=self._keep_range(),
+            epochs=length.epochs,
+            max_minutes=length.minutes,
+            device=self.device.value(),
+            processes=processes,
+            skip_bad=self.skip_bad.isChecked(),
+            zero_is_unlabelled=source.zero_is_unlabelled,
+        )
+
+    def setValue(self, config: RunConfig) -> None:
+        """Show a run; one on layers keeps the layers that are chosen."""
+        if config.data is not None:
+            zero = config.zero_is_unlabelled
+            self.source.setValue(FileSource(config.data, config.labels, zero))
+        self.recipe.setCurrentText(config.recipe)
+        self._recipe_changed(config.recipe)
+        self.network_size.setCurrentText(config.size)
+        if config.keep_range is not None:
+            self.keep_range.setValue(config.keep_range)
+        self.length.setValue(Length(config.epochs, config.max_minutes))
+        self.device.setValue(config.device)
+        self.processes.setValue(config.processes)
+        self.skip_bad.setChecked(config.skip_bad)
+        self.output.setValue(config.output)
+        self._output_follows = False
+
+    def request(self) -> Request:
+        """Return the run that is asked for, with its layers read.
+
+        Raises
+        ------
+        ValueError
+            In one plain line, where something is missing or does not fit.
+        """
+        source = self.source.value()
+        if isinstance(source, FileSource) and source.data is None:
+            raise ValueError("No data: choose a folder, a dataset.json or open layers.")
+        config = self.value()
+        return Request(config, self._layers(config))
+
+    def resumed(self) -> Request:
+        """Return the run of the model folder, to go on as it began.
+
+        Only device and processes are those chosen now, and the length where one is given.
+
+        Raises
+        ------
+        ValueError
+            In one plain line, where something is missing or does not fit.
+        """
+        folder, length = self._output(), self.length.value()
+        now = {"output": folder, "device": self.device.value(), "processes": self.processes.value()}
+        if length != Length():
+            now |= {"epochs": length.epochs, "max_minutes": length.minutes}
+        config = RunConfig.read(folder / FOLDER / RUN_FILE).model_copy(update=now)
+        return Request(config, self._layers(config), resume=True)
+
+    def can_resume(self) -> bool:
+        """Whether the model folder holds a run to go on with."""
+        folder = self.output.value()
+        return folder is not None and (folder / FOLDER / STATE_FILE).is_file()
+
+    def _layers(self, config: RunConfig) -> tuple[LayerPair, ...]:
+        if config.data is not None:
+            return ()
+        source = self.source.value()
+        if not isinstance(source, LayerSource) or not source.pairs:
+            raise ValueError("No layers: choose an image and its labels under Open layers.")
+        if config.processes > 1:
+            raise ValueError(
+                f"processes {config.processes}: open layers are trained on by 1; save them as files"
+            )
+        return tuple(layer_pair(image, labels) for image, labels in source.pairs)
+
+    def _keep_range(self) -> tuple[float, float] | None:
+        """Return what the slider shows; None while it shows the recipe's own range."""
+        shown = self.keep_range.value()
+        return None if shown == KEEP_RANGES[self.recipe.currentText()] else shown
+
+    def _recipe_changed(self, recipe: str) -> None:
+        self.keep_range.setValue(KEEP_RANGES[recipe])
+
+    def _output(self) -> Path:
+        folder = self.output.value()
+        if folder is None:
+            raise ValueError("No model folder: choose the data, or a folder for the model.")
+        return folder
+
+    def _output_edited(self) -> None:
+        self._output_follows = False
+
+    def _source_changed(self) -> None:
+        """Let the model folder follow the data until a person gives one."""
+        if self._output_follows:
+            name = re.sub(r"[^\w.-]+", "-", self.source.value().name).strip("-.")
+            self.output.setValue(user_models_folder() / name if name else None)

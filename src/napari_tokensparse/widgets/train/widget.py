@@ -1,0 +1,283 @@
+"""The Train widget: choose data and a recipe; click Train; see it learn, stop it, resume it."""
+
+from __future__ import annotations
+
+from threading import Event as StopEvent
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSplitter,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_tokensparse.common.untrusted import one_line
+from napari_tokensparse.model.folder import is_bundle
+from napari_tokensparse.training.events import Finished
+from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
+from napari_tokensparse.widgets.controls import models, research_note
+from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.showing import show_layers
+from napari_tokensparse.widgets.train.plot import TrainingPlot
+from napari_tokensparse.widgets.train.preview import preview_layers
+from napari_tokensparse.widgets.train.run import (
+    Preview,
+    Report,
+    Request,
+    checking_data,
+    training,
+)
+from napari_tokensparse.widgets.train.runlog import RunLog
+from napari_tokensparse.widgets.train.settings import TrainSettings
+from napari_tokensparse.widgets.workers import Worker, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import napari
+
+_SHARE_OF_SETTINGS = 0.35
+_DRAW_EVERY_MS = 250
+
+
+class TrainWidget(QWidget):
+    """Train a model on files or on open layers.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers can be trained on, and where the preview is shown.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._worker: Worker | None = None
+        self._stop = StopEvent()
+        self._log = RunLog()
+        self._closing = False
+        self._build()
+        self._lay_out()
+        self._connect()
+        self._update_buttons()
+
+    def _build(self) -> None:
+        self.settings = TrainSettings(self._viewer)
+        self.check = QPushButton("Check data")
+        self.train = QPushButton("Train")
+        self.stop = QPushButton("Stop")
+        self.resume = QPushButton("Resume")
+        self.resume.setToolTip(
+            "Go on with the run of the model folder as it began;\n"
+            "device, processes and how long to train are those chosen here"
+        )
+        self.progress = QProgressBar()
+        self.progress.hide()
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.report = QPlainTextEdit()
+        self.report.setReadOnly(True)
+        self.plot = TrainingPlot()
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.plot, "Plot")
+        self.tabs.addTab(self.report, "Report")
+        self.tabs.hide()
+
+    def _lay_out(self) -> None:
+        self._parts = QSplitter(Qt.Orientation.Vertical)
+        self._parts.setChildrenCollapsible(False)
+        self._parts.addWidget(_scrolled(self.settings))
+        self._parts.addWidget(self._run_part())
+        self._parts.setStretchFactor(0, 1)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._parts)
+        layout.addWidget(research_note())
+
+    def _run_part(self) -> QWidget:
+        buttons = QHBoxLayout()
+        for button in (self.check, self.train, self.stop, self.resume):
+            buttons.addWidget(button)
+        part = QWidget()
+        layout = QVBoxLayout(part)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.message)
+        layout.addWidget(self.tabs, stretch=1)
+        return part
+
+    def _connect(self) -> None:
+        read = self.settings
+        self.check.clicked.connect(lambda: self._start(checking_data, read.request))
+        self.train.clicked.connect(lambda: self._start(training, read.request))
+        self.resume.clicked.connect(lambda: self._start(training, read.resumed))
+        self.stop.clicked.connect(self._stop_clicked)
+        self.settings.outputChanged.connect(self._update_buttons)
+        self._drawing = QTimer(self)
+        self._drawing.setSingleShot(True)
+        self._drawing.setInterval(_DRAW_EVERY_MS)
+        self._drawing.timeout.connect(self._draw)
+        self._viewer.events.theme.connect(self._theme_changed)
+        self._theme_changed()
+
+    def _theme_changed(self, _event: Any = None) -> None:
+        self.plot.set_foreground(get_theme(self._viewer.theme).text.as_hex(format="long"))
+
+    def _update_buttons(self) -> None:
+        busy = self._worker is not None
+        for widget in (self.train, self.check, self.settings):
+            widget.setEnabled(not busy)
+        self.stop.setEnabled(busy and not self._stop.is_set())
+        self.resume.setEnabled(not busy and self.settings.can_resume())
+
+    def _start(
+        self, work: Callable[[Request, StopEvent], Iterator[Any]], read: Callable[[], Request]
+    ) -> None:
+        try:
+            request = read()
+        except ValueError as error:
+            self.message.setText(one_line(error))
+            return
+        self._stop, self._log = StopEvent(), RunLog()
+        if request.resume:
+            self.settings.setValue(request.config)
+            self._log.recall(request.config.output / FOLDER / EVENTS_FILE)
+        self._worker = in_thread(work, request, self._stop, failed=self._failed)
+        self._worker.yielded.connect(self._receive)
+        self._worker.finished.connect(self._finished)
+        self._top().installEventFilter(self)
+        self._show_log()
+        self._show_tab(self.plot if work is training else self.report)
+        self.progress.setRange(0, 0)  # busy: no step is done yet
+        self.progress.show()
+        self._update_buttons()
+        self._worker.start()
+
+    def _stop_clicked(self) -> None:
+        self._stop.set()
+        self._update_buttons()
+        self.message.setText("Stopping after this step …")
+
+    def _receive(self, event: Any) -> None:
+        if isinstance(event, Preview):
+            self._show_preview(event)
+        elif isinstance(event, Report):
+            self._say(event.text)
+        else:
+            self._log.receive(event)
+            self._show_log()
+        if isinstance(event, Finished) and is_bundle(event.folder):
+            models.written.emit(event.folder)
+
+    def _show_preview(self, preview: Preview) -> None:
+        if not self._closing:
+            show_layers(self._viewer, preview_layers(preview))
+            show_patient_sides(self._viewer)
+
+    def _show_log(self) -> None:
+        log = self._log
+        if not self._stop.is_set() or log.finished:
+            self.message.setText(log.status)
+        if log.share is not None:
+            self.progress.setRange(0, 1000)
+            self.progress.setValue(round(1000 * log.share))
+        report = "\n".join(log.report)
+        if report != self.report.toPlainText():
+            self.report.setPlainText(report)
+        if not self._drawing.isActive():
+            self._drawing.start()
+
+    def _draw(self) -> None:
+        self.plot.show_curves(self._log.curves)
+
+    def _say(self, text: str) -> None:
+        """Show one line as a message, and more as a report under their first."""
+        first, _, more = text.partition("\n")
+        self.message.setText(first)
+        if more:
+            self.report.setPlainText(text)
+            self._show_tab(self.report)
+
+    def _show_tab(self, tab: QWidget) -> None:
+        """Show what a run tells, and make room for it when it is first shown."""
+        if self.tabs.isHidden():
+            self.tabs.show()
+            settings = round(self._parts.height() * _SHARE_OF_SETTINGS)
+            self._parts.setSizes([settings, self._parts.height() - settings])
+        self.tabs.setCurrentWidget(tab)
+
+    def _failed(self, error: BaseException) -> None:
+        self._say(str(error) or type(error).__name__)
+
+    def _finished(self) -> None:
+        if self._stop.is_set() and self._log.finished is None:
+            self.message.setText("Stopped before the first step.")
+        self._top().removeEventFilter(self)
+        self._worker = None
+        self.progress.hide()
+        self._update_buttons()
+
+    def _top(self) -> QWidget:
+        """Return the window that a person closes: napari's, also while the dock floats."""
+        parent = self.parentWidget()
+        while parent is not None and not isinstance(parent, QMainWindow):
+            parent = parent.parentWidget()
+        return parent or self.window() or self
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ask before the window closes during a run, and close it only after a checkpoint."""
+        if event is None or event.type() != QEvent.Type.Close or self._may_close():
+            return super().eventFilter(watched, event)
+        event.ignore()
+        return True
+
+    def _may_close(self) -> bool:
+        if self._worker is None:
+            return True
+        box = QMessageBox(self)
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setText("A training run is going on. Stop training and close?")
+        box.setInformativeText("It stops after this step and keeps a checkpoint to resume from.")
+        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+        box.addButton("Keep training", QMessageBox.ButtonRole.RejectRole)
+        box.exec()
+        if box.clickedButton() is not stop:
+            return False
+        self._closing = True
+        self._stop_clicked()
+        self._wait()
+        return True
+
+    def _wait(self) -> None:
+        """Let the window work until the run has ended."""
+        if self._worker is not None:
+            loop = QEventLoop()
+            self._worker.finished.connect(loop.quit)
+            loop.exec()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop the run, with a checkpoint, when the widget is taken out of the window."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
+            self._stop.set()
+        return super().event(event)
+
+
+def _scrolled(widget: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area

@@ -1,0 +1,249 @@
+"""Many scans, each from file to file, without a cluster."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_tokensparse.manyscans.cases import ManyScansError, ScanCase, is_many, list_scans
+from napari_tokensparse.manyscans.cluster import ClusterOptions, segmenting_scans
+from napari_tokensparse.manyscans.scans import (
+    check_work,
+    describe_model,
+    plan,
+    segment_scan,
+    write_summary,
+)
+from napari_tokensparse.outputs.receipts import read_receipt
+from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_tokensparse.manyscans.scans import Work
+
+
+def write_scan(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.random.default_rng(seed).integers(1, 900, (34, 20, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), path)
+    return path
+
+
+@pytest.fixture
+def work(tmp_path: Path, write_nano: Callable[..., Path]) -> Work:
+    model = str(write_nano())
+    options = Options(model="nano", keep_ratio=(0.5, 0.5, 0.5), device="cpu", backend="plain")
+    return plan(model, describe_model(model), options, tmp_path / "out")
+
+
+def test_a_folder_a_glob_and_a_csv_are_many_scans_and_a_file_is_one(tmp_path: Path) -> None:
+    out, scan = tmp_path / "out", write_scan(tmp_path / "a.nii")
+    assert is_many(str(tmp_path), out)
+    assert is_many(str(tmp_path / "*.nii"), out)
+    assert is_many("cases.CSV", out)
+    assert not is_many(str(scan), out)
+    assert not is_many(str(tmp_path), tmp_path / "series.nii.gz")
+    odd = write_scan(tmp_path / "scan[1].nii")
+    assert not is_many(str(odd), out)
+
+
+def test_a_folder_gives_its_volumes_by_name_and_a_glob_those_of_any_folder(tmp_path: Path) -> None:
+    one, two = write_scan(tmp_path / "in/b.nii"), write_scan(tmp_path / "in/a.nii.gz")
+    three = write_scan(tmp_path / "in/more/c.nii")
+    for name in ("._a.nii.gz", "notes.txt"):
+        (tmp_path / "in" / name).write_text("")
+    out = tmp_path / "out"
+    assert list_scans(str(tmp_path / "in"), out) == (ScanCase("a", two), ScanCase("b", one))
+    found = list_scans(str(tmp_path / "in/**/*.nii"), out)
+    assert found == (ScanCase("b", one), ScanCase("c", three))
+
+
+def test_the_folder_of_a_dicom_series_is_one_scan(tmp_path: Path, dicoms: dict[str, Any]) -> None:
+    dicoms["write_series"](tmp_path / "exam", np.zeros((7, 5, 6), np.uint16))
+    with pytest.raises(ManyScansError, match="exam: is itself a DICOM series; name a file for"):
+        list_scans(str(tmp_path / "exam"), tmp_path / "out")
+    assert [case.name for case in list_scans(str(tmp_path), tmp_path / "out")] == ["exam"]
+
+
+def test_a_csv_gives_images_from_its_own_folder_and_names(tmp_path: Path) -> None:
+    write_scan(tmp_path / "x/scan.nii")
+    (tmp_path / "cases.csv").write_text(
+        "age,image,name\n7,x/scan.nii,first\n8,y/scan.nii,\n", encoding="utf-8-sig"
+    )
+    cases = list_scans(str(tmp_path / "cases.csv"), tmp_path / "out")
+    assert [case.name for case in cases] == ["first", "scan"]
+    assert cases[0].image == (tmp_path / "x/scan.nii").resolve()
+
+
+def test_a_csv_may_give_a_file_for_each_channel(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    scans = {name: write_scan(tmp_path / f"x/{name}.nii", n) for n, name in enumerate(("t1", "t2"))}
+    (tmp_path / "cases.csv").write_text("name,T2,T1\none,x/t2.nii,x/t1.nii\n")
+    out, channels = tmp_path / "out", ("T1", "T2")
+    (case,) = list_scans(str(tmp_path / "cases.csv"), out, channels)
+    assert case.channels == (("T1", scans["t1"]), ("T2", scans["t2"]))
+
+    model = str(write_nano("two", channels=channels))
+    options = Options(model="two", keep_ratio=(0.5, 0.5, 0.5), device="cpu", backend="plain")
+    work = plan(model, describe_model(model), options, out)
+    done = segment_scan(case, work)
+    assert [(one.channel, one.name) for one in done.receipt.inputs] == [
+        ("T1", "t1.nii"),
+        ("T2", "t2.nii"),
+    ]
+    expected = segment({"T1": scans["t1"], "T2": scans["t2"]}, model, 0.5).labels
+    found = np.asarray(nib.load(out / "one_labels.nii.gz").dataobj)
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < np.count_nonzero(found) < found.size
+    assert segment_scan(case, work).status == "skipped"
+    write_scan(scans["t2"], 7)
+    assert segment_scan(case, work).status == "done"
+
+    (tmp_path / "cases.csv").write_text("name,T2,T1\none,x/t2.nii,\n")
+    with pytest.raises(ManyScansError, match="line 2 names no T1"):
+        list_scans(str(tmp_path / "cases.csv"), out, channels)
+    (tmp_path / "cases.csv").write_text("name,T2\none,x/t2.nii\n")
+    with pytest.raises(ManyScansError, match="column image, or one for each channel: T1, T2; its"):
+        list_scans(str(tmp_path / "cases.csv"), out, channels)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("file,name\na.nii,b\n", "has no column image"),
+        ("image,name\n,b\n", "line 2 names no image"),
+        ("image\n", "no scan is there"),
+        ("image\nx/a.nii\ny/a.nii.gz\n", "are both called a; list them in a CSV"),
+        ("image,name\nx/a.nii,../b\n", "name '../b': must be a file's name"),
+        ("image\nout/a.nii\n", "out: holds scans; give another folder"),
+    ],
+)
+def test_a_csv_that_cannot_be_run_is_one_plain_line(tmp_path: Path, table: str, said: str) -> None:
+    (tmp_path / "cases.csv").write_text(table)
+    with pytest.raises(ManyScansError) as caught:
+        list_scans(str(tmp_path / "cases.csv"), tmp_path / "out")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scan_is_segmented_once_and_again_when_anything_has_changed(
+    tmp_path: Path, work: Work, write_nano: Callable[..., Path]
+) -> None:
+    case = ScanCase("one", write_scan(tmp_path / "in/one.nii"))
+    first = segment_scan(case, work)
+    assert first.status == "done"
+    labels = work.folder / "one_labels.nii.gz"
+    expected = segment(case.image, tmp_path / "nano", 0.5).labels
+    np.testing.assert_array_equal(np.asarray(nib.load(labels).dataobj), expected)
+    assert read_receipt(work.folder / "one_labels.receipt.json") == first.receipt
+    assert first.receipt.command.startswith("tokensparse segment one.nii -o one_labels.nii.gz")
+    names = {"one_labels.nii.gz", "one_labels.receipt.json"}
+    assert {p.name for p in work.folder.iterdir()} == {
+        *names,
+        "classes.label.txt",
+        "classes_dseg.tsv",
+    }
+
+    again = segment_scan(case, work)
+    assert (again.status, again.receipt) == ("skipped", first.receipt)
+    # What is written beside the labels, and when, does not change them.
+    other = work.options.model_copy(update={"legend": False})
+    assert segment_scan(case, dataclasses.replace(work, options=other)).status == "skipped"
+
+    shutil.copy(case.image, labels)  # the labels are no longer those that were written
+    assert segment_scan(case, work).status == "done"
+    keep = work.options.model_copy(update={"keep_ratio": (1.0, 1.0, 1.0)})
+    changed = dataclasses.replace(work, options=keep)
+    assert segment_scan(case, changed).status == "done"
+    assert segment_scan(case, changed).status == "skipped"
+    write_scan(case.image, seed=1)
+    assert segment_scan(case, changed).status == "done"
+    model = str(write_nano("nano", overlap=0.25))  # the weights are the same
+    described = describe_model(model)
+    trained = plan(model, described, keep, work.folder)
+    assert trained.used.weights_sha256 == changed.used.weights_sha256
+    assert segment_scan(case, trained).status == "done"
+
+
+def test_a_scan_that_cannot_be_segmented_is_a_result_and_leaves_nothing(
+    tmp_path: Path, work: Work
+) -> None:
+    before = set(work.folder.iterdir())
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(b"no scan")
+    result = segment_scan(ScanCase("bad", bad), work)
+    assert (result.status, result.receipt) == ("failed", None)
+    assert result.error.startswith("bad.nii: is not a NIfTI file")
+    assert set(work.folder.iterdir()) == before
+
+
+def test_what_no_scan_could_be_run_with_is_refused_before_the_first(work: Work) -> None:
+    check_work(work)
+    for change, said in (
+        ({"device": "tpu"}, "device 'tpu': this machine has"),
+        ({"scorer": "entropy"}, "scorer 'entropy': choose one of"),
+        ({"backend": "fast"}, "backend 'fast': choose one of"),
+    ):
+        options = work.options.model_copy(update=change)
+        with pytest.raises(ValueError, match=said):
+            check_work(dataclasses.replace(work, options=options))
+    used = work.used.model_copy(update={"weights_sha256": "0"})
+    with pytest.raises(ManyScansError, match="is not the same on every machine"):
+        check_work(dataclasses.replace(work, used=used))
+
+
+def test_the_summary_has_a_row_per_scan_and_a_column_per_class(tmp_path: Path, work: Work) -> None:
+    good = segment_scan(ScanCase("z", write_scan(tmp_path / "in/z.nii")), work)
+    bad = segment_scan(ScanCase("a", tmp_path / "in/gone.nii"), work)
+    path = write_summary(tmp_path / "summary.csv", [good, bad], describe_model(work.model).info)
+    with path.open(newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert (first["case"], first["image"], first["status"]) == ("a", "gone.nii", "failed")
+    assert "no such file" in first["error"] and first["seven_ml"] == ""
+    assert (second["case"], second["status"], second["error"]) == ("z", "done", "")
+    assert float(second["seven_ml"]) == good.receipt.classes[0].ml > 0
+    assert int(second["windows"]) == 2
+    tokens = good.receipt.tokens.tokens
+    assert int(second["tokens_processed"]) == tokens["processed"]
+    assert int(second["tokens_kept"]) == tokens["kept"]
+    assert float(second["seconds"]) == good.receipt.seconds["total"]
+
+
+def test_a_disk_that_fails_is_raised_so_that_the_scan_is_tried_again(
+    tmp_path: Path, work: Work
+) -> None:
+    case = ScanCase("one", write_scan(tmp_path / "in/one.nii"))
+    lost = dataclasses.replace(work, parts=tmp_path / "lost")
+    with pytest.raises(FileNotFoundError):
+        segment_scan(case, lost)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "workers 0: must be 1 or more"),
+        ({"retries": -1}, "retries -1: must be 0 or more"),
+        ({"workers": 2, "scheduler": "tcp://x:1"}, "the cluster at tcp://x:1 has its own"),
+    ],
+)
+def test_cluster_options_out_of_range_are_one_line(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ManyScansError, match=said):
+        ClusterOptions(**options)
+
+
+def test_without_dask_distributed_one_line_says_what_to_install(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_tokensparse.manyscans.cluster.find_spec", lambda _: None)
+    with pytest.raises(ManyScansError, match=r"pip install 'napari-tokensparse\[cluster\]'"):
+        next(segmenting_scans([], work, ClusterOptions()))

@@ -1,0 +1,236 @@
+"""Before a run: what it will take is told from rates of this machine, measured once and kept."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_tokensparse.compute.backends.choice import make_backend
+from napari_tokensparse.compute.batching import network_bytes
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.folder import bundled_models_folder, describe_folder
+from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.segmenting.estimating import estimate as estimate_module
+from napari_tokensparse.segmenting.estimating import outline
+from napari_tokensparse.segmenting.estimating import rates as rates_module
+from napari_tokensparse.segmenting.estimating.estimate import Room, estimate, room
+from napari_tokensparse.segmenting.estimating.rates import Rates, calibrating, measuring, value_of
+from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.result import SegmentError
+from napari_tokensparse.segmenting.windowing import windowed
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.volume import Volume
+
+MakeModel = Callable[..., SCD]
+RATES = Rates(
+    start=0.5, network=(0.25, 1.0, 0.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
+)
+SHAPES = {
+    "Orientationd": {"axcodes": "RAS"},
+    "Spacingd": {"pixdim": [2.0, 1.5, 3.0], "mode": "bilinear"},
+    "CropForegroundd": {"source_key": "image"},
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
+    return tmp_path / "calibration"
+
+
+def brain_in_a_box(shape: tuple[int, int, int] = (96, 80, 64)) -> Volume:
+    """Make a bright block in a corner of an empty, oblique volume."""
+    grey = np.zeros((1, *shape), np.float32)
+    grey[:, 8:72, 16:56, 8:40] = np.random.default_rng(0).uniform(1, 2, (1, 64, 40, 32))
+    affine = np.array([[0, 0, 1.5, 5], [-1, 0.05, 0, 0], [0, 1.2, 0, 0], [0, 0, 0, 1]])
+    return Volume(grey, affine, "box")
+
+
+def ticks() -> Callable[[], float]:
+    """Return a clock of which each look takes a second."""
+    times: Iterator[int] = iter(range(10_000))
+    return lambda: float(next(times))
+
+
+@pytest.mark.parametrize("voxels", [2**21, 2**14])
+@pytest.mark.parametrize("names", [(), ("Orientationd", "Spacingd"), tuple(SHAPES)])
+@pytest.mark.parametrize("region", [None, Box((30, 20, 10), (50, 40, 30))])
+def test_an_outline_is_that_of_the_run(
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    voxels: int,
+    names: tuple[str, ...],
+    region: Box | None,
+) -> None:
+    monkeypatch.setattr(outline, "_VOXELS", voxels)
+    steps = tuple({"_target_": name, "keys": "image", **SHAPES[name]} for name in names)
+    model, volume = make_model(preprocessing=steps), brain_in_a_box()
+    assert model.info is not None
+    found = outline.outline(volume, model.config, model.info, region)
+    run = segment(volume, model, region=region)
+    assert found.windows == run.stats.windows
+    assert found.voxels == (96 * 80 * 64 if region is None else 8000)
+    grid = windowed(volume, model.config, model.info, model.info.overlap).grid
+    cropped = "CropForegroundd" in names and voxels < 2**20
+    assert found.grid.shape == pytest.approx(grid.shape, abs=4 if cropped else 0)
+
+
+def test_the_sample_is_looked_at_coarsely() -> None:
+    volume = read_volume(sample_path())
+    folder = describe_folder(bundled_models_folder() / "brain-structures")
+    found = outline.outline(volume, folder.config, folder.info)
+    exact = windowed(volume, folder.config, folder.info, folder.info.overlap)
+    assert found.grid.shape == pytest.approx(exact.grid.shape, abs=2)  # it is cropped
+    assert found.windows == sum(map(exact.is_foreground, exact.grid.starts))
+
+
+def test_seconds_are_rates_times_what_there_is_to_do(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known(*_: Any) -> Iterator[None]:
+        yield
+        return RATES
+
+    monkeypatch.setattr(estimate_module, "calibrating", known)
+    noise = np.random.default_rng(0).normal(100, 20, (1, 60, 50, 40)).astype(np.float32)
+    found = estimate(Volume(noise, np.eye(4), "noise"), make_model(), (1.0, 0.5, 0.25))
+    assert found.windows == 18  # run 6 at a time, on a grid of 60 x 50 x 40
+    share = (6 * 1 + 3 * 0.5 + 3 * 0.125) / 12  # of tokens: 64, 64, 32, 8 after 0, 3, 6, 9 blocks
+    voxels = 60 * 50 * 40
+    expected = 0.5 + 18 * (0.25 + share) + 18 * 0.125 + voxels * (1e-6 + 2e-6 + 3e-6 + 4e-6)
+    assert found.seconds == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_measured_is_kept_until_something_changes(
+    make_model: MakeModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measure(backend: Any, clock: Any) -> Iterator[None]:
+        measured.append(backend.name)
+        yield
+        return RATES
+
+    monkeypatch.setattr(rates_module, "measuring", measure)
+    model = make_model()
+    for _ in range(2):
+        assert value_of(calibrating(model)) == RATES
+        assert value_of(calibrating(make_model())) == RATES  # other weights take as long
+    assert len(measured) == 1
+    (file,) = cache.iterdir()
+
+    value_of(calibrating(make_model((1, 2))))
+    other = make_model()
+    assert other.info is not None
+    other.info = other.info.model_copy(update={"preprocessing": (spacing(2.0),)})
+    value_of(calibrating(other))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 77)
+        value_of(calibrating(model))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "99.9")
+        value_of(calibrating(model))
+    assert len(measured) == 5
+    assert len(list(cache.iterdir())) == 5
+
+    for broken in ("", "{}", json.dumps({**RATES.model_dump(), "stitch": -1.0})):
+        file.write_text(broken)
+        assert value_of(calibrating(model)) == RATES
+        assert Rates.model_validate_json(file.read_text()) == RATES
+    assert len(measured) == 8
+
+
+def spacing(millimetres: float) -> dict[str, Any]:
+    return {"_target_": "Spacingd", "keys": "image", "pixdim": [millimetres] * 3}
+
+
+def test_a_cache_that_cannot_be_written_to_is_none(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path / "file"))
+    rates = value_of(calibrating(make_model(), "plain"))
+    assert rates.network[0] + rates.network[1] > 0.0
+
+
+@pytest.mark.parametrize("pixdim", [None, 2.0, [2.0, 1.5], [2.0, 1.5, 1.0]])
+def test_parts_are_measured_by_the_clock(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, pixdim: Any
+) -> None:
+    monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
+    steps = () if pixdim is None else ({**spacing(1.0), "pixdim": pixdim},)
+    model = make_model(preprocessing=steps)
+    rates = value_of(measuring(make_backend(model, "plain"), ticks()))
+    # Every part takes a second: a pass is of 8 windows of 32³, at either keep ratio.
+    assert rates.start == 0.0
+    assert sum(rates.network) == pytest.approx(1 / 8, rel=0.1)
+    assert rates.stitch == 1.0
+    assert rates.label[0] * 32**3 + rates.label[1] * 64**3 == pytest.approx(1.0, rel=0.2)
+    if pixdim is None:
+        assert sum(rates.prepare) * 32**3 == pytest.approx(1.0, rel=0.2)
+
+
+def test_memory_counts_what_is_held(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "free_mb", lambda _: 100.0)
+    model, volume = make_model(), brain_in_a_box()
+    channels = model.config.out_channels
+    image, labels = 4 * 96 * 80 * 64, 96 * 80 * 64
+    sums = 4 * (channels + 1) * (32 * 80 * 64 + 32**3)
+    run = segment(volume, model)
+    at_once = 8 if run.stats.windows >= 8 else run.stats.windows
+    passes = -(-run.stats.windows // at_once)
+    network = network_bytes(model.config, -(-run.stats.windows // passes))
+    found = room(volume, model)
+    assert found.device == "cpu"
+    assert found.peak_mb == pytest.approx(20 + (image + labels + sums + network) / 1e6)
+    assert found.is_enough
+    resampled = make_model(preprocessing=(spacing(0.6),))
+    assert room(volume, resampled).peak_mb > 8 * 3 * image / 1e6  # doubles of a finer grid
+
+
+def test_memory_counts_the_voxels_that_may_be_sharpened(make_model: MakeModel) -> None:
+    image = np.random.default_rng(0).normal(100, 5, (1, 64, 64, 64)).astype(np.float32)
+    volume = Volume(image, np.eye(4), "full")
+    plain, sharp = (room(volume, make_model(sharpen=each)).peak_mb for each in (False, True))
+    assert sharp - plain == pytest.approx(20 * 64**3 / 1e6, rel=0.05)
+
+
+def test_a_run_that_does_not_fit_is_told_with_its_figures() -> None:
+    short = Room("cuda:0", 12_345.6, 8_000.0)
+    assert not short.is_enough
+    assert replace(short, free_mb=12_345.6).is_enough
+    assert short.lacking("scan").startswith(
+        "scan: this run takes about 12,346 MB of memory on cuda:0, and 8,000 MB are free: "
+    )
+    assert "\n" not in short.lacking("scan")
+
+
+def test_what_no_run_takes_has_no_estimate(make_model: MakeModel) -> None:
+    with pytest.raises(SegmentError, match="has 2 channels"):
+        estimate(Volume(np.ones((2, 40, 40, 40)), np.eye(4), "two"), make_model())
+    with pytest.raises(ValueError, match=r"keep ratio 1\.5: must be in"):
+        estimate(brain_in_a_box(), make_model(), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "1 s"), (41.4, "41 s"), (119.0, "119 s"), (250.0, "4 min")]
+)
+def test_an_estimate_in_words(seconds: float, said: str) -> None:
+    found = estimate_module.Estimate(seconds, 1, Room("cpu", 293.1, 18_000.0))
+    assert str(found) == f"About {said} and 293 MB of memory on cpu, of 18,000 free: 1 window"
+
+
+@pytest.mark.deep
+def test_the_bundled_model_is_measured_whole(cache: Path) -> None:
+    volume, model = read_volume(sample_path()), load_model("brain-structures")
+    found = estimate(volume, model, 0.5, backend="plain")
+    assert found.windows == 1
+    assert found.seconds > 0.0
+    assert len(list(cache.iterdir())) == 1

@@ -1,0 +1,135 @@
+"""The Audit pane in a real viewer, driven by clicks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_tokensparse.inspecting.audit import audit
+from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.widgets.inspector.audit_pane import NO_RESULT, NOT_PRUNED, AuditPane
+from napari_tokensparse.widgets.results import ShownResult, results_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytestqt.qtbot import QtBot
+
+    from conftest import Inspected
+
+pytestmark = pytest.mark.gui
+
+
+def open_pane(inspected: Inspected) -> AuditPane:
+    pane: AuditPane = inspected.widget.audit
+    inspected.widget.tabs.setCurrentWidget(pane)
+    return pane
+
+
+def run(inspected: Inspected, pane: AuditPane) -> None:
+    inspected.qtbot.mouseClick(pane.run.button, Qt.MouseButton.LeftButton)
+    inspected.qtbot.waitUntil(lambda: not pane.run.is_busy, timeout=60_000)
+
+
+def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
+    shown, viewer, pane = inspected.publish(0.25), inspected.viewer, open_pane(inspected)
+    assert pane.ratio.text() == "scan: 25 % per stage → 1.56 % of tokens reach the end"
+    run(inspected, pane)
+    expected = audit(shown.volume, shown.network, 0.25)
+
+    layer = viewer.layers["scan difference"]
+    view = placement_of(shown.volume.affine, shown.volume.shape).view
+    assert np.array_equal(layer.data, view(expected.difference))
+    np.testing.assert_array_equal(layer.translate, inspected.image.translate)
+    assert layer.colormap.map(np.array([0]))[0, 3] == 0  # what is the same is clear
+    assert len({tuple(layer.colormap.map(np.array([n]))[0]) for n in (1, 2, 3)}) == 3
+    assert list(layer.features["name"])[1] == "lost: background with pruning"
+    maps = [x for x in viewer.layers if x.visible]
+    assert [x.name for x in maps] == ["scan", "scan labels", "scan difference"]
+
+    found = [[c.name, c.change, c.before_mm3, c.after_mm3] for c in expected.components]
+    assert [row[:4] for row in pane.components.rows()] == found
+    assert [tuple(row[4:]) for row in pane.components.rows()] == [
+        c.centre_mm for c in expected.components
+    ]
+    assert len(found) > 0
+    (row,) = pane.classes.rows()
+    (seven,) = expected.classes
+    assert seven.rebuilt is not None and seven.kept is not None
+    assert row[:4] == ["seven", seven.before_mm3, seven.after_mm3, seven.dice]
+    assert row[4:] == pytest.approx([100 * s for s in (*seven.rebuilt, seven.kept)])
+    lost = expected.voxels()["lost"] * 2.0  # mm³ of a voxel
+    assert f"lost&nbsp;{lost:.0f}&nbsp;mm³" in pane.summary.text()
+    assert f"{len(found)} components shrank" in pane.run.message.text()
+
+
+@pytest.mark.parametrize("displayed", [2, 3])
+def test_a_click_on_a_component_moves_the_viewer_there(
+    inspected: Inspected, displayed: int
+) -> None:
+    shown, viewer, pane = inspected.publish(0.25), inspected.viewer, open_pane(inspected)
+    run(inspected, pane)
+    viewer.dims.ndisplay = displayed
+    last = pane.components.rowCount() - 1
+    item = pane.components.item(last, 1)
+    pane.components.scrollToItem(item)
+    at = pane.components.visualItemRect(item).center()
+    inspected.qtbot.mouseClick(pane.components.viewport(), Qt.MouseButton.LeftButton, pos=at)
+
+    component = audit(shown.volume, shown.network, 0.25).components[last]
+    x, y, z = (shown.volume.affine @ [*component.voxel, 1])[:3]
+    assert viewer.dims.point == pytest.approx((z, -y, -x))  # LPS: up, back, left
+    centre = viewer.scene.camera.center[-displayed:]
+    assert tuple(centre) == pytest.approx((z, -y, -x)[-displayed:])
+    where = inspected.image.world_to_data(viewer.dims.point)
+    labels = segment(shown.volume, shown.network, 1.0).labels
+    run_labels = shown.segmentation.labels
+    found = run_labels if component.change == "appeared" else labels
+    view = placement_of(shown.volume.affine, shown.volume.shape).view
+    assert view(found)[tuple(np.rint(where).astype(int))] == component.value
+
+
+def test_an_audit_is_of_the_results_region(inspected: Inspected) -> None:
+    shown, pane, box = inspected.shown, open_pane(inspected), Box((4, 4, 4), (30, 20, 20))
+    part = segment(shown.volume, shown.network, 0.25, region=box)
+    latest = ShownResult(shown.image, shown.volume, shown.network, part)
+    results_of(inspected.viewer).show(latest)
+    run(inspected, pane)
+    expected = audit(shown.volume, shown.network, 0.25, region=box)
+    view = placement_of(shown.volume.affine, shown.volume.shape).view
+    layer = inspected.viewer.layers["scan difference"]
+    assert np.array_equal(layer.data, view(expected.difference))
+    assert pane.components.rowCount() == len(expected.components)
+    assert "in region 4:30,4:20,4:20" in pane.run.message.text()
+
+
+def test_a_result_without_pruning_and_none_at_all_say_what_to_do(
+    inspected: Inspected, make_napari_viewer: Callable[..., Any], qtbot: QtBot
+) -> None:
+    pane = open_pane(inspected)
+    inspected.publish(1.0)
+    run(inspected, pane)
+    assert pane.run.message.text() == NOT_PRUNED
+    results_of(inspected.viewer).latest = None
+    qtbot.mouseClick(pane.run.button, Qt.MouseButton.LeftButton)
+    assert pane.run.message.text() == NO_RESULT
+    assert "scan difference" not in inspected.viewer.layers
+    other = AuditPane(make_napari_viewer())
+    qtbot.addWidget(other)
+    assert other.ratio.text() == NO_RESULT
+
+
+def test_cancel_leaves_no_difference(inspected: Inspected) -> None:
+    pane, qtbot = open_pane(inspected), inspected.qtbot
+    inspected.publish(0.25)
+    qtbot.mouseClick(pane.run.button, Qt.MouseButton.LeftButton)
+    assert pane.run.button.text() == "Cancel"
+    qtbot.mouseClick(pane.run.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not pane.run.is_busy, timeout=60_000)
+    assert pane.run.message.text() == "Cancelled."
+    assert "scan difference" not in inspected.viewer.layers

@@ -1,0 +1,164 @@
+"""Image and labels beside image and tokens, by a click in a real viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_tokensparse.widgets.segment.alongside import Alongside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import napari
+
+    from conftest import Opened
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def folder(write_nano: Callable[..., Path]) -> Path:
+    """Write a model, before a widget's thread imports torch too."""
+    return write_nano()
+
+
+@pytest.fixture
+def segmented(folder: Path, opened: Opened) -> Opened:
+    """Segment an image with the Segment widget."""
+    grey = np.random.default_rng(0).integers(1, 200, (32, 32, 32)).astype(np.uint8)
+    opened.viewer.add_image(grey, name="scan")
+    opened.widget.model.setValue(folder)
+    opened.segment()
+    return opened
+
+
+def click(opened: Opened) -> None:
+    opened.qtbot.mouseClick(opened.widget.beside, Qt.MouseButton.LeftButton)
+
+
+def cells(viewer: napari.Viewer) -> list[set[str]]:
+    """Name what each cell of the grid shows, the left one first."""
+    grid = viewer.canvas.grid
+    return [
+        {viewer.layers[n].name for n in indices if viewer.layers[n].visible}
+        for _, indices in grid.iter_viewboxes(viewer.layers)
+    ]
+
+
+def state(viewer: napari.Viewer) -> tuple[object, ...]:
+    grid = viewer.canvas.grid
+    looks = [(layer.name, layer.visible) for layer in viewer.layers]
+    return (looks, grid.enabled, grid.shape, grid.stride)
+
+
+def test_a_click_shows_labels_beside_tokens_and_another_puts_all_back(segmented: Opened) -> None:
+    viewer = segmented.viewer
+    before = state(viewer)
+    click(segmented)
+    assert cells(viewer) == [
+        {"scan", "scan labels"},
+        {"scan beside tokens", "scan importance 1"},
+    ]
+    names = [layer.name for layer in viewer.layers]
+    assert names.index("scan beside tokens") < names.index("scan importance 1")
+    assert viewer.layers.selection.active.name == "scan"
+    click(segmented)
+    assert state(viewer) == before
+
+
+@pytest.mark.parametrize("shown", ["importance 2", "pruned at"])
+def test_whatever_map_is_shown_lies_in_the_cell_of_tokens(segmented: Opened, shown: str) -> None:
+    viewer = segmented.viewer
+    click(segmented)
+    viewer.layers["scan importance 1"].visible = False
+    viewer.layers[f"scan {shown}"].visible = True
+    assert cells(viewer) == [{"scan", "scan labels"}, {"scan beside tokens", f"scan {shown}"}]
+    viewer.layers["scan labels"].visible = False
+    assert cells(viewer) == [{"scan"}, {"scan beside tokens", f"scan {shown}"}]
+
+
+def test_many_maps_keep_apart_from_the_labels(segmented: Opened) -> None:
+    viewer = segmented.viewer
+    click(segmented)
+    tokens = {"scan beside tokens", "scan importance 1", "scan pruned at"}
+    viewer.layers["scan pruned at"].visible = True
+    for kind in ("rank 1", "rank 2", "stage"):
+        viewer.add_image(
+            viewer.layers["scan importance 1"].data,
+            name=f"scan {kind}",
+            metadata={"tokensparse_result": kind},
+        )
+        tokens.add(f"scan {kind}")
+        assert sorted(cells(viewer), key=len) == [{"scan", "scan labels"}, tokens]
+
+
+def test_layers_that_come_later_join_the_labels(segmented: Opened) -> None:
+    viewer, widget = segmented.viewer, segmented.widget
+    click(segmented)
+    points = viewer.add_points(np.zeros((1, 3)), name="points")
+    assert "points" in cells(viewer)[0]
+    viewer.layers.remove(points)
+    widget.live.setChecked(True)
+    segmented.qtbot.waitUntil(lambda: "scan preview" in viewer.layers, timeout=60_000)
+    assert cells(viewer)[0] == {"scan", "scan preview"}
+    click(segmented)
+    assert [layer.name for layer in viewer.layers][-2:] == ["scan labels", "scan preview"]
+    assert not viewer.canvas.grid.enabled
+
+
+def test_layers_that_were_there_before_are_arranged_too(segmented: Opened) -> None:
+    viewer = segmented.viewer
+    later = Alongside(viewer)
+    later.show(viewer.layers["scan"])
+    viewer.layers["scan importance 3"].visible = True
+    assert cells(viewer)[1] == {"scan beside tokens", "scan importance 3"}
+    later.hide()
+
+
+def test_both_cells_show_the_image_alike(segmented: Opened) -> None:
+    viewer = segmented.viewer
+    click(segmented)
+    image, copy = viewer.layers["scan"], viewer.layers["scan beside tokens"]
+    assert copy.data is image.data
+    image.contrast_limits = (10, 50)
+    assert tuple(copy.contrast_limits) == (10, 50)
+    copy.colormap = "magma"
+    assert image.colormap.name == "magma"
+    assert copy.opacity == image.opacity
+    viewer.dims.ndisplay = 3
+    assert copy.opacity < image.opacity  # tokens are seen through it
+    assert viewer.layers["scan labels"].rendering == "iso_categorical"
+    assert len(cells(viewer)) == 2
+    viewer.dims.ndisplay = 2
+    assert copy.opacity == image.opacity
+    assert list(segmented.widget.image.choices) == [image]
+
+
+@pytest.mark.parametrize("how", ["grid", "image", "copy"])
+def test_it_ends_when_the_grid_or_the_image_goes(segmented: Opened, how: str) -> None:
+    viewer, beside = segmented.viewer, segmented.widget.beside
+    click(segmented)
+    assert beside.isChecked()
+    if how == "grid":
+        viewer.canvas.grid.enabled = False
+    else:
+        viewer.layers.remove("scan" if how == "image" else "scan beside tokens")
+    assert not beside.isChecked()
+    assert "scan beside tokens" not in viewer.layers
+    assert not viewer.canvas.grid.enabled
+    assert ("scan" in viewer.layers) is (how != "image")
+
+
+def test_without_tokens_it_says_what_to_do(opened: Opened) -> None:
+    opened.viewer.add_image(np.ones((8, 8, 8)), name="scan")
+    click(opened)
+    assert opened.widget.message.text() == (
+        "No tokens to show beside the labels yet: click on Segment first."
+    )
+    assert not opened.widget.beside.isChecked()
+    assert not opened.viewer.canvas.grid.enabled

@@ -1,0 +1,118 @@
+"""Before the click: how long a run will take, and whether it fits."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from napari_tokensparse.segmenting.estimating import estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import Opened
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def eager(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
+    """Open a widget that estimates at once; a small model is chosen, and no image."""
+    opened.widget.forecast._timer.setInterval(10)
+    opened.widget.model.setValue(write_nano())
+    return opened
+
+
+def add_scan(opened: Opened, side: int = 40) -> None:
+    grey = np.random.default_rng(0).integers(1, 200, (side, 36, 20)).astype(np.uint8)
+    opened.viewer.add_image(grey, name="scan")
+
+
+def wait_for(opened: Opened, text: str) -> None:
+    label = opened.widget.forecast
+    opened.qtbot.waitUntil(lambda: label.text().endswith(text), timeout=120_000)
+
+
+def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
+    eager: Opened,
+) -> None:
+    assert eager.widget.forecast.text() == ""
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    assert eager.widget.forecast.text().startswith("About 1 s and ")
+    assert eager.widget.message.text() == ""
+    eager.viewer.layers.clear()
+    add_scan(eager, side=80)
+    wait_for(eager, " free: 8 windows")
+    eager.segment()
+    assert "(8 windows," in eager.widget.message.text()
+
+
+def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def estimating(*_: Any, **__: Any) -> Iterator[None]:
+        begun.set()
+        try:
+            while True:
+                threading.Event().wait(0.01)
+                yield
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(estimate, "estimating", estimating)
+    add_scan(eager)
+    eager.qtbot.waitUntil(begun.is_set, timeout=60_000)
+    assert eager.widget.forecast.text() == "Estimating time and memory …"
+    eager.segment()
+    assert ended.wait(10)
+    assert eager.widget.message.text().startswith("Done")
+    assert eager.widget.forecast.text() == ""
+
+
+def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = eager.widget.forecast
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)
+    eager.viewer.layers.clear()
+    assert label.text() == ""
+    eager.viewer.add_image(np.ones((4, 40, 36, 20)), name="series")
+    label._begin()
+    assert label._worker is None
+
+    def estimating(*_: Any, **__: Any) -> Iterator[None]:
+        raise ValueError("cannot be preprocessed")
+
+    monkeypatch.setattr(estimate, "estimating", estimating)
+    label._timer.setInterval(10_000_000)
+    add_scan(eager)
+    label._begin()
+    assert label.text() == "Estimating time and memory …"
+    eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)
+    assert label.text() == ""
+    assert eager.widget.message.text() == ""  # a click tells it
+
+
+def test_a_run_that_does_not_fit_is_begun_by_a_second_click(
+    eager: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "free_mb", lambda _: 1.5)
+    add_scan(eager)
+    eager.segment()
+    first, last = eager.widget.message.text().splitlines()
+    assert first.startswith("scan: this run takes about ")
+    assert "and 2 MB are free" in first
+    assert last == "Click Segment again to go on all the same."
+    assert [layer.name for layer in eager.viewer.layers] == ["scan"]
+    eager.segment()
+    assert eager.widget.message.text().startswith("Done")
+    assert "scan labels" in eager.viewer.layers
+    eager.viewer.layers.clear()
+    add_scan(eager, side=41)  # another scan is asked about again
+    eager.segment()
+    assert "this run takes about" in eager.widget.message.text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from napari_tokensparse.common import settings
+from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.untrusted import PlainError, json_object
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
@@ -25,6 +25,8 @@ METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 CARD = Path("docs/README.md")
+BUNDLE_FILES = (METADATA, INFERENCE, WEIGHTS, CARD)
+"""The files that make a model folder, and are written together."""
 OUR_KEY = "napari_tokensparse"
 _MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
@@ -114,12 +116,6 @@ def describe_folder(folder: Path, *, hashed: bool = True) -> Description:
         said["overlap"] = inference["inferer"]["overlap"]
         said["blending"] = inference["inferer"]["mode"]
         return Description(config, ModelInfo(**said))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights_size(path: Path, config: SCDConfig) -> None:

@@ -48,7 +48,7 @@ def list_models(
             typer.echo(f"Warning: {warning}", err=True)
         if as_json:
             content = {"models": [one.as_dict() for one in listed], "warning": warning}
-            typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+            typer.echo(json.dumps(content, indent=1))
         else:
             _print_table(listed)
 

@@ -56,7 +56,7 @@ def test_segment_replaces_its_own_files_and_none_of_a_person(folder: Path) -> No
         (folder / name).write_bytes(written)
     (folder / "out.csv").write_text("corrected")
     assert run(*arguments, "--overwrite").exit_code == 0
-    assert (folder / "out.csv").read_text().startswith("value,")
+    assert (folder / "out.csv").read_text().startswith("id,")
 
     other = run("segment", "scan.nii.gz", "-o", "out.nrrd", "--model", "nano")
     assert "out.receipt.json: is the receipt of out.nii.gz; choose another name" in other.stderr

@@ -15,6 +15,7 @@ from napari_tokensparse.commands.inspection import audit, sweep
 from napari_tokensparse.commands.models import export_onnx, models
 from napari_tokensparse.commands.segment import segment
 from napari_tokensparse.commands.train import train
+from napari_tokensparse.common.surroundings import quiet_libraries
 
 app = typer.Typer(
     help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
@@ -40,6 +41,7 @@ app.add_typer(models, name="models")
 def main() -> None:
     """Run the command line."""
     _print_anything()
+    quiet_libraries()
     app()
 
 

@@ -11,7 +11,12 @@ CACHE_VARIABLE = "TOKENSPARSE_CACHE"
 
 
 def cache_folder(part: str) -> Path:
-    """Return a part of the user's cache, which may not exist; ``TOKENSPARSE_CACHE`` moves it."""
+    """Return a part of the user's cache; ``TOKENSPARSE_CACHE`` moves it.
+
+    It may not exist, and it may not be possible to make it: who uses it does without, then.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     root = Path(chosen) if chosen else platformdirs.user_cache_path("napari-tokensparse")
+    if not chosen and not root.is_absolute():  # there is no home: nothing can lie below this
+        root = Path(os.devnull)
     return root / part

@@ -76,7 +76,14 @@ def current() -> Settings:
     if _told is not None:
         return _told
     file = settings_file()
-    return Settings() if file is None or not file.is_file() else _read(file)
+    return Settings() if file is None or not _is_there(file) else _read(file)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # in a home that is not ours, as a container may have
+        return False
 
 
 def settings_file() -> Path | None:

@@ -55,10 +55,17 @@ def available_models() -> dict[str, Path]:
     return {
         folder.name: folder
         for root in (bundled_models_folder(), user_models_folder())
-        if root.is_dir()
-        for folder in sorted(root.iterdir())
+        for folder in _folders(root)
         if is_bundle(folder)
     }
+
+
+def _folders(root: Path) -> list[Path]:
+    """List a folder; one that is not there, or not ours to look into, holds nothing."""
+    try:
+        return sorted(root.iterdir())
+    except OSError:
+        return []
 
 
 def bundled_models_folder() -> Path:
@@ -70,7 +77,7 @@ def user_models_folder() -> Path:
     """Where a user's own models lie: ``TOKENSPARSE_MODELS``, or the setting, or the data folder."""
     chosen = os.environ.get(USER_FOLDER_VARIABLE) or settings.current().models.folder
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     return platformdirs.user_data_path("napari-tokensparse") / "models"
 
 

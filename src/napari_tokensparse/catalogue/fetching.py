@@ -21,7 +21,6 @@ _PROXY_LOGIN = "wants a password; put it into HTTPS_PROXY, as http://name:passwo
 _STATUS = {
     401: "; the address wants a login",
     403: "; it is not for everyone, or a proxy forbids it",
-    404: "; check the address, or ask for a newer index",
     407: f"; the proxy {_PROXY_LOGIN}",
     429: "; try again later",
     503: "; try again later",
@@ -212,11 +211,7 @@ def plain_web_errors(url: str) -> Iterator[None]:
         said = f"{url}: answers {answer.status_code} {answer.reason}"
         raise DownloadError(f"{said}{_STATUS.get(answer.status_code, '')}") from error
     except requests.exceptions.SSLError as error:
-        raise DownloadError(
-            f"{url}: its certificate cannot be verified; where a proxy has one of its own, name "
-            "the file of your authority's certificates in REQUESTS_CA_BUNDLE; else check the "
-            "machine's clock and the address"
-        ) from error
+        raise DownloadError(f"{url}: {_insecure(error)}") from error
     except requests.exceptions.ProxyError as error:
         raise DownloadError(f"{url}: {_proxy_said(error)}") from error
     except requests.Timeout as error:
@@ -236,6 +231,15 @@ def plain_web_errors(url: str) -> Iterator[None]:
             f"{url}: cannot be kept ({error.strerror}); free some space, or name another folder "
             f"for unfinished downloads in {CACHE_VARIABLE}"
         ) from error
+
+
+def _insecure(error: requests.exceptions.SSLError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return "gives no secure connection; check the address, and HTTPS_PROXY if it is set"
+    return (
+        "its certificate cannot be verified; where a proxy has one of its own, name the file of "
+        "its authority's certificates in REQUESTS_CA_BUNDLE; else check this machine's clock"
+    )
 
 
 def _proxy_said(error: requests.exceptions.ProxyError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -96,5 +96,9 @@ class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
     def __getitem__(self, index: int) -> tuple[int, Sequence[Window]]:
         windows = self._sampler.windows(self._seed, index)
         if self._shared:
-            windows = [(image.share_memory_(), label.share_memory_()) for image, label in windows]
+            windows = [(_shared(image), _shared(label)) for image, label in windows]
         return index, windows
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    return cast("Tensor", tensor.share_memory_())  # type: ignore[no-untyped-call]

@@ -71,7 +71,11 @@ def _is_one_of(output: Path, given: Path) -> bool:
 
 
 def check_free(
-    outputs: Iterable[Path], written: Collection[str], *, overwrite: bool = False
+    outputs: Iterable[Path],
+    written: Collection[str],
+    *,
+    overwrite: bool = False,
+    mend: str = "replace it with --overwrite",
 ) -> None:
     """Refuse to replace files that are not as they were written by us.
 
@@ -83,6 +87,8 @@ def check_free(
         SHA-256 of what was written there earlier.
     overwrite
         Whether a person wants them replaced.
+    mend
+        What a person can do other than choose another name.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def check_free(
         if not overwrite and not is_ours(path, written):
             raise OwnershipError(
                 f"{path}: is there already, and not as tokensparse wrote it; choose another name, "
-                "or replace it with --overwrite"
+                f"or {mend}"
             )
 
 

@@ -217,7 +217,7 @@ def test_labels_are_not_saved_where_names_of_classes_would_replace_another_file(
         assert str(table) in write_labels(str(tmp_path / "out.nii"), data, meta)
     table.write_text("mine")
     (tmp_path / "out.nii").unlink()
-    with pytest.raises(OSError, match="out_dseg.tsv: is there already, .* or move it away"):
+    with pytest.raises(OSError, match=r"out_dseg.tsv: is there already, .* or move it away"):
         write_labels(str(tmp_path / "out.nii"), data, meta)
     assert table.read_text() == "mine"
     assert not (tmp_path / "out.nii").exists()
@@ -231,6 +231,6 @@ def test_nothing_is_saved_among_the_slices_of_a_series(
     (found,) = read_layers(str(tmp_path / "exam"))
     data, meta, _ = Image(found[0], **found[1]).as_layer_data_tuple()
     for path in (paths[0], tmp_path / "exam/labels.nii.gz"):
-        with pytest.raises(OSError, match="input itself|lies in the folder of the scan"):
+        with pytest.raises(OSError, match=r"input itself|lies in the folder of the scan"):
             write_image(str(path), data, meta)
     assert {path: path.read_bytes() for path in (tmp_path / "exam").iterdir()} == before

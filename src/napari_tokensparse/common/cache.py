@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from napari_tokensparse.common.surroundings import user_place
+
 CACHE_VARIABLE = "TOKENSPARSE_CACHE"
 
 
@@ -16,7 +18,6 @@ def cache_folder(part: str) -> Path:
     It may not exist, and it may not be possible to make it: who uses it does without, then.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    root = Path(chosen) if chosen else platformdirs.user_cache_path("napari-tokensparse")
-    if not chosen and not root.is_absolute():  # there is no home: nothing can lie below this
-        root = Path(os.devnull)
-    return root / part
+    if chosen:
+        return Path(chosen) / part
+    return user_place(lambda: platformdirs.user_cache_path("napari-tokensparse")) / part

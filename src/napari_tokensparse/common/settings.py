@@ -17,6 +17,8 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_tokensparse.common.surroundings import user_place
+
 PLUGIN = "napari-tokensparse"
 
 
@@ -98,7 +100,7 @@ def _napari_folder() -> Path:
     """Return napari's own settings folder, one for each environment."""
     prefix = os.path.realpath(sys.prefix)
     environment = f"{Path(prefix).name}_{hashlib.sha1(prefix.encode()).hexdigest()}"
-    return platformdirs.user_config_path("napari", False, environment)
+    return user_place(lambda: platformdirs.user_config_path("napari", False, environment))
 
 
 def _read(file: Path) -> Settings:

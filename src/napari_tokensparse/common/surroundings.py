@@ -5,6 +5,11 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def name_account() -> None:
@@ -17,6 +22,15 @@ def name_account() -> None:
     except (ImportError, KeyError, OSError):  # by system and version of Python
         user = getattr(os, "getuid", lambda: "unknown")()
         os.environ["LOGNAME"] = f"user-{user}"
+
+
+def user_place(find: Callable[[], Path]) -> Path:
+    """Return a place of platformdirs; where there is no home, one that nothing can lie below."""
+    try:
+        found = find()
+    except RuntimeError:  # newer versions of platformdirs; older ones give "~"
+        return Path(os.devnull)
+    return found if found.is_absolute() else Path(os.devnull)
 
 
 def quiet_libraries() -> None:

@@ -14,6 +14,7 @@ import platformdirs
 
 from napari_tokensparse.common import settings
 from napari_tokensparse.common.files import file_sha256
+from napari_tokensparse.common.surroundings import user_place
 from napari_tokensparse.common.untrusted import PlainError, json_object
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
@@ -78,7 +79,7 @@ def user_models_folder() -> Path:
     chosen = os.environ.get(USER_FOLDER_VARIABLE) or settings.current().models.folder
     if chosen:
         return Path(os.path.expanduser(chosen))
-    return platformdirs.user_data_path("napari-tokensparse") / "models"
+    return user_place(lambda: platformdirs.user_data_path("napari-tokensparse")) / "models"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

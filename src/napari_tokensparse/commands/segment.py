@@ -24,6 +24,7 @@ from napari_tokensparse.commands.options import (
     RetriesOption,
     SchedulerOption,
     SeriesOption,
+    SharpenOption,
     TableOption,
     ThreadsOption,
     WorkersOption,
@@ -99,6 +100,7 @@ def segment(
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,
     region: RegionOption = None,
+    sharpen: SharpenOption = None,
     receipt: Annotated[
         bool, typer.Option(help="Write beside the labels what they were made from and how.")
     ] = True,
@@ -162,7 +164,9 @@ def segment(
         check_output(output, volume)
         box = region_of(region, volume)
         check_room(volume, network, device, box, anyway)
-        result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
+        result = run_shown(
+            volume, network, ratios_of(keep_ratio), device, controls, box, backend, sharpen
+        )
         written = write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
@@ -237,7 +241,7 @@ def _many(
     described = describe_model(model)
     config = described.config
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
-    asked = _options(context, ratios)
+    asked = _options(context, ratios, described.info.sharpens(context.params["sharpen"]))
     overwrite = context.params["overwrite"]
     return segment_many(source, folder, model, described, asked, options, overwrite)
 
@@ -255,14 +259,14 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _options(context: typer.Context, keep_ratio: tuple[float, ...]) -> Options:
+def _options(context: typer.Context, keep_ratio: tuple[float, ...], sharpen: bool) -> Options:
     """Gather what was asked for, with names in place of paths."""
     from napari_tokensparse.segmenting.options import Options
 
     said = {name: context.params[name] for name in Options.model_fields}
     paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
     names = {name: Path(os.path.abspath(said[name])).name for name in paths}
-    return Options(**{**said, **names, "keep_ratio": keep_ratio})
+    return Options(**{**said, **names, "keep_ratio": keep_ratio, "sharpen": sharpen})
 
 
 def _check_files(context: typer.Context, output: Path, network: SCD) -> None:
@@ -288,7 +292,8 @@ def _write_receipt(context: typer.Context, run: Finished, output: Path, beside: 
         write_receipt,
     )
 
-    asked, scan = _options(context, run.result.stats.keep_ratios), context.params["scan"]
+    stats, scan = run.result.stats, context.params["scan"]
+    asked = _options(context, stats.keep_ratios, stats.sharpened)
     channels = channel_paths(context.params["channel"] or [])
     inputs = [input_scan(path, channel) for channel, path in channels.items()]
     if scan is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.volumes.dicom.folder import quiet_pydicom
 from napari_tokensparse.volumes.formats import reason
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 TISSUE = ("85756007", "SCT", "Tissue")
 """Category and type of a class without codes of its own: value, scheme and meaning."""
 
-_INSTALL = "writing DICOM needs highdicom: pip install 'napari-tokensparse[dicom]'"
+_INSTALL = lacking("writing DICOM", "highdicom", "dicom")
 # What a standard series says, if only that it is unknown; removers of names take these out.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),

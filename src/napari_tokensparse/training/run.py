@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from napari_tokensparse.common.extras import require
 from napari_tokensparse.common.ownership import record
 from napari_tokensparse.datasets.cases import read_data_set, split
 from napari_tokensparse.datasets.checks import checking, report, without_bad
@@ -39,7 +40,6 @@ from napari_tokensparse.training.folder import (
     STATE_FILE,
     check_model_folder,
 )
-from napari_tokensparse.training.loop import Setting, train
 from napari_tokensparse.training.recipes.choose import Recipe, make_recipe
 from napari_tokensparse.training.state import best_weights, counters
 from napari_tokensparse.volumes.volume import write_nifti
@@ -88,10 +88,11 @@ def running(
 
     Raises
     ------
-    RunError, OwnershipError, DataError, TrainError, ValueError
-        The output is in use or holds something else, cases are bad, an option does not fit, or
-        training failed.
+    ExtraError, RunError, OwnershipError, DataError, TrainError, ValueError
+        The extra ``train`` is not installed, the output is in use or holds something else, cases
+        are bad, an option does not fit, or training failed.
     """
+    require("training", "accelerate", "train")
     folder = config.output / FOLDER
     _check_output(config, resume)
     device = choose_device(config.device)
@@ -160,6 +161,8 @@ def _trained(
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / CACHE_FOLDER)
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
+    from napari_tokensparse.training.loop import Setting, train  # it imports accelerate
+
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
     for event in train(model, recipe.training, setting):

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,33 @@ def test_only_so_many_graphs_are_kept_the_latest_ones(
     assert [folder.name for folder in (tmp_path / "openvino").iterdir()] == [key[0]]
 
 
+def test_half_a_graph_on_disk_is_made_anew(
+    graphs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
+    model = linear_model(seed=9)
+    make_backend(model, "openvino")
+    folder = tmp_path / "openvino" / graphs._key(model)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for number, (name, content) in enumerate(whole.items(), start=2):
+        graphs._compiled.clear()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        assert make_backend(linear_model(seed=9), "openvino").name == "openvino"
+        assert graphs.conversions == number
+        assert {path.name: len(path.read_bytes()) for path in folder.iterdir()} == {
+            name: len(content) for name, content in whole.items()
+        }
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(
+    graphs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder can be made here")
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path / "file"))
+    backend = make_backend(linear_model(seed=10), "openvino")
+    assert (backend.name, backend.notes) == ("openvino", ())
+
+
 def test_the_graph_runs_on_torchs_threads(graphs: Any) -> None:
     make_backend(linear_model(), "openvino")
     (graph,) = graphs._compiled.values()
@@ -247,6 +275,7 @@ def test_converting_reports_to_nobody_and_leaves_logging_alone(
         raise AssertionError("OpenVINO's telemetry was started")
 
     monkeypatch.setattr("openvino.tools.ovc.convert_impl.init_ovc_telemetry", refuse)
+    assert "telemetry_stub" in sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__
     root = logging.getLogger()
     before = [*root.handlers], [*root.filters]
     assert make_backend(linear_model(seed=6), "openvino").notes == ()

@@ -10,21 +10,19 @@ import shutil
 import tempfile
 import warnings
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import monai
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
 from napari_tokensparse import __version__
 from napari_tokensparse.common.cache import cache_folder
 from napari_tokensparse.compute.backends.exporting import ChannelsLast, for_export, takes_gate
+from napari_tokensparse.compute.backends.ov import FrontEndManager, TorchFXPythonDecoder, openvino
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,9 +92,9 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
 
 def _made(model: SCD, grid: Grid, key: str, threads: int) -> Any:
     file = cache_folder("openvino") / key / "graph.xml"
-    if file.is_file():
-        os.utime(file.parent)
-        return _compile(_core().read_model(file), threads)
+    kept = _kept(file, threads)
+    if kept is not None:
+        return kept
     try:
         graph = _converted(model, grid)
         compiled = _compile(graph, threads)
@@ -105,8 +103,22 @@ def _made(model: SCD, grid: Grid, key: str, threads: int) -> Any:
         _failed[key] = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GraphError(_failed[key]) from error
     if model.config.decoder != "custom":
-        _write(graph, file.parent)
+        with suppress(OSError, RuntimeError):  # a cache that cannot be written to is none
+            _write(graph, file.parent)
     return compiled
+
+
+def _kept(file: Path, threads: int) -> Any:
+    """Return a graph that is kept on disk; None where there is none, or half of one."""
+    try:
+        if not file.is_file():
+            return None
+        with suppress(OSError):  # a cache that is read-only has no order of use
+            os.utime(file.parent)
+        return _compile(_core().read_model(file), threads)
+    except (OSError, RuntimeError):
+        shutil.rmtree(file.parent, ignore_errors=True)
+        return None
 
 
 def _check(model: SCD, grid: Grid, compiled: Any) -> None:

@@ -285,6 +285,22 @@ def test_the_summary_has_a_row_per_scan_and_a_column_per_class(tmp_path: Path, w
     assert float(second["seconds"]) == good.receipt.seconds["total"]
 
 
+def test_what_is_to_know_of_a_scan_is_in_the_summary(tmp_path: Path, work: Work) -> None:
+    scan = write_scan(tmp_path / "in/one.nii")
+    stored = nib.load(scan)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine)
+    image.set_sform(stored.affine, 1)
+    image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
+    nib.save(image, scan)
+    result = segment_scan(ScanCase("one", scan), work)
+    (note,) = result.notes
+    assert note.startswith("qform and sform differ by up to ")
+    path = write_summary(tmp_path / "summary.csv", [result], describe_model(work.model).info)
+    with path.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["notes"] == note
+
+
 def test_a_disk_that_fails_is_raised_so_that_the_scan_is_tried_again(
     tmp_path: Path, work: Work
 ) -> None:

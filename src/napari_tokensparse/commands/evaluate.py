@@ -23,7 +23,9 @@ from napari_tokensparse.commands.options import (
     use_threads,
 )
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.ownership import check_results, record
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -115,12 +117,16 @@ def _good(data_set: DataSet, cases: Sequence[Case], skip_bad: bool) -> tuple[Cas
 
 
 def _told(scores: Iterable[CaseScores], total: int) -> Iterator[CaseScores]:
-    """Pass scores on, with a line on stderr for each."""
+    """Pass scores on, with a line on stderr for each, and at the end one for each note."""
+    noted: dict[str, tuple[str, ...]] = {}
     for done, score in enumerate(scores, start=1):
         mean = _mean(score.dice.values())
         at = f"{score.case}, keep ratio {_ratio_text(score)}"
         typer.echo(f"{done} of {total}: {at}: mean Dice {_figure(mean)}", err=True)
+        noted[score.case] = tuple(dict.fromkeys((*noted.get(score.case, ()), *score.notes)))
         yield score
+    for line in gathered(noted.items()):
+        typer.echo(f"Note: {printable(line)}", err=True)
 
 
 def _rows(scores: CaseScores) -> list[dict[str, Any]]:
@@ -131,6 +137,7 @@ def _rows(scores: CaseScores) -> list[dict[str, Any]]:
             "class": name,
             "dice": _known(dice),
             "hd95_mm": _known(scores.hd95_mm[name]),
+            "notes": "; ".join(scores.notes),
         }
         for name, dice in scores.dice.items()
     ]

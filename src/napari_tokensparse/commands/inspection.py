@@ -31,6 +31,7 @@ from napari_tokensparse.commands.options import (
     use_threads,
 )
 from napari_tokensparse.common.extras import lacking
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.inspecting.progress import RunProgress
     from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.volumes.volume import Volume
 
 T = TypeVar("T")
@@ -88,19 +90,19 @@ def sweep(
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
-        from napari_tokensparse.volumes.reading import read_volume
 
         inputs = input_files(scan, channel, labels)
         table, figures, curve = check_results(output, SWEEP_FILES, inputs, overwrite=overwrite)
         use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
-        _say_notes(volume)
+        _say_about(volume, network)
+        truth = None if labels is None else _true_labels(labels)
         events = sweeping(
             volume,
             network,
             _ratios(keep_ratios),
-            labels=None if labels is None else read_volume(labels),
+            labels=truth,
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
             region=region_of(region, volume),
             device=choose_device(device),
@@ -148,7 +150,7 @@ def audit(
         use_threads(threads)
         network, given = load_model(model), ratios_of(keep_ratio)
         volume = read_case(scan, channel, network, frame, series)
-        _say_notes(volume)
+        _say_about(volume, network)
         events = auditing(
             volume,
             network,
@@ -206,9 +208,30 @@ def _last(events: Iterable[Any], kind: type[T]) -> T:
     return last
 
 
-def _say_notes(volume: Volume) -> None:
-    for note in volume.notes:
-        typer.echo(f"Note: {note}", err=True)
+def _true_labels(path: Path) -> Volume:
+    from napari_tokensparse.datasets.dataset import whole_labels
+    from napari_tokensparse.volumes.reading import read_volume
+
+    labels = whole_labels(read_volume(path))
+    _say_notes(labels.notes)
+    return labels
+
+
+def _say_about(volume: Volume, network: SCD) -> None:
+    """Say what speaks against the model on this scan, and what a person should know besides."""
+    from napari_tokensparse.segmenting.concerns import concerns
+    from napari_tokensparse.segmenting.infer import check_fit
+    from napari_tokensparse.volumes.background import background_notes
+
+    info = check_fit(volume, network)
+    for concern in concerns(volume, info):
+        typer.echo(f"Warning: {printable(concern)}", err=True)
+    _say_notes((*volume.notes, *background_notes(volume, info.preprocessing)))
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        typer.echo(f"Note: {printable(note)}", err=True)
 
 
 def _say_written(paths: Iterable[Path]) -> None:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from napari_tokensparse.commands.train_display import clock
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -108,6 +110,9 @@ def _tell(results: Sequence[ScanResult]) -> int:
     typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
     for result in sorted(changed, key=lambda r: r.case.name):
         typer.echo(f"  {result.case.name}: {result.error}", err=True)
+    by_name = sorted(results, key=lambda r: r.case.name)
+    for line in gathered((result.case.name, result.notes) for result in by_name):
+        typer.echo(f"Note: {printable(line)}", err=True)
     failed = sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
     if failed:
         typer.echo(f"tokensparse: {len(failed)} of {len(results)} scans failed:", err=True)

@@ -119,7 +119,11 @@ ChannelOption = Annotated[
     ),
 ]
 FrameOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Which frame of a time series, from 0.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which frame of a time series, or image of each place of a DICOM series, from 0.",
+    ),
 ]
 SeriesOption = Annotated[
     str | None,

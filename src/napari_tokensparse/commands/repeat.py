@@ -66,7 +66,7 @@ def repeat(
     options = old.options.model_copy(update={**changed, "model": old.options.model})
     volume = _read(scans, options, network)
     if output is not None:
-        check_output(output, volume)
+        check_output(output, volume, network.info)
     arguments = run_arguments(options, volume)
     check_room(volume, network, arguments["device"], arguments["region"], anyway)
     result = run_shown(volume, network, **arguments)

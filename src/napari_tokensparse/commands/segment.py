@@ -161,7 +161,7 @@ def segment(
         _check_files(context, output, network)
         where = None if scan is None else Path(scan)
         volume = read_case(where, channel, network, frame, series)
-        check_output(output, volume)
+        check_output(output, volume, network.info)
         box = region_of(region, volume)
         check_room(volume, network, device, box, anyway)
         result = run_shown(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _MOST_CENTRES = 2**18
 _LEAVE_FREE = 5 * 2**30  # bytes of disk
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_tokensparse.common.tables import plain, write_csv, write_json
 from napari_tokensparse.compute.memory import memory_measured
 from napari_tokensparse.datasets.checks import grid_problems
+from napari_tokensparse.datasets.dataset import whole_labels
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import Repeat, repeating
 from napari_tokensparse.model.crop import corner_box
@@ -312,6 +313,7 @@ class _Judge:
         return self._dice(result, true_masks(self._truth, self._info))
 
     def _checked(self, labels: Volume, volume: Volume) -> NDArray[np.integer]:
+        labels = whole_labels(labels)
         problems = grid_problems(volume, labels)
         if problems:
             raise SegmentError("; ".join(problems))

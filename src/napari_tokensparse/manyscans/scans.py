@@ -110,6 +110,11 @@ class ScanResult:
     receipt: Receipt | None = None
     error: str = ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What speaks against the model on this scan, and what a person should know besides."""
+        return () if self.receipt is None else (*self.receipt.warnings, *self.receipt.notes)
+
 
 def describe_model(model: str) -> Description:
     """Return what a model says of itself, of a model folder without torch.
@@ -242,8 +247,8 @@ def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) ->
     """Write one row per scan as CSV, by name.
 
     Columns are ``case``, ``image``, ``status``, ``seconds``, ``windows``, ``tokens_processed``,
-    ``tokens_kept``, ``error``, and for every class its volume, ``<class>_ml``. Seconds are those of
-    the run that made the labels. Of a scan that failed all but the first three stay empty.
+    ``tokens_kept``, ``error``, ``notes``, and for every class its volume, ``<class>_ml``. Seconds
+    are those of the run that made the labels. Of a scan that failed there is the error alone.
 
     Raises
     ------
@@ -252,7 +257,7 @@ def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) ->
     """
     figures = ["seconds", "windows", "tokens_processed", "tokens_kept"]
     classes = [f"{one.name}_ml" for one in info.classes]
-    headers = ["case", "image", "status", *figures, "error", *classes]
+    headers = ["case", "image", "status", *figures, "error", "notes", *classes]
     rows = [_row(one, len(classes)) for one in sorted(results, key=lambda r: r.case.name)]
     return write_csv(path, headers, rows)
 
@@ -318,7 +323,9 @@ def _row(result: ScanResult, classes: int) -> list[Cell]:
     case, receipt = result.case, result.receipt
     first: list[Cell] = [case.name, case.image.name, result.status]
     if receipt is None:
-        return [*first, *[None] * 4, result.error, *[None] * classes]
+        return [*first, *[None] * 4, result.error, None, *[None] * classes]
     tokens, seconds = receipt.tokens, receipt.seconds["total"]
     figures: list[Cell] = [seconds, tokens.windows, tokens.tokens["processed"]]
-    return [*first, *figures, tokens.tokens["kept"], None, *(one.ml for one in receipt.classes)]
+    said = "; ".join(result.notes) or None
+    volumes = [one.ml for one in receipt.classes]
+    return [*first, *figures, tokens.tokens["kept"], None, said, *volumes]

@@ -29,7 +29,9 @@ _MOST_NAME = 240  # of 255 that file systems take
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Path:
+def check_output(
+    path: str | os.PathLike[str], like: Volume | None = None, info: ModelInfo | None = None
+) -> Path:
     """Refuse where no volume could be written, before a run rather than after it.
 
     Parameters
@@ -38,6 +40,8 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
         Where to.
     like
         Whose grid it will be, once that is known: DICOM SEG can only be written of DICOM.
+    info
+        Of the model whose labels they are to be, for DICOM SEG.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
     if like is not None and path.name.lower().endswith(SEG_SUFFIX):
         from napari_tokensparse.outputs.dicomseg import check_seg
 
-        check_seg(path, like)
+        check_seg(path, like, _described(path, info))
     return path
 
 
@@ -118,7 +122,7 @@ def write_volume(
     VolumeError
         In one line: the shape differs, or the file cannot be written there (`check_output`).
     """
-    path, array = check_output(path, like), np.asarray(array)
+    path, array = check_output(path), np.asarray(array)
     if array.shape != like.shape:
         raise VolumeError(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"
@@ -127,7 +131,9 @@ def write_volume(
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             return write_nifti(path, array, like, labels=labels)
         if path.name.lower().endswith(SEG_SUFFIX):
-            return _write_seg(path, array, like, info)
+            from napari_tokensparse.outputs.dicomseg import write_seg
+
+            return write_seg(path, array, like, _described(path, info))
         return _write_nrrd(path, _stored(array, labels), like)
     except OSError as error:
         raise VolumeError(str(write_error(path, error))) from error
@@ -145,12 +151,10 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
 
 
-def _write_seg(path: Path, array: NDArray[Any], like: Volume, info: ModelInfo | None) -> Path:
-    from napari_tokensparse.outputs.dicomseg import write_seg
-
+def _described(path: Path, info: ModelInfo | None) -> ModelInfo:
     if info is None:
         raise VolumeError(f"{path.name}: DICOM SEG is for labels that a model made; write .nii.gz")
-    return write_seg(path, array, like, info)
+    return info
 
 
 def _stored(array: NDArray[Any], labels: bool | None) -> NDArray[Any]:

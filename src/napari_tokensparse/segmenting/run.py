@@ -84,7 +84,7 @@ class WindowRun:
         self._out = InputGrid(volume.shape, axes, extents, rule, options.region, self._contests)
         self._rows_at_once = config.window[0]
         self._computed = 0
-        self._notes: list[str] = []
+        self._notes = list(self._windowed.notes)
         self._sharpened = False
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 

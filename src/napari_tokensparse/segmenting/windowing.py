@@ -38,12 +38,15 @@ class Windowed:
         Where each input axis lies on the padded grid.
     background
         Intensity of background.
+    notes
+        What a person should know of the preprocessing.
     """
 
     image: Tensor
     grid: WindowGrid
     axes: tuple[AxisMap, AxisMap, AxisMap]
     background: float
+    notes: tuple[str, ...] = ()
 
     def is_foreground(self, start: Shape) -> bool:
         """Whether a window holds anything but background; others are not run."""
@@ -95,7 +98,7 @@ def windowed(volume: Volume, config: SCDConfig, info: ModelInfo, overlap: float)
     grid = window_grid(prepared.image.shape[1:], config.window, config.patch_size, overlap)
     i, j, k = (replace(axis, start=axis.start + grid.before[axis.axis]) for axis in prepared.axes)
     image = grid.pad(prepared.image, info.background)
-    return Windowed(image, grid, (i, j, k), info.background)
+    return Windowed(image, grid, (i, j, k), info.background, prepared.notes)
 
 
 def label_rule(info: ModelInfo) -> LabelRule:

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from napari_tokensparse.common.extras import require
+from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.ownership import record
 from napari_tokensparse.datasets.cases import read_data_set, split
 from napari_tokensparse.datasets.checks import checking, report, without_bad
@@ -136,7 +137,7 @@ def _checked(
     checked = []
     for done, case in enumerate(checking(data_set), start=1):
         checked.append(case)
-        yield CaseRead(done, total, case.case.name, case.problems)
+        yield CaseRead(done, total, case.case.name, case.problems, case.notes)
     if any(case.problems for case in checked):
         if not config.skip_bad:
             raise RunError(report(checked))
@@ -165,13 +166,14 @@ def _trained(
 
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
+    notes = gathered((case.case.name, case.notes) for case in checked)
     for event in train(model, recipe.training, setting):
         if isinstance(event, Validated) and event.best:
             last = event
-            _write_model(config, recipe, data_set, last)
+            _write_model(config, recipe, data_set, last, notes)
         yield event
     if last is None:
-        _write_model(config, recipe, data_set, None)
+        _write_model(config, recipe, data_set, None, notes)
     done = counters(folder)
     yield Finished(done.step, config.output, done.best_dice, done.reason)
 
@@ -252,7 +254,11 @@ class CaseValidator:
 
 
 def _write_model(
-    config: RunConfig, recipe: Recipe, data_set: DataSet, validated: Validated | None
+    config: RunConfig,
+    recipe: Recipe,
+    data_set: DataSet,
+    validated: Validated | None,
+    notes: Sequence[str],
 ) -> None:
     """Write the best weights so far as a model folder, with its card."""
     if not _is_main():
@@ -260,7 +266,7 @@ def _write_model(
     model = SCD(recipe.network, recipe.info)
     load_weights(model, best_weights(config.output / FOLDER), str(config.output))
     done = counters(config.output / FOLDER).step if validated is None else validated.step
-    text = card(config, recipe, data_set, validated, done)
+    text = card(config, recipe, data_set, validated, done, notes)
     metadata = {
         "version": "0.1.0",
         "changelog": {"0.1.0": "trained"},

@@ -100,7 +100,8 @@ def _check_codec(data: Any, path: Path, pydicom: Any) -> None:
     if not decoder.is_available:
         purpose = f"reading pixels compressed as {way.name}"
         raise VolumeError(
-            f"{path.name}: {_how_to_decode(purpose, decoder.missing_dependencies)}, or decompress it"
+            f"{path.name}: {_how_to_decode(purpose, decoder.missing_dependencies)}, or "
+            "decompress it"
         )
 
 

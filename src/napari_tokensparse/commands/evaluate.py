@@ -16,6 +16,7 @@ from napari_tokensparse.commands.options import (
     DeviceOption,
     LabelsOption,
     ModelOption,
+    OverwriteOption,
     ThreadsOption,
     plain_errors,
     ratios_of,
@@ -23,6 +24,7 @@ from napari_tokensparse.commands.options import (
 )
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.ownership import check_results, record
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.datasets.cases import Case, DataSet
     from napari_tokensparse.scoring.evaluate import CaseScores
+
+FILES = ("scores.csv", "scores.json")
 
 
 def evaluate(
@@ -58,6 +62,7 @@ def evaluate(
         bool, typer.Option("--skip-bad", help="Go on without the cases that are bad.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Dice and HD95 (mm) of a model per case and class, on each case's own grid."""
@@ -67,6 +72,8 @@ def evaluate(
         from napari_tokensparse.scoring.evaluate import evaluating
         from napari_tokensparse.segmenting.infer import choose_device
 
+        if output is not None:
+            check_results(output, FILES, [data], overwrite=overwrite)
         use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
         data_set = read_data_set(data, labels)
@@ -148,13 +155,14 @@ def _known(value: float) -> float | None:
 
 def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    csv_part = written_whole(folder / "scores.csv")
-    with csv_part as part, part.open("w", newline="", encoding="utf-8") as file:
+    paths = [folder / name for name in FILES]
+    with written_whole(paths[0]) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    with written_whole(folder / "scores.json") as part:
+    with written_whole(paths[1]) as part:
         part.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+    record(folder, paths)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

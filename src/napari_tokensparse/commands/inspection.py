@@ -18,10 +18,12 @@ from napari_tokensparse.commands.options import (
     FrameOption,
     KeepOption,
     ModelOption,
+    OverwriteOption,
     RegionOption,
     ScanArgument,
     SeriesOption,
     ThreadsOption,
+    input_files,
     plain_errors,
     ratios_of,
     read_case,
@@ -47,6 +49,8 @@ T = TypeVar("T")
 
 DEFAULT_RATIOS = "0.1,0.25,0.5,1.0"
 DEFAULT_SCORERS = "learned,random,intensity"
+SWEEP_FILES = ("sweep.csv", "sweep.json", "sweep.png")
+AUDIT_FILES = ("components.csv", "classes.csv", "audit.json", "difference.nii.gz")
 LISTED = 20
 """Components that are shown; the files hold all."""
 
@@ -77,14 +81,18 @@ def sweep(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure agreement with keep ratio 1.0, time, GMACs and memory at several keep ratios."""
     with plain_errors(debug):
+        from napari_tokensparse.common.ownership import check_results, record
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
 
+        inputs = input_files(scan, channel, labels)
+        table, figures, curve = check_results(output, SWEEP_FILES, inputs, overwrite=overwrite)
         use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
@@ -101,10 +109,11 @@ def sweep(
         )
         result = _last(_shown(events, output), Sweep)
         written = [
-            result.to_csv(output / "sweep.csv"),
-            result.to_json(output / "sweep.json"),
-            *_drawn(output / "sweep.png", result),
+            result.to_csv(table),
+            result.to_json(figures),
+            *_drawn(curve, result),
         ]
+        record(output, written)
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=1))
         else:
@@ -124,15 +133,20 @@ def audit(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Tell what pruning changed, against keep ratio 1.0: classes and connected components."""
     with plain_errors(debug):
+        from napari_tokensparse.common.ownership import check_results, record
         from napari_tokensparse.inspecting.audit import Audit, auditing
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
         from napari_tokensparse.volumes.volume import write_nifti
 
+        parts, classes, figures, difference = check_results(
+            output, AUDIT_FILES, input_files(scan, channel), overwrite=overwrite
+        )
         use_threads(threads)
         network, given = load_model(model), ratios_of(keep_ratio)
         volume = read_case(scan, channel, network, frame, series)
@@ -146,11 +160,12 @@ def audit(
         )
         result = _last(_shown(events, output), Audit)
         written = [
-            result.components_to_csv(output / "components.csv"),
-            result.classes_to_csv(output / "classes.csv"),
-            result.to_json(output / "audit.json"),
-            write_nifti(output / "difference.nii.gz", result.difference, volume),
+            result.components_to_csv(parts),
+            result.classes_to_csv(classes),
+            result.to_json(figures),
+            write_nifti(difference, result.difference, volume),
         ]
+        record(output, written)
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=1))
         else:

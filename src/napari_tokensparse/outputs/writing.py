@@ -10,6 +10,7 @@ import nrrd
 import numpy as np
 
 from napari_tokensparse.common.files import write_error, written_whole
+from napari_tokensparse.common.ownership import OwnershipError, check_apart
 from napari_tokensparse.volumes.volume import SUFFIXES as NIFTI_SUFFIXES
 from napari_tokensparse.volumes.volume import VolumeError, write_nifti
 
@@ -45,8 +46,8 @@ def check_output(
     Raises
     ------
     VolumeError
-        The suffix is none of `SUFFIXES`, there is no such folder, the path is itself a folder, or
-        DICOM SEG cannot be written.
+        The suffix is none of `SUFFIXES`, there is no such folder, the path is itself a folder or
+        among the slices of a series, or DICOM SEG cannot be written.
     """
     path = Path(path)
     if "\0" in str(path):
@@ -66,11 +67,21 @@ def check_output(
         )
     if not os.access(path.parent, os.W_OK):
         raise VolumeError(f"{path.parent}: may not be written to; choose another folder")
+    if like is not None and like.slices:
+        _check_series(path, like)
     if like is not None and path.name.lower().endswith(SEG_SUFFIX):
         from napari_tokensparse.outputs.dicomseg import check_seg
 
         check_seg(path, like, _described(path, info))
     return path
+
+
+def _check_series(path: Path, like: Volume) -> None:
+    """Refuse a place among the slices of a series, which it would make unreadable."""
+    try:
+        check_apart([path], [like.slices[0].parent])
+    except OwnershipError as error:
+        raise VolumeError(str(error)) from error
 
 
 def write_volume(

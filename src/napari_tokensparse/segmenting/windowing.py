@@ -14,12 +14,13 @@ from napari_tokensparse.volumes.preprocess import AxisMap, preprocess
 from napari_tokensparse.volumes.windows import Shape, WindowGrid, window_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.stitch import Frame
     from napari_tokensparse.volumes.volume import Volume
 
 
@@ -55,6 +56,19 @@ class Windowed:
             for s, n in zip(start, self.grid.window, strict=True)
         )
         return bool(self.foreground[h, w, d].any())
+
+    def within(
+        self, frame: Frame | None
+    ) -> tuple[tuple[AxisMap, AxisMap, AxisMap], Sequence[tuple[int, int]]]:
+        """Return the axes and the image's extents on a frame of the padded grid; None is all."""
+        if frame is None:
+            return self.axes, self.grid.extents
+        i, j, k = (replace(each, start=each.start - frame.first[each.axis]) for each in self.axes)
+        extents = [
+            (max(a, first) - first, min(b, end) - first)
+            for (a, b), first, end in zip(self.grid.extents, frame.first, frame.end, strict=True)
+        ]
+        return (i, j, k), extents
 
     @cached_property
     def foreground(self) -> Tensor:

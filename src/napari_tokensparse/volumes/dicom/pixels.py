@@ -98,10 +98,11 @@ def _check_codec(data: Any, path: Path, pydicom: Any) -> None:
             "decompress it"
         ) from None
     if not decoder.is_available:
-        how = _how_to_decode(
-            f"reading pixels compressed as {way.name}", decoder.missing_dependencies
+        purpose = f"reading pixels compressed as {way.name}"
+        raise VolumeError(
+            f"{path.name}: {_how_to_decode(purpose, decoder.missing_dependencies)}, or "
+            "decompress it"
         )
-        raise VolumeError(f"{path.name}: {how}, or decompress it")
 
 
 def _how_to_decode(purpose: str, plugins: Sequence[str]) -> str:

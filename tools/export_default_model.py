@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from brain.structures import STRUCTURES
 from default_model_card import NAME, SPACING_MM, TARGET
+from napari_tokensparse.model.anatomy import codes_of_name
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
@@ -55,7 +56,10 @@ METADATA = {
 
 def info() -> ModelInfo:
     """Say what the model takes and gives."""
-    classes = (LabelClass(value=int(s.id), name=s.name, color=s.rgb) for s in STRUCTURES)
+    classes = (
+        LabelClass(value=int(s.id), name=s.name, color=s.rgb, codes=codes_of_name(s.name))
+        for s in STRUCTURES
+    )
     return ModelInfo(
         name=NAME,
         channels=("MRI of any contrast",),

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "brain-structures"
 
 ModelOption = Annotated[
-    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
+    str,
+    typer.Option(
+        help="Bundled or user model, model folder, hf://owner/repo of the Hugging Face Hub, or "
+        "authors' checkpoint folder."
+    ),
 ]
 KeepOption = Annotated[
     str | None,

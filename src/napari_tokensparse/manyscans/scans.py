@@ -20,6 +20,7 @@ from napari_tokensparse.model.folder import (
     file_sha256,
     is_bundle,
 )
+from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.outputs.classfiles import write_class_files
 from napari_tokensparse.outputs.hashes import hash_of
 from napari_tokensparse.outputs.receipts import (
@@ -111,7 +112,7 @@ def describe_model(model: str) -> Description:
     ModelError
         There is no such model, or its files do not fit.
     """
-    folder = available_models().get(model, Path(model))
+    folder = model_folder(model)
     if is_bundle(folder):
         return describe_folder(folder)
     from napari_tokensparse.model.checkpoints import load_model
@@ -144,7 +145,7 @@ def plan(model: str, described: Description, options: Options, folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     if options.legend:
         write_class_files(folder / "classes.nii.gz", described.info)
-    known = model in available_models()
+    known = model in available_models() or model.startswith(PREFIX)
     where = folder.resolve()
     return Work(
         model=model if known else str(Path(model).resolve()),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.segmenting.options import base_name
-from napari_tokensparse.volumes.reading import could_be_volume
+from napari_tokensparse.volumes.reading import could_be_volume, is_zarr
 from napari_tokensparse.volumes.volume import volume_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def is_many(source: str, output: Path) -> bool:
 
     A folder whose output is one file is one scan, for example a DICOM series.
     """
-    if Path(source).is_dir():
+    if Path(source).is_dir() and not is_zarr(Path(source)):
         return not output.name.lower().endswith(OUTPUT_SUFFIXES)
     return source.lower().endswith(".csv") or (glob.has_magic(source) and not Path(source).exists())
 

@@ -37,6 +37,7 @@ from napari_tokensparse.outputs.receipts import (
 from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.segmenting.options import controls_of, run_arguments
 from napari_tokensparse.volumes.channels import read_channels, read_scan
+from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.region import RegionError
 from napari_tokensparse.volumes.volume import VolumeError
 
@@ -250,7 +251,12 @@ def _segmented(case: ScanCase, work: Work) -> Receipt:
     assert network.info is not None  # a model from files has it
     files = dict(case.channels)
     channels = network.info.channels
-    volume = read_channels(files, channels) if files else read_scan(case.image, channels)
+    spacing = working_spacing(network.info.preprocessing)
+    volume = (
+        read_channels(files, channels)
+        if files
+        else read_scan(case.image, channels, spacing=spacing)
+    )
     result = segment(volume, network, **run_arguments(work.options, volume))
     final = labels_path(case, work)
     with TemporaryDirectory(dir=work.parts) as folder:

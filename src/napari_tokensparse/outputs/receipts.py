@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
-from napari_tokensparse.model.folder import file_sha256
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.outputs.writing import output_stem
 from napari_tokensparse.segmenting.concerns import concerns
@@ -303,7 +302,7 @@ def _output(labels: NDArray[np.unsignedinteger], path: Path | None) -> OutputLab
     i, j, k = labels.shape
     return OutputLabels(
         name=None if path is None else path.name,
-        sha256=None if path is None else file_sha256(path),
+        sha256=None if path is None else hash_of(path),
         labels_sha256=labels_hash(labels),
         shape=(i, j, k),
     )

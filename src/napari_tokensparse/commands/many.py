@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from napari_tokensparse.manyscans.cases import ScanCase
     from napari_tokensparse.manyscans.cluster import ClusterOptions
     from napari_tokensparse.manyscans.scans import ScanResult
     from napari_tokensparse.model.folder import Description
@@ -47,10 +48,56 @@ def segment_many(
         Where to run.
     """
     from napari_tokensparse.manyscans.cases import list_scans
+
+    cases = list_scans(source, folder, described.info.channels)
+    return int(bool(_failed(_run(cases, folder, model, described, options, cluster))))
+
+
+def segment_bids(
+    source: str,
+    output: Path,
+    model: str,
+    described: Description,
+    options: Options,
+    cluster: ClusterOptions,
+) -> int:
+    """Segment a BIDS data set into a BIDS derivative, and return the exit status.
+
+    Parameters
+    ----------
+    source
+        The data set's folder.
+    output
+        The folder for ``derivatives``.
+    model, described, options, cluster
+        As for `segment_many`.
+    """
+    from pathlib import Path
+
+    from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+
+    data_set = Path(source)
+    cases = bids_scans(data_set, described.info.channels)
+    folder = prepare_bids(output, data_set, described)
+    # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
+    options = options.model_copy(update={"legend": False})
+    results = _run(cases, folder, model, described, options, cluster)
+    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    return int(bool(_failed(results)))
+
+
+def _run(
+    cases: Sequence[ScanCase],
+    folder: Path,
+    model: str,
+    described: Description,
+    options: Options,
+    cluster: ClusterOptions,
+) -> list[ScanResult]:
+    """Segment scans, write their table, and say what became of them."""
     from napari_tokensparse.manyscans.cluster import segmenting_scans
     from napari_tokensparse.manyscans.scans import SUMMARY_FILE, plan, write_summary
 
-    cases = list_scans(source, folder, described.info.channels)
     work = plan(model, described, options, folder)
     results: list[ScanResult] = []
     try:
@@ -59,7 +106,8 @@ def segment_many(
     finally:  # Ctrl-C leaves a table too
         if results:
             typer.echo(f"Wrote {write_summary(folder / SUMMARY_FILE, results, described.info)}")
-    return _tell(results)
+    _tell(results)
+    return results
 
 
 def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
@@ -86,14 +134,17 @@ def _line(result: ScanResult) -> str:
     return f"{result.case.name}: {result.status}, {result.receipt.seconds['total']:.1f} s"
 
 
-def _tell(results: Sequence[ScanResult]) -> int:
+def _failed(results: Sequence[ScanResult]) -> list[ScanResult]:
+    return sorted((r for r in results if r.error), key=lambda r: r.case.name)
+
+
+def _tell(results: Sequence[ScanResult]) -> None:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     for result in results:
         counts[result.status] += 1
     typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
-    failed = sorted((r for r in results if r.error), key=lambda r: r.case.name)
+    failed = _failed(results)
     if failed:
         typer.echo(f"tokensparse: {len(failed)} of {len(results)} scans failed:", err=True)
     for result in failed:
         typer.echo(f"  {result.case.name}: {result.error}", err=True)
-    return int(bool(failed))

@@ -33,11 +33,14 @@ class ScanCase:
         The file, or the first one of the channels.
     channels
         Of a case with a file for each channel of the model: channel and file, in the model's order.
+    labels
+        Where its labels go within the folder of the results; ``<name>_labels.nii.gz`` if None.
     """
 
     name: str
     image: Path
     channels: tuple[tuple[str, Path], ...] = ()
+    labels: Path | None = None
 
     @property
     def files(self) -> tuple[tuple[str, Path], ...]:

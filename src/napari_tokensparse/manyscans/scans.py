@@ -190,8 +190,8 @@ def segment_scan(case: ScanCase, work: Work) -> ScanResult:
 
 
 def labels_path(case: ScanCase, work: Work) -> Path:
-    """Return where a scan's labels are written: ``<name>_labels.nii.gz``."""
-    return work.folder / (case.name + LABELS_SUFFIX)
+    """Return where a scan's labels are written: ``<name>_labels.nii.gz``, or as the case says."""
+    return work.folder / (case.labels or case.name + LABELS_SUFFIX)
 
 
 def earlier_receipt(case: ScanCase, work: Work) -> Receipt | None:
@@ -259,6 +259,7 @@ def _segmented(case: ScanCase, work: Work) -> Receipt:
     )
     result = segment(volume, network, **run_arguments(work.options, volume))
     final = labels_path(case, work)
+    final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:
         labels = write_volume(Path(folder) / final.name, result.labels, volume)
         run = Finished(volume, network, result)

@@ -134,7 +134,7 @@ def _opened(path: Path) -> tuple[Any, _Image]:
         raise VolumeError(f"{path.name}: {INSTALL}") from None
     try:
         group = zarr.open_group(path, mode="r")
-        attributes = dict(group.attrs)
+        attributes: dict[str, Any] = dict(group.attrs)
         said = attributes.get("ome", attributes)
         if "multiscales" not in said:
             raise VolumeError(

@@ -146,6 +146,7 @@ def test_layers_are_trained_on_and_what_is_not_painted_is_left_out(tmp_path: Pat
     assert set(np.unique(segment(image, config.output).labels)) <= {1, 2}
 
 
+@pytest.mark.deep
 def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     image, labels = painted()
     data_set = layers_data_set([(image, labels)], zero_is_background=False)
@@ -155,19 +156,31 @@ def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     assert dice_per_class(found.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
 
 
-def test_a_run_in_two_processes_tells_the_same_and_stops(config: RunConfig) -> None:
+def test_a_run_in_two_processes_goes_on_with_that_of_one_and_stops(config: RunConfig) -> None:
+    alone = config.model_copy(update={"overrides": {**SHORT, "batch_size": 2}})
+    list(running(alone))
+    many = {**alone.overrides, "steps": 5000}
+    pair = alone.model_copy(update={"processes": 2, "device": "cpu", "overrides": many})
+    seen: list[Any] = []
+    for event in launched(pair, resume=True, stop=lambda: len(seen) > 8):
+        seen.append(event)
+    assert isinstance(seen[-1], Finished), seen[-1]
+    assert seen[-1].reason == "stopped"
+    steps = [e.step for e in seen if isinstance(e, StepDone)]
+    assert steps == list(range(5, seen[-1].step + 1))
+    assert 4 < seen[-1].step < 5000
+    assert describe_folder(pair.output).info.name == "model"
+    assert RunConfig.read(pair.output / "training/run.yaml") == pair
+
+
+@pytest.mark.deep
+def test_a_run_in_two_processes_tells_the_same(config: RunConfig) -> None:
     pair = config.model_copy(update={"processes": 2, "device": "cpu"})
     events = list(launched(pair))
     assert isinstance(events[-1], Finished), events[-1]
+    assert events[-1].reason == "steps"
     assert [e.step for e in events if isinstance(e, StepDone)] == [1, 2, 3, 4]
     assert describe_folder(pair.output).info.name == "model"
-    assert RunConfig.read(pair.output / "training/run.yaml") == pair
-    again = pair.model_copy(update={"overrides": {**pair.overrides, "steps": 5000}})
-    seen: list[Any] = []
-    for event in launched(again, resume=True, stop=lambda: len(seen) > 8):
-        seen.append(event)
-    assert seen[-1].reason == "stopped"
-    assert 4 < seen[-1].step < 5000
 
 
 @pytest.mark.deep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -27,6 +28,7 @@ from napari_tokensparse.commands.options import (
     region_of,
     use_threads,
 )
+from napari_tokensparse.common.extras import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +79,6 @@ def sweep(
 ) -> None:
     """Measure agreement with keep ratio 1.0, time, GMACs and memory at several keep ratios."""
     with plain_errors(debug):
-        from napari_tokensparse.inspecting.curve import save_curve
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
@@ -100,7 +101,7 @@ def sweep(
         written = [
             result.to_csv(output / "sweep.csv"),
             result.to_json(output / "sweep.json"),
-            save_curve(output / "sweep.png", result),
+            *_drawn(output / "sweep.png", result),
         ]
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=1))
@@ -198,6 +199,16 @@ def _say_notes(volume: Volume) -> None:
 def _say_written(paths: Iterable[Path]) -> None:
     for path in paths:
         typer.echo(f"Wrote {path}")
+
+
+def _drawn(path: Path, result: Sweep) -> list[Path]:
+    """Draw the curve, or say what that needs: the figures are there without it."""
+    if find_spec("matplotlib") is None:
+        typer.echo(lacking("the picture of a sweep", "matplotlib", "plots"), err=True)
+        return []
+    from napari_tokensparse.inspecting.curve import save_curve
+
+    return [save_curve(path, result)]
 
 
 def _print_sweep(result: Sweep) -> None:

@@ -96,6 +96,15 @@ LegendOption = Annotated[
         "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
     ),
 ]
+SharpenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--sharpen/--no-sharpen",
+        help="Sharpen borders by the scan's own voxels, where their intensities tell classes "
+        "apart. [default: as the model says]",
+        show_default=False,
+    ),
+]
 ScanArgument = Annotated[
     Path | None,
     typer.Argument(

@@ -22,6 +22,7 @@ from napari_tokensparse.commands.options import (
     RetriesOption,
     SchedulerOption,
     SeriesOption,
+    SharpenOption,
     TableOption,
     ThreadsOption,
     WorkersOption,
@@ -105,6 +106,7 @@ def segment(
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,
     region: RegionOption = None,
+    sharpen: SharpenOption = None,
     receipt: Annotated[
         bool, typer.Option(help="Write beside the labels what they were made from and how.")
     ] = True,
@@ -173,7 +175,9 @@ def segment(
         check_output(output, volume)
         box = region_of(region, volume)
         check_room(volume, network, device, box, anyway)
-        result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
+        result = run_shown(
+            volume, network, ratios_of(keep_ratio), device, controls, box, backend, sharpen
+        )
         written = write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
@@ -248,7 +252,7 @@ def _many(
     described = describe_model(model)
     config = described.config
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
-    asked = _options(context, ratios)
+    asked = _options(context, ratios, described.info.sharpens(context.params["sharpen"]))
     of_kind = segment_many if context.params["bids"] is None else segment_bids
     return of_kind(source, folder, model, described, asked, options)
 
@@ -266,14 +270,14 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _options(context: typer.Context, keep_ratio: tuple[float, ...]) -> Options:
+def _options(context: typer.Context, keep_ratio: tuple[float, ...], sharpen: bool) -> Options:
     """Gather what was asked for, with names in place of paths."""
     from napari_tokensparse.segmenting.options import Options
 
     said = {name: context.params[name] for name in Options.model_fields}
     paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
     names = {name: Path(said[name]).resolve().name for name in paths}
-    return Options(**{**said, **names, "keep_ratio": keep_ratio})
+    return Options(**{**said, **names, "keep_ratio": keep_ratio, "sharpen": sharpen})
 
 
 def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
@@ -284,7 +288,8 @@ def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
         write_receipt,
     )
 
-    asked, scan = _options(context, run.result.stats.keep_ratios), context.params["scan"]
+    stats, scan = run.result.stats, context.params["scan"]
+    asked = _options(context, stats.keep_ratios, stats.sharpened)
     channels = channel_paths(context.params["channel"] or [])
     inputs = [input_scan(path, channel) for channel, path in channels.items()]
     if scan is not None:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import ScanResult, check_work, segment_scan
 
@@ -92,9 +93,7 @@ def segmenting_scans(
         In one line: dask.distributed is not installed, or the cluster cannot be reached.
     """
     if find_spec("distributed") is None:
-        raise ManyScansError(
-            "many scans need dask.distributed: pip install 'napari-tokensparse[cluster]'"
-        )
+        raise ManyScansError(lacking("a run of many scans", "dask.distributed", "cluster"))
     unfinished = TemporaryDirectory(
         prefix=".tokensparse-", dir=work.folder, ignore_cleanup_errors=True
     )

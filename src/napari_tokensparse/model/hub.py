@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,
@@ -58,9 +59,7 @@ def _hub_folder(source: str) -> Path:
     try:
         import huggingface_hub
     except ImportError:
-        raise ModelError(
-            f"model {source}: needs huggingface_hub: pip install 'napari-tokensparse[hub]'"
-        ) from None
+        raise ModelError(lacking(f"model {source}", "huggingface_hub", "hub")) from None
     repo, revision = form["repo"], form["revision"]
     with _plain_hub_errors(source):
         # Anything else in the repository is not ours to fetch.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.model.anatomy import codes_of
 from napari_tokensparse.volumes.dicom.folder import quiet_pydicom
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.info import LabelClass, ModelInfo
     from napari_tokensparse.volumes.volume import Volume
 
-_INSTALL = "writing DICOM needs highdicom: pip install 'napari-tokensparse[dicom]'"
+_INSTALL = lacking("writing DICOM", "highdicom", "dicom")
 # What a standard series says, if only that it is unknown; removers of names take these out.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),

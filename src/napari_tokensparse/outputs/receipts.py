@@ -191,7 +191,7 @@ def receipt_of(
     unsaved = [note for _, notes in files for note in notes]
     name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
     return Receipt(
-        command=command_line(options, scans, name),
+        command=command_line(options, scans, name, info.sharpen),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
         options=options,

@@ -65,11 +65,14 @@ class Stats:
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
-        Per part: ``preprocess``, ``network``, ``stitch`` and ``total``.
+        Per part: ``preprocess``, ``network``, ``stitch``, ``sharpen`` if it was done, and
+        ``total``.
     backend
         How the network was run.
     notes
         What of that could not be done as asked, one line each.
+    sharpened
+        Whether the labels were sharpened at the input's own resolution.
     """
 
     windows: int
@@ -80,6 +83,7 @@ class Stats:
     seconds: dict[str, float]
     backend: str = "plain"
     notes: tuple[str, ...] = ()
+    sharpened: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from napari_tokensparse.compute.shortage import tried
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
+from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.result import (
     Controls,
@@ -23,6 +24,7 @@ from napari_tokensparse.segmenting.result import (
     SegmentError,
     Stats,
 )
+from napari_tokensparse.segmenting.sharpening import sharpen
 from napari_tokensparse.segmenting.stitch import Stitcher
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed
@@ -44,12 +46,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Keep ratio per stage, overlap of windows, controls, the part of the volume."""
+    """Keep ratio per stage, overlap of windows, controls, part of the volume, sharpening."""
 
     ratios: tuple[float, ...]
     overlap: float
     controls: Controls
     region: Box | None
+    sharpen: bool = False
 
 
 class WindowRun:
@@ -71,16 +74,19 @@ class WindowRun:
         self._starts, self._skipped, self._at_once = self._chosen_windows()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
+        self._contests = Contests(config.out_channels) if options.sharpen else None
         self._out = InputGrid(
             volume.shape,
             self._axes,
             self._grid.extents,
             label_rule(info),
             options.region,
+            self._contests,
         )
         self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes: list[str] = []
+        self._sharpened = False
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     @property
@@ -102,6 +108,8 @@ class WindowRun:
                 self._stitch(start, logits[row], out, row)
                 yield
         self._release(self._grid.padded[0])
+        if self._contests is not None:
+            self._sharpen(self._contests)
 
     def progress(self, done: int) -> Progress:
         """Say how far the run is."""
@@ -127,6 +135,7 @@ class WindowRun:
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
             notes=(*self._backend.notes, *self._notes),
+            sharpened=self._sharpened,
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
@@ -225,6 +234,18 @@ class WindowRun:
         for rows in self._stitcher.release(until):
             self._label(rows)
         self.seconds["stitch"] += time.perf_counter() - began
+
+    def _sharpen(self, contests: Contests) -> None:
+        """Sharpen the labels; where memory runs out, they stay as they are from there on."""
+        began = time.perf_counter()
+        values = self._info.label_values
+        lacking = tried(
+            lambda: sharpen(self._out.labels, contests, self._volume, values), torch.device("cpu")
+        )
+        if lacking is not None:
+            self._notes.append("memory ran out: not all borders were sharpened")
+        self._sharpened = lacking is None
+        self.seconds["sharpen"] = time.perf_counter() - began
 
     def _label(self, rows: Rows) -> None:
         """Label finished rows; from when memory runs out, fewer at once."""

@@ -160,8 +160,9 @@ def _events(
     """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
+        began = setting.clock()
         try:
-            done = run.step(next(batches))
+            done = run.step(next(batches), began)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
@@ -225,16 +226,16 @@ class _Run:
         while True:
             yield [next(volumes) for _ in range(share)]
 
-    def step(self, volumes: list[tuple[int, Sequence[Window]]]) -> StepDone:
-        """Take one optimisation step."""
-        started, before = self._setting.clock(), self.counters
+    def step(self, volumes: list[tuple[int, Sequence[Window]]], began: float) -> StepDone:
+        """Take a step whose windows were asked for when the clock said ``began``."""
+        before = self.counters
         config, step = self._config, before.step
         lr = learning_rate(config, step, self.share())
         set_learning_rate(self._optimizer, lr)
         ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
         loss = self._gradients(volumes, ratios)
         norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
-        spent = self._setting.clock() - started
+        spent = self._setting.clock() - began
         loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
         finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
         if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from napari_tokensparse.common.extras import require
 from napari_tokensparse.datasets.cases import read_data_set, split
 from napari_tokensparse.datasets.checks import checking, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
@@ -35,7 +36,6 @@ from napari_tokensparse.training.folder import (
     RUN_FILE,
     STATE_FILE,
 )
-from napari_tokensparse.training.loop import Setting, train
 from napari_tokensparse.training.recipes.choose import Recipe, make_recipe
 from napari_tokensparse.training.state import best_weights, counters
 from napari_tokensparse.volumes.volume import write_nifti
@@ -84,9 +84,11 @@ def running(
 
     Raises
     ------
-    RunError, DataError, TrainError, ValueError
-        The output is in use, cases are bad, an option does not fit, or training failed.
+    ExtraError, RunError, DataError, TrainError, ValueError
+        The extra ``train`` is not installed, the output is in use, cases are bad, an option does
+        not fit, or training failed.
     """
+    require("training", "accelerate", "train")
     folder = config.output / FOLDER
     _check_output(config, resume)
     device = choose_device(config.device)
@@ -153,6 +155,8 @@ def _trained(
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / "cache")
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
+    from napari_tokensparse.training.loop import Setting, train  # it imports accelerate
+
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
     for event in train(model, recipe.training, setting):

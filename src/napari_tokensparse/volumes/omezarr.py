@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.formats import checked_shape, is_one_frame, native, reason
 from napari_tokensparse.volumes.volume import (
     NOTE_NO_ORIENTATION,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.volumes.formats import Choice
 
-INSTALL = "OME-Zarr needs zarr and dask: pip install 'napari-tokensparse[zarr]'"
+INSTALL = lacking("OME-Zarr", "zarr and dask", "zarr")
 NOTE_NO_UNIT = "the file states no unit of its voxel sizes: millimetres are assumed"
 _MM = {
     **{"angstrom": 1e-7, "nanometer": 1e-6, "micrometer": 1e-3, "millimeter": 1.0},

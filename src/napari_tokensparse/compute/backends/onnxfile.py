@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.compute.backends.base import with_parts
 from napari_tokensparse.compute.backends.exporting import plain_layer
@@ -47,7 +48,7 @@ def check_onnx_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise OnnxError(f"{path.parent}: no such folder; create it first")
     if not (find_spec("onnx") and find_spec("onnxscript")):
-        raise OnnxError("onnx is not installed: pip install 'napari-tokensparse[onnx]'")
+        raise OnnxError(lacking("writing ONNX", "onnx", "onnx"))
 
 
 def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | None = None) -> Path:

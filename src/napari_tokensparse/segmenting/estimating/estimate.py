@@ -13,6 +13,7 @@ import torch
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
 from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.segmenting.contests import NOTED_BYTES
 from napari_tokensparse.segmenting.estimating.outline import outline
 from napari_tokensparse.segmenting.estimating.rates import calibrating, share_seen, value_of
 from napari_tokensparse.segmenting.infer import check_fit
@@ -228,6 +229,7 @@ def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, found: Outli
     grid, rule = found.grid, label_rule(info)
     image = _FLOAT * len(volume.array) * math.prod(grid.padded)
     labels = (rule.dtype.itemsize + rule.regions) * math.prod(volume.shape)
+    labels += NOTED_BYTES * found.voxels if info.sharpen else 0
     if len(grid.starts) == 1:
         return image + labels
     row, window = math.prod(grid.padded[1:]), math.prod(config.window)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.dicom.geometry import check_stack, stack_affine
 from napari_tokensparse.volumes.dicom.series import Slice, choose_series, find_series, frames_of
 from napari_tokensparse.volumes.formats import Choice, is_one_frame, native, reason
@@ -37,7 +38,7 @@ _PIXEL_TAGS = (
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "BitsAllocated", "BitsStored"),
     *("HighBit", "PixelRepresentation", "PhotometricInterpretation", "PlanarConfiguration"),
 )
-_INSTALL = "reading DICOM needs pydicom: pip install 'napari-tokensparse[dicom]'"
+_INSTALL = lacking("reading DICOM", "pydicom", "dicom")
 _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
 

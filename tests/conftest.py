@@ -100,9 +100,17 @@ def seeded() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., SCD]:
     """Make a nano network whose random weights give every class and every stage its share."""
-    make: Callable[..., SCD] = runpy.run_path(str(Path(__file__).with_name("networks.py")))[
-        "make_model"
-    ]
+    return _network_maker("make_model")
+
+
+@pytest.fixture(scope="session")
+def make_cropping() -> Callable[..., SCD]:
+    """Make the same of the gated pyramid, whose windows of 32 x 24 x 16 voxels are cropped."""
+    return _network_maker("make_cropping")
+
+
+def _network_maker(name: str) -> Callable[..., SCD]:
+    make: Callable[..., SCD] = runpy.run_path(str(Path(__file__).with_name("networks.py")))[name]
     return make
 
 

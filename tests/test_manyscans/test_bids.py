@@ -124,7 +124,13 @@ def test_the_command_writes_a_derivative_beside_the_data_set(
             {"index": "7", "name": "seven", "color": "#ff0000"}
         ]
     top = {path.name for path in folder.iterdir() if path.is_file()}
-    assert top == {"dataset_description.json", "dseg.tsv", "summary.csv", ".bidsignore"}
+    assert top == {
+        "dataset_description.json",
+        "dseg.tsv",
+        "summary.csv",
+        ".bidsignore",
+        ".tokensparse.json",
+    }
     assert sorted(data_set.rglob("*")) == before
     refused = CliRunner().invoke(app, [*command, "-o", "x.nii.gz"])
     assert refused.exit_code == 1

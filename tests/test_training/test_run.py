@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -36,8 +37,21 @@ def config(write_msd: Callable[..., Path], tmp_path: Path) -> RunConfig:
     return RunConfig(data=data, output=tmp_path / "model", size="nano", overrides=SHORT)
 
 
+def disagree(path: Path) -> None:
+    """Give a NIfTI file a qform that says otherwise than its sform."""
+    stored = nib.load(path)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine, stored.header)
+    image.set_sform(stored.affine, 1)
+    image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
+    nib.save(image, path)
+
+
 def test_a_run_goes_from_the_data_to_a_model_that_segments(config: RunConfig) -> None:
+    (name, *_) = sorted(path.name for path in (config.data / "labelsTr").iterdir())
+    for folder in ("imagesTr", "labelsTr"):
+        disagree(config.data / folder / name)
     events = list(running(config))
+    (noted,) = [event for event in events if isinstance(event, CaseRead) and event.notes]
     kinds = [type(event) for event in events]
     assert kinds[:6] == [CaseRead] * 5 + [Chosen]
     body = [StepDone, StepDone, Validated, CheckpointSaved]
@@ -56,6 +70,9 @@ def test_a_run_goes_from_the_data_to_a_model_that_segments(config: RunConfig) ->
     card = (config.output / "docs/README.md").read_text()
     assert f"**{first.mean_dice:.3f}**" in card or f"{events[-1].best_dice:.3f}" in card
     assert "3 training cases, 2 held out" in card
+    (note,) = noted.notes
+    assert note.startswith("qform and sform differ by up to ")
+    assert card.endswith(f"## Notes on the cases\n\n- {noted.name}: {note}\n")
 
 
 def test_the_run_is_written_beside_its_model(config: RunConfig) -> None:

@@ -143,7 +143,7 @@ def _from_json(path: Path) -> DataSet:
     validation = _listed(content, "validation", folder) if "validation" in content else []
     cases = _unambiguous([*training, *validation], folder)
     return _data_set(
-        _plain(content.get("name") or folder.resolve().name),
+        _plain(content.get("name") or Path(os.path.abspath(folder)).name),
         cases[: len(training)],
         cases[len(training) :],
         _channels(content, path.name),

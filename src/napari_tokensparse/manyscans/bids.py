@@ -29,7 +29,7 @@ VERSION = "1.10.0"
 _PREFERRED = ("T1w", "T2w", "FLAIR", "PDw", "T2starw")
 _SUFFIXES = (".nii.gz", ".nii")
 # What is here for people and for a run that goes on, and no part of BIDS.
-_IGNORED = "summary.csv\n**/*.receipt.json\n"
+_IGNORED = "summary.csv\n.tokensparse.json\n**/*.receipt.json\n"
 
 
 def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.extras import lacking
+from napari_tokensparse.common.surroundings import quiet_libraries
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import ScanResult, check_work, segment_scan
 
@@ -124,6 +125,7 @@ def _segment(case: ScanCase, work: Work) -> ScanResult:
     """Segment one scan in a worker."""
     from distributed import get_worker
 
+    quiet_libraries()
     with _one_scan_at_a_time:
         threads = work.threads or get_worker().state.nthreads
         return segment_scan(case, replace(work, threads=threads))

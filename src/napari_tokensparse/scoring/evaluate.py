@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokensparse.datasets.checks import grid_problems
+from napari_tokensparse.datasets.dataset import case_notes
 from napari_tokensparse.scoring.masks import found_masks, true_masks
 from napari_tokensparse.scoring.metrics import dice_per_class, hd95_per_class
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, segment
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class CaseScores:
         95th percentile of the surface distance per class; NaN where either side is empty.
     labels
         What the model found, on the case's grid.
+    notes
+        What a person should know of the case and its run, one sentence each.
     """
 
     case: str
@@ -47,6 +51,7 @@ class CaseScores:
     dice: dict[str, float]
     hd95_mm: dict[str, float]
     labels: NDArray[np.unsignedinteger]
+    notes: tuple[str, ...] = ()
 
 
 def score_case(
@@ -92,7 +97,8 @@ def score_case(
         name: float(hd95_per_class(*pair, [1], image.spacing)[0]) if hd95 else math.nan
         for name, pair in masks.items()
     }
-    return CaseScores(case.name, result.stats.keep_ratios, dice, far, result.labels)
+    notes = (*case_notes(image, label), *concerns(image, info), *result.stats.notes)
+    return CaseScores(case.name, result.stats.keep_ratios, dice, far, result.labels, notes)
 
 
 def evaluating(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.segmenting.stitch import TINY
 from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _OUTSIDE = 0.5  # model voxels: an input voxel further out than this is background
 _ON_A_VOXEL = 1e-4  # of each other: model and input voxels that lie on one another
 _CELLS_AT_ONCE = 2**14
-_TINY = float(np.finfo(np.float32).tiny)  # the weight of a voxel without a window, to divide by
 
 
 class InputGrid:
@@ -159,7 +159,7 @@ class InputGrid:
             slack = self._contests.margin * rows.weights.flatten()[corners]
         for some, channels in self._rule.contests(sums, codes, slack):
             chosen = some * sums.shape[-1] + channels  # (n, N), as all below: N of these cells
-            weights = rows.weights.flatten()[corners[:, some]].clamp(min=_TINY)
+            weights = rows.weights.flatten()[corners[:, some]].clamp(min=TINY)
             logits = sums.flatten(1).index_select(1, chosen.flatten()).view(8, *chosen.shape)
             logits = (logits / weights[:, None]).view(2, 2, 2, *chosen.shape)
             voxels = torch.zeros(1, dtype=torch.int64)

@@ -30,7 +30,7 @@ from napari_tokensparse.volumes.volume import Volume
 
 MakeModel = Callable[..., SCD]
 RATES = Rates(
-    start=0.5, network=(0.25, 1.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
+    start=0.5, network=(0.25, 1.0, 0.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
 )
 SHAPES = {
     "Orientationd": {"axcodes": "RAS"},

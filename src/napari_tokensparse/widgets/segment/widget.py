@@ -198,7 +198,8 @@ class SegmentWidget(QWidget):
             config, channels = described.config, described.info.channels
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
-            self.keep_ratio.set_network(config.stages, math.prod(config.grid))
+            crops = config.crop_value is not None
+            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
         self.channels.set_channels(channels)

@@ -7,7 +7,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_tokensparse
-from napari_tokensparse.volumes.volume import READ_SUFFIXES
+from napari_tokensparse.volumes.volume import READ_SUFFIXES, ZARR_SUFFIX
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,8 @@ def test_there_are_no_other_commands(manifest: PluginManifest) -> None:
 
 def test_reader_takes_every_format_that_is_read_and_folders(manifest: PluginManifest) -> None:
     (reader,) = manifest.contributions.readers or []
-    assert sorted(reader.filename_patterns) == sorted(f"*{suffix}" for suffix in READ_SUFFIXES)
+    suffixes = (*READ_SUFFIXES, ZARR_SUFFIX)
+    assert sorted(reader.filename_patterns) == sorted(f"*{suffix}" for suffix in suffixes)
     assert reader.accepts_directories  # those of DICOM: get_reader says no to others
 
 

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from brain.structures import STRUCTURES
 from default_model_card import NAME, SPACING_MM, TARGET
-from napari_tokensparse.model.bundle import load_weights, write_bundle
+from napari_tokensparse.model.anatomy import codes_of_name
+from napari_tokensparse.model.bundle import INTENDED_USE, METHOD, load_weights, write_bundle
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
@@ -50,12 +51,23 @@ METADATA = {
     "description": "Token-sparse network trained on synthetic contrasts of people's label maps",
     "authors": "napari-tokensparse developers",
     "copyright": "Apache-2.0; data notices in LICENSE",
+    "intended_use": f"27 structures of the adult brain in MRI. {INTENDED_USE}",
+    "data_source": "Label maps and T1-weighted averages that LICENSE names, and contrasts made up "
+    "from them",
+    "references": [
+        METHOD,
+        "B. Billot et al. SynthSeg: Segmentation of brain MRI scans of any contrast and resolution "
+        "without retraining. Medical Image Analysis 86 (2023), doi:10.1016/j.media.2023.102789",
+    ],
 }
 
 
 def info() -> ModelInfo:
     """Say what the model takes and gives."""
-    classes = (LabelClass(value=int(s.id), name=s.name, color=s.rgb) for s in STRUCTURES)
+    classes = (
+        LabelClass(value=int(s.id), name=s.name, color=s.rgb, codes=codes_of_name(s.name))
+        for s in STRUCTURES
+    )
     return ModelInfo(
         name=NAME,
         channels=("MRI of any contrast",),

@@ -19,7 +19,7 @@ from napari_tokensparse.volumes.volume import Volume, VolumeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-HIPPOCAMPUS = (("123037004", "SCT", "Anatomical Structure"), ("5366008", "SCT", "Hippocampus"))
+HIPPOCAMPUS = (("123037004", "SCT", "Anatomical Structure"), ("5366008", "SCT", "Own name"))
 INFO = ModelInfo(
     name="three-parts",
     channels=("T1",),
@@ -116,9 +116,15 @@ def test_segments_have_names_colours_and_the_model_as_their_algorithm(dicoms, tm
     assert segments[1].SegmentAlgorithmType == "AUTOMATIC"
     kinds = [s.SegmentedPropertyTypeCodeSequence[0] for s in segments]
     assert [(k.CodeValue, k.CodeMeaning) for k in kinds] == [
-        ("85756007", "Tissue"),
+        ("85756007", "Tissue"),  # no structure is called Left-Cortex
+        ("5366008", "Own name"),
         ("5366008", "Hippocampus"),
-        ("85756007", "Tissue"),
+    ]
+    sides = [k.get("SegmentedPropertyTypeModifierCodeSequence", []) for k in kinds]
+    assert [[(s.CodeValue, s.CodeMeaning) for s in side] for side in sides] == [
+        [],
+        [],
+        [("24028007", "Right")],
     ]
     category = segments[1].SegmentedPropertyCategoryCodeSequence[0]
     assert (category.CodeValue, category.CodingSchemeDesignator) == ("123037004", "SCT")

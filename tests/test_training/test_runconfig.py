@@ -13,6 +13,7 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
         recipe="brats",
         keep_range=(0.25, 1.0),
         max_minutes=8,
+        about={"authors": "A. Author", "data_source": "our scanner"},
         overrides={"lr": 0.01, "betas": [0.9, 0.99]},
     )
     config.write(tmp_path / "new" / "run.yaml")
@@ -24,6 +25,7 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     [
         ("output: a\nepochs: many", "epochs 'many'"),
         ("output: a\nspeed: 9", "speed 9"),
+        ("output: a\nabout: {colour: red}", "about.colour"),
         ("epochs: 3", "output"),
         ("- 1", "must hold the fields of a run"),
         ("output: [", "cannot be read"),

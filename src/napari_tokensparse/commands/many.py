@@ -17,6 +17,7 @@ from napari_tokensparse.common.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from napari_tokensparse.manyscans.cases import ScanCase
     from napari_tokensparse.manyscans.cluster import ClusterOptions
     from napari_tokensparse.manyscans.scans import ScanResult
     from napari_tokensparse.model.folder import Description
@@ -51,19 +52,62 @@ def segment_many(
     overwrite
         Whether files are replaced that are not as they were written.
     """
-    from napari_tokensparse.common.ownership import check_apart, record
+    from napari_tokensparse.common.ownership import check_apart
     from napari_tokensparse.manyscans.cases import list_scans
-    from napari_tokensparse.manyscans.cluster import segmenting_scans
-    from napari_tokensparse.manyscans.scans import (
-        SUMMARY_FILE,
-        plan,
-        table_names,
-        write_summary,
-    )
+    from napari_tokensparse.manyscans.scans import table_names
 
     cases = list_scans(source, folder, described.info.channels)
     if Path(source).is_file():
         check_apart([folder / name for name in table_names(options)], [Path(source)])
+    return int(bool(_failed(_run(cases, folder, model, described, options, cluster, overwrite))))
+
+
+def segment_bids(
+    source: str,
+    output: Path,
+    model: str,
+    described: Description,
+    options: Options,
+    cluster: ClusterOptions,
+    overwrite: bool = False,
+) -> int:
+    """Segment a BIDS data set into a BIDS derivative, and return the exit status.
+
+    Parameters
+    ----------
+    source
+        The data set's folder.
+    output
+        The folder for ``derivatives``.
+    model, described, options, cluster, overwrite
+        As for `segment_many`.
+    """
+    from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+
+    data_set = Path(source)
+    cases = bids_scans(data_set, described.info.channels)
+    folder = prepare_bids(output, data_set, described)
+    # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
+    options = options.model_copy(update={"legend": False})
+    results = _run(cases, folder, model, described, options, cluster, overwrite)
+    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    return int(bool(_failed(results)))
+
+
+def _run(
+    cases: Sequence[ScanCase],
+    folder: Path,
+    model: str,
+    described: Description,
+    options: Options,
+    cluster: ClusterOptions,
+    overwrite: bool,
+) -> list[ScanResult]:
+    """Segment scans, write their table, and say what became of them."""
+    from napari_tokensparse.common.ownership import record
+    from napari_tokensparse.manyscans.cluster import segmenting_scans
+    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, plan, write_summary
+
     work = plan(model, described, options, folder, overwrite=overwrite)
     results: list[ScanResult] = []
     try:
@@ -74,7 +118,8 @@ def segment_many(
             summary = write_summary(folder / SUMMARY_FILE, results, described.info)
             record(folder, [summary])
             typer.echo(f"Wrote {summary}")
-    return _tell(results)
+    _tell(results)
+    return results
 
 
 def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
@@ -101,7 +146,11 @@ def _line(result: ScanResult) -> str:
     return f"{result.case.name}: {result.status}, {result.receipt.seconds['total']:.1f} s"
 
 
-def _tell(results: Sequence[ScanResult]) -> int:
+def _failed(results: Sequence[ScanResult]) -> list[ScanResult]:
+    return sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
+
+
+def _tell(results: Sequence[ScanResult]) -> None:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     changed = [r for r in results if r.status == "changed by hand"]
     counts |= {"changed by hand": 0} if changed else {}
@@ -113,9 +162,8 @@ def _tell(results: Sequence[ScanResult]) -> int:
     by_name = sorted(results, key=lambda r: r.case.name)
     for line in gathered((result.case.name, result.notes) for result in by_name):
         typer.echo(f"Note: {printable(line)}", err=True)
-    failed = sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
+    failed = _failed(results)
     if failed:
         typer.echo(f"tokensparse: {len(failed)} of {len(results)} scans failed:", err=True)
     for result in failed:
         typer.echo(f"  {result.case.name}: {result.error}", err=True)
-    return int(bool(failed))

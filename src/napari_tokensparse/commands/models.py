@@ -90,6 +90,20 @@ def remove(
         typer.echo(f"Removed {removed(name)}")
 
 
+@models.command("export-monai")
+def export_monai(
+    name: Annotated[str, typer.Argument(help="Bundled or user model, or a model folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="A new folder.")],
+    debug: DebugOption = False,
+) -> None:
+    """Copy a model so that MONAI's own `monai.bundle.load` takes it: weights as model.pt too."""
+    with plain_errors(debug):
+        from napari_tokensparse.model.hub import model_folder
+        from napari_tokensparse.model.monaicopy import export_for_monai
+
+        typer.echo(f"Wrote {export_for_monai(model_folder(name), output)}")
+
+
 def export_onnx(
     model: Annotated[str, typer.Argument(help="Bundled or user model, or a model folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Ends in .onnx.")],

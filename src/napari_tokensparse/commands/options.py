@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "brain-structures"
 
 ModelOption = Annotated[
-    str, typer.Option(help="Bundled or user model, model folder, or authors' checkpoint folder.")
+    str,
+    typer.Option(
+        help="Bundled or user model, model folder, hf://owner/repo of the Hugging Face Hub, or "
+        "authors' checkpoint folder."
+    ),
 ]
 KeepOption = Annotated[
     str | None,
@@ -175,12 +179,15 @@ def read_case(
 ) -> Volume:
     """Read IN, or the files of ``--channel`` as the channels of one case."""
     from napari_tokensparse.volumes.channels import read_channels, read_scan
+    from napari_tokensparse.volumes.definitions import working_spacing
 
-    known = () if network.info is None else network.info.channels
+    info = network.info
+    known = () if info is None else info.channels
+    spacing = None if info is None else working_spacing(info.preprocessing)
     if not channels:
         if scan is None:
             raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
-        return read_scan(scan, known, frame=frame, series=series)
+        return read_scan(scan, known, frame=frame, series=series, spacing=spacing)
     if scan is not None:
         raise ValueError(f"{scan}: --channel is given in its place; give one of them")
     if frame is not None or series is not None:

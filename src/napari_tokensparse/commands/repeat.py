@@ -98,11 +98,18 @@ def _check_files(
 def _read(scans: dict[str, Path], options: Options, network: SCD) -> Volume:
     """Read the scan, or the scans of the channels, as the options say."""
     from napari_tokensparse.volumes.channels import read_channels, read_scan
+    from napari_tokensparse.volumes.definitions import working_spacing
 
     assert network.info is not None  # a model from files has it
     channels = network.info.channels
     if "" in scans:
-        return read_scan(scans[""], channels, frame=options.frame, series=options.series)
+        return read_scan(
+            scans[""],
+            channels,
+            frame=options.frame,
+            series=options.series,
+            spacing=working_spacing(network.info.preprocessing),
+        )
     return read_channels(scans, channels)
 
 

@@ -57,8 +57,8 @@ def segment(
         str | None,
         typer.Argument(
             metavar="IN",
-            help="Volume: a NIfTI, NRRD or MGH file, or the folder of a DICOM series; or many: a "
-            "folder, a glob in quotes, or a CSV with a column image.",
+            help="Volume: a NIfTI, NRRD or MGH file, the folder of a DICOM series, or OME-Zarr; or "
+            "many: a folder, a glob in quotes, or a CSV with a column image.",
             show_default=False,
         ),
     ] = None,
@@ -67,8 +67,16 @@ def segment(
         typer.Option(
             "-o",
             "--output",
-            help="Labels to write: .nii.gz, .nii, .nrrd, or .dcm (DICOM SEG) of a DICOM series; of "
-            "many scans, a folder.",
+            help="Labels to write: .nii.gz, .nii, .nrrd, .ome.zarr, or .dcm (DICOM SEG) of a DICOM "
+            "series; of many scans, a folder.",
+        ),
+    ] = None,
+    bids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="In place of -o, where IN is a BIDS data set: write its labels under "
+            "DIR/derivatives/napari-tokensparse; DIR may be the data set.",
         ),
     ] = None,
     channel: ChannelOption = None,
@@ -140,6 +148,11 @@ def segment(
             return
         if as_json:
             raise ValueError("--json: goes with --dry-run; a run's figures are in its receipt")
+        if bids is not None:
+            if scan is None or output is not None:
+                raise ValueError("--bids: give a data set, and no -o: segment DATASET --bids DIR")
+            cluster = (scheduler, workers, retries)
+            raise typer.Exit(_many(context, scan, bids, ratios_of(keep_ratio), cluster))
         if output is None:
             raise ValueError("give IN and where its labels go: tokensparse segment IN -o OUT")
         from napari_tokensparse.manyscans.cases import is_many
@@ -220,7 +233,7 @@ def _many(
     keep_ratio: tuple[float, ...] | float | None,
     cluster: tuple[str | None, int | None, int],
 ) -> int:
-    from napari_tokensparse.commands.many import segment_many
+    from napari_tokensparse.commands.many import segment_bids, segment_many
     from napari_tokensparse.manyscans.cluster import ClusterOptions
     from napari_tokensparse.manyscans.scans import describe_model
     from napari_tokensparse.model.ratios import keep_ratios
@@ -243,7 +256,8 @@ def _many(
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
     asked = _options(context, ratios, described.info.sharpens(context.params["sharpen"]))
     overwrite = context.params["overwrite"]
-    return segment_many(source, folder, model, described, asked, options, overwrite)
+    of_kind = segment_many if context.params["bids"] is None else segment_bids
+    return of_kind(source, folder, model, described, asked, options, overwrite)
 
 
 def _refuse(context: typer.Context, names: Iterable[str], why: str) -> None:

@@ -70,11 +70,12 @@ def write_labels(
 ) -> list[Path]:
     """Write the labels and, unless the file itself has them, names and colours beside them."""
     from napari_tokensparse.outputs.classfiles import write_class_files
+    from napari_tokensparse.outputs.omezarr import is_zarr_output
     from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
     assert network.info is not None  # or it would not have segmented
     labels = write_volume(path, result.labels, volume, info=network.info)
-    if not legend or path.name.lower().endswith(SEG_SUFFIX):
+    if not legend or path.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(path):
         return [labels]
     return [labels, *write_class_files(labels, network.info)]
 

@@ -64,6 +64,14 @@ def train(
     et_as_authors: Annotated[
         bool | None, typer.Option("--et-as-authors", help="BraTS: enhancing tumour is label 2.")
     ] = None,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=TEXT",
+            help="For the model's metadata: authors, copyright, data_source, intended_use, task, "
+            "description or version.",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of TrainConfig."),
@@ -103,7 +111,7 @@ def train(
 _FIELDS = (
     *("data", "output", "labels", "recipe", "size", "keep_range", "epochs", "max_minutes"),
     *("device", "seed", "validation_share", "workers", "processes", "skip_bad"),
-    *("zero_is_unlabelled", "et_as_authors", "overrides"),
+    *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
 )
 
 
@@ -120,13 +128,20 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
         given[name] = given[name].absolute()
     own: dict[str, Any] = {"device": settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
+    about = {**base.get("about", {}), **_about(given.pop("about", None) or [])}
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
         raise ValueError("-o: give the model folder to write")
     try:
-        return RunConfig(**{**base, **given, "overrides": sets})
+        return RunConfig(**{**base, **given, "about": about, "overrides": sets})
     except ValueError as error:
         raise ValueError(one_line(error)) from error
+
+
+def _about(pairs: list[str]) -> dict[str, str]:
+    if any("=" not in pair for pair in pairs):
+        raise ValueError(f"--about {' '.join(pairs)}: must be FIELD=TEXT")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _overrides(pairs: list[str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_tokensparse.volumes.volume import Volume
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -32,13 +34,38 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     VolumeError
         In one line, if a file is not a usable volume.
     """
-    volumes, problems = [], []
+    layers: list[LayerData] = []
+    problems: list[str] = []
     for one in _paths(path):
-        read, unread = _volumes(one)
-        volumes += read
+        read, unread = _layers_of(one)
+        layers += read
         problems += unread
-    layers = [layer for volume in volumes for layer in volume_layers(volume)]
     _tell(layers, problems)
+    return layers
+
+
+def _layers_of(path: str) -> tuple[list[LayerData], list[str]]:
+    from pathlib import Path
+
+    from napari_tokensparse.volumes.reading import is_zarr
+
+    if is_zarr(Path(path)):
+        return _pyramid(Path(path)), []
+    volumes, problems = _volumes(path)
+    return [layer for volume in volumes for layer in volume_layers(volume)], problems
+
+
+def _pyramid(path: Path) -> list[LayerData]:
+    """Return the layers of OME-Zarr: all levels, which napari reads as it shows them."""
+    from napari_tokensparse.volumes.omezarr import holds_labels, read_levels
+
+    first, *coarser = [volume_layers(level) for level in read_levels(path)]
+    layers = []
+    for channel, (array, said, kind) in enumerate(first):
+        kind = "labels" if holds_labels(path) else kind
+        levels = [array, *(level[channel][0] for level in coarser)]
+        several = len(levels) > 1
+        layers.append((levels if several else array, {**said, "multiscale": several}, kind))
     return layers
 
 

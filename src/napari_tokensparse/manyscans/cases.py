@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.segmenting.options import base_name
-from napari_tokensparse.volumes.reading import could_be_volume
+from napari_tokensparse.volumes.reading import could_be_volume, is_zarr
 from napari_tokensparse.volumes.volume import volume_name
 
 if TYPE_CHECKING:
@@ -34,11 +34,14 @@ class ScanCase:
         The file, or the first one of the channels.
     channels
         Of a case with a file for each channel of the model: channel and file, in the model's order.
+    labels
+        Where its labels go within the folder of the results; ``<name>_labels.nii.gz`` if None.
     """
 
     name: str
     image: Path
     channels: tuple[tuple[str, Path], ...] = ()
+    labels: Path | None = None
 
     @property
     def files(self) -> tuple[tuple[str, Path], ...]:
@@ -51,7 +54,7 @@ def is_many(source: str, output: Path) -> bool:
 
     A folder whose output is one file is one scan, for example a DICOM series.
     """
-    if Path(source).is_dir():
+    if Path(source).is_dir() and not is_zarr(Path(source)):
         return not output.name.lower().endswith(OUTPUT_SUFFIXES)
     return source.lower().endswith(".csv") or (glob.has_magic(source) and not Path(source).exists())
 

@@ -22,6 +22,7 @@ from napari_tokensparse.model.folder import (
     describe_folder,
     is_bundle,
 )
+from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.hashes import hash_of
 from napari_tokensparse.outputs.receipts import (
@@ -39,6 +40,7 @@ from napari_tokensparse.outputs.runfiles import earlier_run, written_by
 from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.segmenting.options import controls_of, run_arguments
 from napari_tokensparse.volumes.channels import read_channels, read_scan
+from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.region import RegionError
 from napari_tokensparse.volumes.volume import VolumeError
 
@@ -124,7 +126,7 @@ def describe_model(model: str) -> Description:
     ModelError
         There is no such model, or its files do not fit.
     """
-    folder = available_models().get(model, Path(model))
+    folder = model_folder(model)
     if is_bundle(folder):
         return describe_folder(folder)
     from napari_tokensparse.model.checkpoints import load_model
@@ -164,7 +166,7 @@ def plan(
     folder.mkdir(parents=True, exist_ok=True)
     if options.legend:
         record(folder, write_class_files(folder / _CLASSES, described.info))
-    known = model in available_models()
+    known = model in available_models() or model.startswith(PREFIX)
     where = Path(os.path.abspath(folder))
     return Work(
         model=model if known else os.path.abspath(model),
@@ -219,8 +221,8 @@ def segment_scan(case: ScanCase, work: Work) -> ScanResult:
 
 
 def labels_path(case: ScanCase, work: Work) -> Path:
-    """Return where a scan's labels are written: ``<name>_labels.nii.gz``."""
-    return work.folder / (case.name + LABELS_SUFFIX)
+    """Return where a scan's labels are written: ``<name>_labels.nii.gz``, or as the case says."""
+    return work.folder / (case.labels or case.name + LABELS_SUFFIX)
 
 
 def earlier_receipt(case: ScanCase, work: Work) -> Receipt | None:
@@ -280,9 +282,15 @@ def _segmented(case: ScanCase, work: Work) -> Receipt:
     assert network.info is not None  # a model from files has it
     files = dict(case.channels)
     channels = network.info.channels
-    volume = read_channels(files, channels) if files else read_scan(case.image, channels)
+    spacing = working_spacing(network.info.preprocessing)
+    volume = (
+        read_channels(files, channels)
+        if files
+        else read_scan(case.image, channels, spacing=spacing)
+    )
     result = segment(volume, network, **run_arguments(work.options, volume))
     final = labels_path(case, work)
+    final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:
         labels = write_volume(Path(folder) / final.name, result.labels, volume)
         run = Finished(volume, network, result)

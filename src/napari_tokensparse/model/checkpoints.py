@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.model.authors import CONFIG_FILE, read_authors_folder
@@ -13,6 +12,7 @@ from napari_tokensparse.model.folder import (
     did_you_mean,
     is_bundle,
 )
+from napari_tokensparse.model.hub import model_folder
 
 if TYPE_CHECKING:
     import os
@@ -28,8 +28,8 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu
     Parameters
     ----------
     source
-        Name of a bundled or user model, a model folder, or a folder with the authors'
-        ``config.json`` and ``best_model.pth.tar``.
+        Name of a bundled or user model, a model folder, ``hf://owner/repo`` (`model_folder`), or a
+        folder with the authors' ``config.json`` and ``best_model.pth.tar``.
     device
         Where to put it.
 
@@ -44,7 +44,7 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu
     >>> model.info.channels
     ('MRI of any contrast',)
     """
-    folder = available_models().get(str(source), Path(source))
+    folder = model_folder(source)
     if is_bundle(folder):
         return read_bundle(folder).to(device)
     if (folder / CONFIG_FILE).is_file():

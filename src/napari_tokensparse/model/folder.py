@@ -148,10 +148,18 @@ def check_weights_size(path: Path, config: SCDConfig) -> None:
 def _check_inside(folder: Path, part: Path) -> None:
     """Refuse a file that is a link to somewhere else, or no file."""
     path = folder / part
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not path.resolve().is_relative_to(_store(folder).resolve()):
         raise ModelError(f"{path}: leads out of the model folder; put the file itself there")
     if path.exists() and not path.is_file():
         raise ModelError(f"{path}: is not a file")
+
+
+def _store(folder: Path) -> Path:
+    """Return where a folder's files may lie: in it, or in its repository of the hub's cache."""
+    *_, repository, snapshots, _revision = ("", "", "", *folder.parts)
+    if snapshots == "snapshots" and repository.startswith("models--"):
+        return folder.parents[1]
+    return folder
 
 
 def _check_agreement(config: SCDConfig, info: ModelInfo) -> None:

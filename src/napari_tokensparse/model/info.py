@@ -42,8 +42,10 @@ class LabelClass(BaseModel):
     color : tuple of int
         RGB, 0 to 255.
     codes : tuple of tuple of str or None
-        What DICOM calls its category and its type, each by value, scheme and meaning, e.g.
-        ``("123037004", "SCT", "Anatomical Structure")`` and ``("5366008", "SCT", "Hippocampus")``.
+        What DICOM calls its category, its type and, where it is one of a pair, its side, each by
+        value, scheme and meaning, e.g. ``("91723000", "SCT", "Anatomical Structure")``,
+        ``("5366008", "SCT", "Hippocampus")`` and ``("7771000", "SCT", "Left")``. None: those of
+        its name, if `napari_tokensparse.model.anatomy` has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +53,7 @@ class LabelClass(BaseModel):
     value: Annotated[int, Field(ge=1, le=65535)]
     name: Name
     color: Colour
-    codes: tuple[Code, Code] | None = None
+    codes: tuple[Code, Code] | tuple[Code, Code, Code] | None = None
 
 
 class ModelInfo(BaseModel):

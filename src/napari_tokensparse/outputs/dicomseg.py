@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.model.anatomy import codes_of
 from napari_tokensparse.volumes.dicom.folder import quiet_pydicom
 from napari_tokensparse.volumes.formats import reason
 from napari_tokensparse.volumes.volume import VolumeError
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.info import LabelClass, ModelInfo
     from napari_tokensparse.volumes.volume import Volume
-
-TISSUE = ("85756007", "SCT", "Tissue")
-"""Category and type of a class without codes of its own: value, scheme and meaning."""
 
 _INSTALL = lacking("writing DICOM", "highdicom", "dicom")
 # What a standard series says, if only that it is unknown; removers of names take these out.
@@ -190,18 +188,22 @@ def _descriptions(classes: Sequence[LabelClass], info: ModelInfo) -> list[Any]:
     )
     described = []
     for number, c in enumerate(classes, start=1):
-        category, kind = (Code(*code) for code in c.codes or (TISSUE, TISSUE))
-        described.append(
-            highdicom.seg.SegmentDescription(
-                segment_number=number,
-                segment_label=c.name[:64],
-                segmented_property_category=category,
-                segmented_property_type=kind,
-                algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-                algorithm_identification=algorithm,
-                display_color=highdicom.color.CIELabColor.from_rgb(*c.color),
-            )
+        category, kind, *side = (Code(*code) for code in codes_of(c))
+        description = highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=c.name[:64],
+            segmented_property_category=category,
+            segmented_property_type=kind,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            display_color=highdicom.color.CIELabColor.from_rgb(*c.color),
         )
+        if side:  # PS3.3, C.8.20.4: a modifier of the type; highdicom has no argument for it
+            (item,) = description.SegmentedPropertyTypeCodeSequence
+            item.SegmentedPropertyTypeModifierCodeSequence = [
+                highdicom.sr.CodedConcept.from_code(code) for code in side
+            ]
+        described.append(description)
     return described
 
 
@@ -212,5 +214,6 @@ def _highdicom() -> Any:
         raise VolumeError(_INSTALL) from None
     import highdicom.color
     import highdicom.seg
+    import highdicom.sr
 
     return highdicom

@@ -321,7 +321,7 @@ def _output(labels: NDArray[np.unsignedinteger], path: Path | None) -> OutputLab
     i, j, k = labels.shape
     return OutputLabels(
         name=None if path is None else path.name,
-        sha256=None if path is None else file_sha256(path),
+        sha256=None if path is None else hash_of(path),
         labels_sha256=labels_hash(labels),
         shape=(i, j, k),
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import nrrd
 import numpy as np
 
-from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash
 from napari_tokensparse.outputs.receipts import ReceiptError
 from napari_tokensparse.outputs.writing import SEG_SUFFIX
@@ -146,10 +145,10 @@ def _circumstances(receipt: Receipt) -> dict[str, object]:
 
 def _read_labels(path: Path, sha256: str | None) -> NDArray[Any] | None:
     """Read labels; None where they are gone, not those that were written, or DICOM SEG."""
-    if path.suffix.lower() == SEG_SUFFIX or not path.is_file() or file_sha256(path) != sha256:
+    if path.suffix.lower() == SEG_SUFFIX or not path.exists() or hash_of(path) != sha256:
         return None
     if path.name.lower().endswith(".nrrd"):
         array: NDArray[Any] = nrrd.read(str(path))[0]
     else:
-        array = read_volume(path).array[0]
+        array = np.asarray(read_volume(path).array[0])
     return array

@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_tokensparse.common.files import write_error, written_whole
 from napari_tokensparse.common.ownership import OwnershipError, check_apart
+from napari_tokensparse.outputs.omezarr import check_omezarr, is_zarr_output, write_omezarr
 from napari_tokensparse.volumes.volume import SUFFIXES as NIFTI_SUFFIXES
-from napari_tokensparse.volumes.volume import VolumeError, write_nifti
+from napari_tokensparse.volumes.volume import ZARR_SUFFIX, VolumeError, write_nifti
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -52,9 +53,12 @@ def check_output(
     path = Path(path)
     if "\0" in str(path):
         raise VolumeError(f"{str(path)!r}: is no path; name a file")
+    if is_zarr_output(path):
+        check_omezarr(path, like)
+        return path
     if not path.name.lower().endswith(SUFFIXES):
         raise VolumeError(
-            f"{path}: must end in .nii.gz, .nii or .nrrd (of a DICOM series, also .dcm)"
+            f"{path}: must end in .nii.gz, .nii, .nrrd or .ome.zarr (of a DICOM series, also .dcm)"
         )
     if not path.parent.is_dir():
         raise VolumeError(f"{path.parent}: no such folder; create it first")
@@ -96,12 +100,13 @@ def write_volume(
 
     NIfTI takes the source header's geometry as it is, bit for bit (`write_nifti`). NRRD states the
     affine: ``space`` left-posterior-superior, ``space directions`` and ``space origin`` in mm,
-    gzip-compressed. DICOM SEG refers to the slices it was made from (`write_seg`).
+    gzip-compressed. DICOM SEG refers to the slices it was made from (`write_seg`). OME-Zarr is for
+    labels (`write_omezarr`).
 
     Parameters
     ----------
     path
-        Where to, ending in ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.dcm``.
+        Where to, ending in ``.nii.gz``, ``.nii``, ``.nrrd``, ``.dcm`` or ``.ome.zarr``.
     array
         Shape (i, j, k), that of ``like``, in its voxel order. Floats are stored as float32.
     like
@@ -128,6 +133,8 @@ def write_volume(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"
         )
     try:
+        if is_zarr_output(path):
+            return write_omezarr(path, array, like, info)
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             return write_nifti(path, array, like, labels=labels)
         if path.name.lower().endswith(SEG_SUFFIX):
@@ -147,8 +154,8 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     >>> output_stem("out/scan.one.nii.gz"), output_stem("scan.NRRD")
     ('scan.one', 'scan')
     """
-    name = Path(path).name
-    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
+    name, suffixes = Path(path).name, (f".ome{ZARR_SUFFIX}", ZARR_SUFFIX, *SUFFIXES)
+    return next((name[: -len(s)] for s in suffixes if name.lower().endswith(s)), name)
 
 
 def _described(path: Path, info: ModelInfo | None) -> ModelInfo:

@@ -25,6 +25,7 @@ from napari_tokensparse.segmenting.result import (
 )
 from napari_tokensparse.segmenting.run import RunOptions, WindowRun
 from napari_tokensparse.volumes.channels import read_channels, read_scan
+from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.volume import Volume, check_finite
 
 if TYPE_CHECKING:
@@ -120,10 +121,12 @@ def segment(
 
 
 def _volume(source: Source | Mapping[str, Source], network: SCD) -> Volume:
-    channels = () if network.info is None else network.info.channels
+    info = network.info
+    channels = () if info is None else info.channels
+    spacing = None if info is None else working_spacing(info.preprocessing)
     if isinstance(source, Mapping):
         return read_channels(source, channels)
-    return source if isinstance(source, Volume) else read_scan(source, channels)
+    return source if isinstance(source, Volume) else read_scan(source, channels, spacing=spacing)
 
 
 def segmenting(

@@ -274,6 +274,8 @@ def _write_model(
         "description": f"Token-sparse network trained on {data_set.name}",
         "authors": "",
         "copyright": "",
+        "data_source": data_set.name,
+        **config.about,
         "napari_tokensparse_version": importlib.metadata.version("napari-tokensparse"),
     }
     write_bundle(config.output, model.eval(), metadata, text)

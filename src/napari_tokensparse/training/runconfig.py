@@ -20,6 +20,10 @@ from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.untrusted import one_line, yaml_mapping
 from napari_tokensparse.training.trainconfig import MOST_PROCESSES, KeepRange
 
+About = Literal["version", "task", "description", "authors", "copyright", "data_source",
+                "intended_use"]  # fmt: skip
+"""Fields of MONAI's metadata that a person may say for a model of theirs."""
+
 
 class RunConfig(BaseModel):
     """What to train on, what to train, for how long, where to write it.
@@ -57,6 +61,8 @@ class RunConfig(BaseModel):
         Memory for prepared volumes, of all processes together; beyond it they lie on disk.
     et_as_authors : bool
         Recipe ``brats``: read label 2 as the enhancing tumour, as the authors' code does.
+    about : dict
+        What the model's metadata say of it in words, by MONAI's names, e.g. ``authors``.
     overrides : dict
         Fields of `TrainConfig` to set instead of the recipe's.
     """
@@ -80,6 +86,7 @@ class RunConfig(BaseModel):
     workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False
+    about: dict[About, str] = {}
     overrides: dict[str, Any] = {}
 
     @classmethod

@@ -29,6 +29,7 @@ def read_scan(
     *,
     frame: int | None = None,
     series: str | int | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Volume:
     """Read a file for a model.
 
@@ -37,7 +38,7 @@ def read_scan(
 
     Parameters
     ----------
-    path, frame, series
+    path, frame, series, spacing
         As for `read_volume`.
     channels
         Those of the model.
@@ -48,7 +49,7 @@ def read_scan(
         As `read_volume`.
     """
     try:
-        return read_volume(path, frame=frame, series=series)
+        return read_volume(path, frame=frame, series=series, spacing=spacing)
     except TimeSeriesError as error:
         if error.frames != len(channels) or Path(path).is_dir():
             raise

@@ -21,6 +21,7 @@ class Choice:
     frame: int | None = None
     series: str | int | None = None
     time_is_channels: bool = False
+    spacing: tuple[float, ...] | None = None
 
 
 def other_half(path: Path) -> Path:

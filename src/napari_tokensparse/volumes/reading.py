@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.volumes.formats import Choice, other_half
-from napari_tokensparse.volumes.volume import READ_SUFFIXES, Volume, VolumeError, check_finite
+from napari_tokensparse.volumes.volume import (
+    READ_SUFFIXES,
+    ZARR_SUFFIX,
+    Volume,
+    VolumeError,
+    check_finite,
+)
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Reader = Callable[[Path, Choice], Volume]
 
@@ -22,8 +28,9 @@ def read_volume(
     series: str | int | None = None,
     finite: bool = True,
     time_is_channels: bool = False,
+    spacing: Sequence[float] | None = None,
 ) -> Volume:
-    """Read a NIfTI, NRRD or MGH file, or a folder that holds a DICOM series.
+    """Read a NIfTI, NRRD or MGH file, a folder that holds a DICOM series, or OME-Zarr.
 
     A fourth axis is read as channels, unless the file says that it is time. The affine of NIfTI is
     the sform where its code is set, else the qform, else NIfTI's fallback, with a note; a file in
@@ -43,6 +50,9 @@ def read_volume(
         Whether to refuse NaN and infinity.
     time_is_channels
         Whether the frames of a time series are the channels of one case after all.
+    spacing
+        Of OME-Zarr's pyramid, the level with about these voxel sizes in mm is read, block by block
+        as it is asked for; the finest if none are given.
 
     Returns
     -------
@@ -59,7 +69,8 @@ def read_volume(
         not make one volume.
     """
     path = Path(path)
-    volume = reader_of(path)(path, Choice(frame, series, time_is_channels))
+    sides = None if spacing is None else tuple(spacing)
+    volume = reader_of(path)(path, Choice(frame, series, time_is_channels, sides))
     if finite:
         check_finite(volume.array, path.name)
     return volume
@@ -73,6 +84,10 @@ def reader_of(path: Path) -> Reader:
     VolumeError
         It does not exist, or its name is of no format that is read.
     """
+    if is_zarr(path):
+        from napari_tokensparse.volumes.omezarr import read_omezarr
+
+        return read_omezarr
     if path.is_dir():
         from napari_tokensparse.volumes.dicom.folder import read_dicom
 
@@ -99,11 +114,24 @@ def reader_of(path: Path) -> Reader:
     )
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a folder that calls itself a zarr store: ``scan.ome.zarr``.
+
+    So does one within another's group of labels: ``scan.ome.zarr/labels/brain``.
+    """
+    within = path.parent.name == "labels" and path.parents[1].name.lower().endswith(ZARR_SUFFIX)
+    return path.is_dir() and (within or path.name.lower().endswith(ZARR_SUFFIX))
+
+
 def could_be_volume(path: Path) -> bool:
     """Say quickly whether `read_volume` would try: by the name, and whether a folder has DICOM.
 
     The header of a pair must begin as NIfTI's do: others give other files .hdr and .img.
     """
+    if is_zarr(path):
+        from napari_tokensparse.volumes.omezarr import holds_image
+
+        return holds_image(path)
     if path.is_dir():
         from napari_tokensparse.volumes.dicom.folder import holds_dicom
 

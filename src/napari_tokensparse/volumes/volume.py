@@ -28,6 +28,8 @@ SUFFIXES = (".nii.gz", ".nii")
 """What names of NIfTI files that are written end in."""
 READ_SUFFIXES = (*SUFFIXES, ".hdr", ".img", ".nrrd", ".nhdr", ".mgz", ".mgh")
 """What names of files that are read may end in, in small letters or capitals."""
+ZARR_SUFFIX = ".zarr"
+"""What names of folders of OME-Zarr end in, in small letters or capitals."""
 NOTE_NO_ORIENTATION = (
     "the file does not say how it is oriented (in NIfTI: its sform and qform codes are 0): "
     "left and right are assumed, not known"
@@ -176,7 +178,7 @@ def write_nifti(
 def volume_name(path: str | os.PathLike[str]) -> str:
     """Return the name of a file, or of a folder, without where it lies and its suffix."""
     name = Path(path).name or Path(path).resolve().name
-    for suffix in READ_SUFFIXES:
+    for suffix in (f".ome{ZARR_SUFFIX}", ZARR_SUFFIX, *READ_SUFFIXES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name

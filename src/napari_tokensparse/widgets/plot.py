@@ -51,6 +51,7 @@ def png_button(plot: pg.GraphicsView, name: str) -> QPushButton:
     """Return a button that asks where to save a plot; ``name`` is the file name it suggests."""
     button = QPushButton("Save as PNG…")
     button.setToolTip(f"Save the plot of {name} as a picture")
+    button.setAccessibleName(button.toolTip())
     button.clicked.connect(lambda _: _ask_to_save(plot, name))
     return button
 

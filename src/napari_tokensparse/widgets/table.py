@@ -54,6 +54,7 @@ class Table(QTableWidget):
     def __init__(self, name: str = "table", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._name = name
+        self.setAccessibleName(f"Table of {name}")
         self._headers: tuple[str, ...] = ()
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
@@ -131,6 +132,7 @@ class Table(QTableWidget):
         """Return a new button that asks where to save the table."""
         button = QPushButton("Save as CSV…")
         button.setToolTip(f"Save the table of {self._name} as a CSV file, in the order shown")
+        button.setAccessibleName(f"Save the table of {self._name} as CSV")
         button.clicked.connect(lambda _: self.ask_to_save())
         return button
 

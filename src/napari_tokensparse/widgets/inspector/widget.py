@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import research_note
 from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
 from napari_tokensparse.widgets.inspector.curve_pane import CurvePane
@@ -42,3 +43,4 @@ class InspectorWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addWidget(research_note())
+        name_inputs(self)

@@ -74,6 +74,7 @@ class ChannelCombos(QWidget):
             assert isinstance(label, QLabel)
             label.setText(channel)
             label.setVisible(len(channels) > 1)
+            combo.native.setAccessibleName(f"Image: {channel}" if len(channels) > 1 else "Image")
             combo.tooltip = f"3-D image to segment: {channel}" if len(channels) > 1 else _TIP
         self.refresh()
 

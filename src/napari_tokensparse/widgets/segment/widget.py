@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
@@ -89,6 +90,7 @@ class SegmentWidget(QWidget):
         self._follow_selection()
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
+        name_inputs(self)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)

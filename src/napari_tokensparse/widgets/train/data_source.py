@@ -189,6 +189,8 @@ class LayerPairs(QWidget):
         row.labels.changed.connect(self._emit)
         self.rows.append(row)
         self._layout.insertWidget(len(self.rows) - 1, row)
+        for kind, combo in (("Image", row.image), ("Labels", row.labels)):
+            combo.native.setAccessibleName(f"{kind} of pair {len(self.rows)}")
         self._rows_changed()
 
     def _remove_row(self) -> None:

@@ -26,6 +26,7 @@ from napari_tokensparse.common.untrusted import one_line
 from napari_tokensparse.model.folder import is_bundle
 from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
+from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import models, research_note
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.showing import show_layers
@@ -71,6 +72,7 @@ class TrainWidget(QWidget):
         self._lay_out()
         self._connect()
         self._update_buttons()
+        name_inputs(self)
 
     def _build(self) -> None:
         self.settings = TrainSettings(self._viewer)
@@ -83,6 +85,7 @@ class TrainWidget(QWidget):
             "device, processes and how long to train are those chosen here"
         )
         self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress of the training")
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)

@@ -1,0 +1,195 @@
+"""A BIDS data set in, a BIDS derivative of its segmentations out.
+
+Names and files follow the Brain Imaging Data Structure 1.10
+(https://bids-specification.readthedocs.io/en/v1.10.0/derivatives/imaging.html).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tokensparse import __version__
+from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.manyscans.cases import ManyScansError, ScanCase
+from napari_tokensparse.outputs.classfiles import write_bids_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_tokensparse.model.folder import Description
+
+NAME = "napari-tokensparse"
+DERIVATIVE = Path("derivatives") / NAME
+DESCRIPTION_FILE = "dataset_description.json"
+VERSION = "1.10.0"
+# The image that a model of one channel is given, where a session has several.
+_PREFERRED = ("T1w", "T2w", "FLAIR", "PDw", "T2starw")
+_SUFFIXES = (".nii.gz", ".nii")
+# What is here for people and for a run that goes on, and no part of BIDS.
+_IGNORED = "summary.csv\n.tokensparse.json\n**/*.receipt.json\n"
+
+
+def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:
+    """Find the scans of a BIDS data set: ``sub-*/[ses-*/]anat``.
+
+    A model of one channel is given one kind of image in each session: what its channel is called
+    after, else the first there is of T1w, T2w, FLAIR, PDw and T2starw; all runs and acquisitions
+    of it. A model of several is given the images that its channels are called after.
+
+    Parameters
+    ----------
+    data_set
+        Its folder.
+    channels
+        Those of the model.
+
+    Raises
+    ------
+    ManyScansError
+        In one line: there are none.
+    """
+    if not data_set.is_dir():
+        raise ManyScansError(f"{data_set}: no such folder; give a BIDS data set")
+    folders = [*data_set.glob("sub-*/anat"), *data_set.glob("sub-*/ses-*/anat")]
+    cases = [case for folder in sorted(folders) for case in _session(folder, data_set, channels)]
+    if not cases:
+        wanted = ", ".join(channels) if len(channels) > 1 else ", ".join(_PREFERRED)
+        raise ManyScansError(
+            f"{data_set}: no scan is there; a BIDS data set has them as "
+            f"sub-01/anat/sub-01_T1w.nii.gz, and this model takes {wanted}"
+        )
+    return tuple(cases)
+
+
+def prepare_bids(output: Path, data_set: Path, described: Description) -> Path:
+    """Make the derivative's folder, and write what says what it is.
+
+    Parameters
+    ----------
+    output
+        The folder for ``derivatives``; it may be the data set itself.
+    data_set
+        Whose scans are segmented.
+    described
+        The model.
+
+    Returns
+    -------
+    Path
+        ``output/derivatives/napari-tokensparse``, with ``dataset_description.json`` and
+        ``dseg.tsv``.
+
+    Raises
+    ------
+    ManyScansError
+        In one line: it holds something else, or labels of another model.
+    WriteError
+        (an ``OSError``) It cannot be written.
+    """
+    folder = output.absolute() / DERIVATIVE
+    said = _description(folder, data_set.absolute(), described)
+    _check_ours(folder, said)
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / DESCRIPTION_FILE) as part:
+        part.write_text(f"{json.dumps(said, indent=2, ensure_ascii=False)}\n", "utf-8")
+    with written_whole(folder / ".bidsignore") as part:
+        part.write_text(_IGNORED, "utf-8")
+    write_bids_table(folder / "dseg.tsv", described.info)
+    return folder
+
+
+def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[ScanCase]:
+    images: dict[str, dict[str, Path]] = {}  # by kind of image, then by the rest of the name
+    for path in sorted(folder.iterdir()):
+        suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), None)
+        if suffix is not None and path.name.startswith("sub-"):
+            entities, _, kind = path.name[: -len(suffix)].rpartition("_")
+            images.setdefault(kind, {}).setdefault(entities, path.absolute())
+    where = folder.relative_to(data_set)
+    if len(channels) > 1:
+        return _of_several(images, where, channels)
+    kind = next((k for k in (*channels, *_PREFERRED) if k in images), None)
+    found = {} if kind is None else images[kind]
+    return [ScanCase(name, path, labels=_labels(where, name)) for name, path in found.items()]
+
+
+def _of_several(
+    images: dict[str, dict[str, Path]], where: Path, channels: Sequence[str]
+) -> list[ScanCase]:
+    kinds = {kind.casefold(): found for kind, found in images.items()}
+    each = [kinds.get(channel.casefold(), {}) for channel in channels]
+    cases = []
+    for name in (name for name in each[0] if all(name in found for found in each)):
+        files = tuple((c, found[name]) for c, found in zip(channels, each, strict=True))
+        cases.append(ScanCase(name, files[0][1], files, labels=_labels(where, name)))
+    return cases
+
+
+def _labels(where: Path, name: str) -> Path:
+    return where / f"{name}_dseg.nii.gz"
+
+
+def _description(folder: Path, data_set: Path, described: Description) -> dict[str, Any]:
+    info = described.info
+    # No path of this machine: the data set is named as it lies from here.
+    source = Path(os.path.relpath(data_set, folder)).as_posix()
+    return {
+        "Name": f"Segmentations by {info.name}",
+        "BIDSVersion": VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [
+            {
+                "Name": NAME,
+                "Version": __version__,
+                "Description": f"Model {info.name}, SHA-256 of its weights {info.weights_sha256}. "
+                "For research only, not for diagnosis.",
+            }
+        ],
+        "SourceDatasets": [{"URL": source}],
+        "DatasetLinks": {"raw": source},
+    }
+
+
+def _check_ours(folder: Path, said: dict[str, Any]) -> None:
+    """Refuse a folder of another program or another model; a run that goes on is welcome."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        there = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
+        made_by = [_maker(one) for one in there["GeneratedBy"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManyScansError(
+            f"{folder}: holds something else (no {DESCRIPTION_FILE} of ours); give another folder"
+        ) from error
+    if made_by != list(map(_maker, said["GeneratedBy"])):
+        raise ManyScansError(f"{folder}: holds labels of another model; give another folder")
+
+
+def _maker(one: dict[str, Any]) -> tuple[Any, Any]:
+    return one["Name"], one["Description"]
+
+
+def write_sidecars(folder: Path, data_set: Path, cases: Iterable[ScanCase]) -> None:
+    """Write beside labels what they were made of, as BIDS' ``_dseg.json``.
+
+    Raises
+    ------
+    WriteError
+        (an ``OSError``) One cannot be written.
+    """
+    for case in cases:
+        if case.labels is None:
+            continue
+        files = [file.relative_to(data_set.absolute()) for _, file in case.files]
+        said = {
+            "Sources": [f"bids:raw:{file.as_posix()}" for file in files],
+            "Description": "Labels on the grid of the first source",
+            "Resolution": "As the first source",
+            "Manual": False,
+        }
+        name = case.labels.name.removesuffix(".nii.gz")
+        with written_whole(folder / case.labels.parent / f"{name}.json") as part:
+            part.write_text(f"{json.dumps(said, indent=2, ensure_ascii=False)}\n", "utf-8")

@@ -1,0 +1,137 @@
+"""BIDS data sets in, derivatives out: names, files and what is left alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_tokensparse.cli import app
+from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids
+from napari_tokensparse.manyscans.cases import ManyScansError
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.folder import describe_folder
+from napari_tokensparse.segmenting.infer import segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DERIVATIVE = "derivatives/napari-tokensparse"
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def write_scan(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).integers(1, 900, (40, 36, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+
+
+def test_one_kind_of_image_is_taken_of_each_session_with_all_its_runs(tmp_path: Path) -> None:
+    data_set = touch(
+        tmp_path,
+        "sub-01/ses-a/anat/sub-01_ses-a_run-1_T1w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_run-2_T1w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz",
+        "sub-01/ses-a/func/sub-01_ses-a_bold.nii.gz",
+        "sub-02/anat/sub-02_FLAIR.nii",
+        "sub-02/anat/sub-02_T2w.json",
+        "derivatives/other/sub-01/anat/sub-01_T1w.nii.gz",
+    )
+    cases = bids_scans(data_set, ("MRI of any contrast",))
+    assert [(case.name, case.labels.as_posix() if case.labels else "") for case in cases] == [
+        ("sub-01_ses-a_run-1", "sub-01/ses-a/anat/sub-01_ses-a_run-1_dseg.nii.gz"),
+        ("sub-01_ses-a_run-2", "sub-01/ses-a/anat/sub-01_ses-a_run-2_dseg.nii.gz"),
+        ("sub-02", "sub-02/anat/sub-02_dseg.nii.gz"),
+    ]
+    first, *_ = bids_scans(data_set, ("T2w",))
+    assert first.image.name == "sub-01_ses-a_T2w.nii.gz"
+
+
+def test_a_model_of_several_channels_gets_the_images_they_are_called_after(tmp_path: Path) -> None:
+    data_set = touch(
+        tmp_path,
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_FLAIR.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii.gz",
+    )
+    (case,) = bids_scans(data_set, ("FLAIR", "T1w"))
+    assert [(channel, file.name) for channel, file in case.files] == [
+        ("FLAIR", "sub-01_FLAIR.nii.gz"),
+        ("T1w", "sub-01_T1w.nii.gz"),
+    ]
+    with pytest.raises(
+        ManyScansError, match=r"no scan is there; .* and this model takes T1gd, T2w"
+    ):
+        bids_scans(data_set, ("T1gd", "T2w"))
+
+
+def test_a_folder_of_another_program_or_model_is_refused(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    described = describe_folder(write_nano())
+    folder = prepare_bids(tmp_path / "out", tmp_path / "raw", described)
+    assert prepare_bids(tmp_path / "out", tmp_path / "raw", described) == folder  # it goes on
+    other = describe_folder(write_nano("other"))
+    with pytest.raises(ManyScansError, match="holds labels of another model; give another folder"):
+        prepare_bids(tmp_path / "out", tmp_path / "raw", other)
+    touch(tmp_path / "mine" / DERIVATIVE, "notes.txt")
+    with pytest.raises(ManyScansError, match="holds something else"):
+        prepare_bids(tmp_path / "mine", tmp_path / "raw", described)
+
+
+def test_the_command_writes_a_derivative_beside_the_data_set(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    data_set, model = tmp_path / "raw", write_nano()
+    network = load_model(model)
+    names = ("sub-01/ses-a/anat/sub-01_ses-a", "sub-02/anat/sub-02")
+    for seed, name in enumerate(names):
+        write_scan(data_set / f"{name}_T1w.nii.gz", seed)
+    before = sorted(data_set.rglob("*"))
+    command = ["segment", str(data_set), "--bids", str(tmp_path / "out"), "--workers", "1"]
+    command += ["--model", str(model), "--device", "cpu"]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    assert "2 done, 0 skipped, 0 failed" in first.output
+    folder = tmp_path / "out" / DERIVATIVE
+    for name in names:
+        labels = nib.load(folder / f"{name}_dseg.nii.gz")
+        wanted = segment(data_set / f"{name}_T1w.nii.gz", network, device="cpu").labels
+        assert np.array_equal(np.asarray(labels.dataobj), wanted)
+        side = json.loads((folder / f"{name}_dseg.json").read_text("utf-8"))
+        assert side["Sources"] == [f"bids:raw:{name}_T1w.nii.gz"]
+    said = json.loads((folder / "dataset_description.json").read_text("utf-8"))
+    assert (said["DatasetType"], said["GeneratedBy"][0]["Name"]) == (
+        "derivative",
+        "napari-tokensparse",
+    )
+    assert said["DatasetLinks"] == {"raw": "../../../raw"}
+    with (folder / "dseg.tsv").open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file, delimiter="\t")) == [
+            {"index": "7", "name": "seven", "color": "#ff0000"}
+        ]
+    top = {path.name for path in folder.iterdir() if path.is_file()}
+    assert top == {
+        "dataset_description.json",
+        "dseg.tsv",
+        "summary.csv",
+        ".bidsignore",
+        ".tokensparse.json",
+    }
+    assert sorted(data_set.rglob("*")) == before
+    refused = CliRunner().invoke(app, [*command, "-o", "x.nii.gz"])
+    assert refused.exit_code == 1
+    assert "--bids: give a data set, and no -o" in refused.output

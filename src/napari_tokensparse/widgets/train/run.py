@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from napari_tokensparse.common import settings
 from napari_tokensparse.model.folder import describe_folder
 from napari_tokensparse.training.events import CaseRead, Chosen, Validated
-from napari_tokensparse.volumes.placement import layer_kwargs, volume_from_layer_data
+from napari_tokensparse.volumes.placement import layer_kwargs
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import placement_kwargs
+from napari_tokensparse.widgets.layervolumes import read_layer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -117,11 +118,9 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
     ValueError
         In one plain line, if one of them is not a 3-D volume of one channel.
     """
-    if image.rgb:
-        raise ValueError(f"{image.name}: is a colour image; choose a 3-D scan, one channel")
     return LayerPair(
-        _volume(image, image.metadata),
-        _volume(labels, image.metadata),
+        _volume(image, image),
+        _volume(labels, image),
         placement_kwargs(image),
         _class_names(labels),
     )
@@ -207,10 +206,9 @@ class _Previews:
         return describe_folder(self._request.config.output).info
 
 
-def _volume(layer: Image | Labels, metadata: Mapping[str, Any]) -> Volume:
+def _volume(layer: Image | Labels, image: Image) -> Volume:
     """Return a copy: the person may go on painting."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    volume, _ = volume_from_layer_data(data, layer.scale, layer.translate, metadata, layer.name)
+    volume, _ = read_layer(layer, like=image)
     return replace(volume, array=volume.array.copy(), name=layer.name)
 
 

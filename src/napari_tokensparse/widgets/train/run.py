@@ -68,7 +68,7 @@ class Request:
             from napari_tokensparse.datasets.cases import layers_data_set, read_data_set
 
         if self.config.data is not None:
-            data_set = read_data_set(self.config.data, self.config.labels)
+            data_set = read_data_set(self.config.data, self.config.labels, self.config.fold)
             return replace(data_set, unlabelled=0) if self.config.zero_is_unlabelled else data_set
         names = {value: name for pair in self.pairs for value, name in pair.names.items()}
         volumes = [(pair.image, pair.label) for pair in self.pairs]
@@ -129,7 +129,7 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
 def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
     """Check every case, and report on all of them at the end."""
     with IMPORTING:
-        from napari_tokensparse.datasets.checks import checking, report
+        from napari_tokensparse.datasets.checks import checking, class_notes, report
 
     data_set = request.data_set()
     total, checked = len(data_set.training) + len(data_set.validation), []
@@ -138,7 +138,8 @@ def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Repo
         yield CaseRead(len(checked), total, case.case.name, case.problems)
         if stop.is_set():
             return
-    yield Report(report(checked))
+    notes = (*data_set.notes, *class_notes(data_set, checked))
+    yield Report("\n".join([report(checked), *notes]))
 
 
 def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:

@@ -100,9 +100,17 @@ def seeded() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., SCD]:
     """Make a nano network whose random weights give every class and every stage its share."""
-    make: Callable[..., SCD] = runpy.run_path(str(Path(__file__).with_name("networks.py")))[
-        "make_model"
-    ]
+    return _network_maker("make_model")
+
+
+@pytest.fixture(scope="session")
+def make_cropping() -> Callable[..., SCD]:
+    """Make the same of the gated pyramid, whose windows of 32 x 24 x 16 voxels are cropped."""
+    return _network_maker("make_cropping")
+
+
+def _network_maker(name: str) -> Callable[..., SCD]:
+    make: Callable[..., SCD] = runpy.run_path(str(Path(__file__).with_name("networks.py")))[name]
     return make
 
 
@@ -120,9 +128,8 @@ def figures() -> Callable[[str, dict[str, Any]], None]:
     return keep
 
 
-@pytest.fixture
-def write_nano(tmp_path: Path) -> Callable[..., Path]:
-    """Write a model folder of random weights: one class, windows of 32³ voxels of the input."""
+def nano_writer(folder: Path) -> Callable[..., Path]:
+    """Return what writes model folders of random weights into a folder."""
     import torch
 
     from napari_tokensparse.model.bundle import write_bundle
@@ -142,10 +149,22 @@ def write_nano(tmp_path: Path) -> Callable[..., Path]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = SCD(preset("nano", in_channels=len(channels)), info).eval()
-        write_bundle(tmp_path / name, model, METADATA, "# nano")
-        return tmp_path / name
+        write_bundle(folder / name, model, METADATA, "# nano")
+        return folder / name
 
     return write
+
+
+@pytest.fixture
+def write_nano(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model folder of random weights: one class, windows of 32³ voxels of the input."""
+    return nano_writer(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what `write_nano` writes, once for all tests that leave it as it is."""
+    return nano_writer(tmp_path_factory.mktemp("model"))()
 
 
 @pytest.fixture

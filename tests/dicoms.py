@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +85,89 @@ def write_series(
         image.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def write_enhanced(
+    path: Path,
+    pixels: NDArray[Any],
+    frames: Sequence[dict[str, Any]],
+    plane: Sequence[float] = PLANES["axial"],
+    spacing: Sequence[float] = (1.25, 0.75),
+) -> Path:
+    """Write frames (n, rows, columns) of an enhanced MR image into one file.
+
+    Each of ``frames`` gives ``position`` (LPS mm) and, where wanted, ``b``, ``echo``, ``kind`` (its
+    FrameType) and ``scaling``. Plane and spacing are shared by all.
+    """
+
+    def item(**tags: Any) -> Dataset:
+        made = Dataset()
+        for name, value in tags.items():
+            setattr(made, name, value)
+        return made
+
+    def group(frame: dict[str, Any]) -> Dataset:
+        said = item(PlanePositionSequence=[item(ImagePositionPatient=list(frame["position"]))])
+        if "b" in frame:
+            said.MRDiffusionSequence = [item(DiffusionBValue=float(frame["b"]))]
+        if "echo" in frame:
+            said.MREchoSequence = [item(EffectiveEchoTime=float(frame["echo"]))]
+        if "kind" in frame:
+            said.MRImageFrameTypeSequence = [item(FrameType=list(frame["kind"]))]
+        if "scaling" in frame:
+            slope, intercept = frame["scaling"]
+            scaling = item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="US")
+            said.PixelValueTransformationSequence = [scaling]
+        return said
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    common = {
+        **{"PatientName": PATIENT, "PatientID": "JD-1", "PatientBirthDate": "19700101"},
+        **{"PatientSex": "F", "AccessionNumber": "", "StudyID": "", "StudyDate": "20200102"},
+        **{"StudyTime": "101500", "Modality": "MR", "SeriesNumber": 5},
+        **{
+            "SOPClassUID": EnhancedMRImageStorage,
+            "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        },
+        **{"SeriesInstanceUID": generate_uid(), "StudyInstanceUID": generate_uid()},
+        **{
+            "FrameOfReferenceUID": generate_uid(),
+            "InstanceNumber": 1,
+            "NumberOfFrames": len(pixels),
+        },
+        **{"Rows": pixels.shape[1], "Columns": pixels.shape[2], "SamplesPerPixel": 1},
+        **{"PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16},
+        **{"HighBit": 15, "PixelRepresentation": 0, "PixelData": pixels.tobytes()},
+        "SharedFunctionalGroupsSequence": [
+            item(
+                PixelMeasuresSequence=[item(PixelSpacing=list(spacing), SliceThickness=3.5)],
+                PlaneOrientationSequence=[item(ImageOrientationPatient=list(plane))],
+            )
+        ],
+        "PerFrameFunctionalGroupsSequence": [group(frame) for frame in frames],
+    }
+    for name, value in common.items():
+        setattr(image, name, value)
+    image.save_as(path, enforce_file_format=True)
+    return path
+
+
+def without_preamble(path: Path, *, meta: bool = False, implicit: bool = False) -> None:
+    """Write a file again from its first element on, as old scanners and archives do.
+
+    With ``meta`` the file's own description (group 0002) stays, else it begins with group 0008.
+    """
+    image = dcmread(path)
+    image.pixel_array  # noqa: B018  # read, before its file is gone
+    if meta:
+        path.write_bytes(path.read_bytes()[132:])
+        return
+    with path.open("wb") as file:
+        dcmwrite(file, Dataset(image), implicit_vr=implicit, little_endian=True)
 
 
 def ras_of(

@@ -9,12 +9,33 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
 VALUES = (17, 53, 4)
+PYRAMID: dict[str, Any] = {
+    "window": (32, 24, 16),
+    "patch_size": 4,
+    "embedding": "conv-stem",
+    "prune_after": (-1, 3),
+    "keep_ratio": (0.5, 0.5),
+    "forgotten_stages": 1,
+    "completion_positions": False,
+    "decoder": "gated-pyramid",
+    "crop_value": 0.0,
+}
+"""A network that crops its windows to what they hold, and draws detail where tokens are kept."""
+
+
+def make_cropping(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
+    """Make a network as `make_model` does, of the gated pyramid, whose windows are cropped."""
+    return _made(PYRAMID, values, info)
 
 
 def make_model(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
     """Make a nano network whose random weights give every class and every stage its share."""
+    return _made({"keep_ratio": (0.5, 0.5, 0.5)}, values, info)
+
+
+def _made(config: dict[str, Any], values: tuple[int, ...], info: dict[str, Any]) -> SCD:
     exclusive = info.get("exclusive", True)
-    changes = {"out_channels": len(values) + exclusive, "keep_ratio": (0.5, 0.5, 0.5)}
+    changes = {"out_channels": len(values) + exclusive, **config}
     said = ModelInfo(
         **{
             "name": "nano",

@@ -378,6 +378,7 @@ def test_demo_without_a_display_writes_labels_maps_and_a_montage(
         "importance-3.nii.gz",
         "pruned-at.nii.gz",
         "montage.png",
+        ".tokensparse.json",
     }
     labels, sample = nib.load(folder / "labels.nii.gz"), nib.load(sample_path())
     assert labels.shape == sample.shape
@@ -389,7 +390,7 @@ def test_demo_without_a_display_writes_labels_maps_and_a_montage(
     column = pixels.shape[1] // 6
     assert not coloured[:, :column].any()  # the image is grey
     assert coloured[:, column : 2 * column].any()  # the labels are not
-    for path in folder.iterdir():
+    for path in folder.glob("[!.]*"):
         assert f"Wrote demo/{path.name}" in run.stdout
 
 

@@ -85,7 +85,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
         _ = napari_tokensparse.segmnet
 
 
-def test_public_names_resolve_and_model_data_and_engine_import_no_gui() -> None:
+def test_public_names_resolve_and_all_but_the_widgets_imports_no_gui() -> None:
     modules = modules_after(RESOLVE_THE_PUBLIC_NAMES + IMPORT_EVERYTHING_BUT_THE_WIDGETS)
     assert "torch" in modules
     assert not modules & GUI

@@ -52,6 +52,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content[begin : served.breaks_after])
 
+    def do_CONNECT(self) -> None:
+        self.send_error(407)  # a proxy that wants a password
+
     def log_message(self, *_: object) -> None:
         pass
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from brain.atlas import build_atlas, training_t1s
+from brain.people import SPACING_MM, atlas_anatomy
 from brain.structures import CLASS_COUNT
 from brain.synthesis import VALIDATION_SEED, Synthesizer
-from brain_atlas import build_atlas, training_t1s
-from brain_people import SPACING_MM, atlas_anatomy
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import LITE, preset

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from brain.cases import ANY_CONTRAST, COLIN, HEAD, PERSON, SPOILED
 from brain.structures import STRUCTURES
-from brain_cases import ANY_CONTRAST, COLIN, HEAD, PERSON, SPOILED
 from napari_tokensparse.model.folder import CARD
 
 NAME = "brain-structures"

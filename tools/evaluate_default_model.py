@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from brain.structures import CLASS_COUNT, STRUCTURES
-from brain_cases import (
+from brain.cases import (
     ANY_CONTRAST,
     COLIN,
     HEAD,
@@ -38,7 +37,8 @@ from brain_cases import (
     people_cases,
     spoiled_cases,
 )
-from brain_people import CARD, CHOOSING, read_person, structure_classes
+from brain.people import CARD, CHOOSING, read_person, structure_classes
+from brain.structures import CLASS_COUNT, STRUCTURES
 from default_model_card import SPACING_MM, TARGET, write_card
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.scoring.metrics import dice_per_class

@@ -62,6 +62,7 @@ def info() -> ModelInfo:
         classes=tuple(classes),
         preprocessing=PREPROCESSING,
         foreground_ml=(0, 2400),
+        sharpen=True,
     )
 
 

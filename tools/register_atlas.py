@@ -20,10 +20,10 @@ import ants
 import numpy as np
 import torch
 
+from brain.atlas import build_atlas, training_t1s
+from brain.cases import PERSON, another_person, people_cases
+from brain.people import CARD
 from brain.structures import class_ids
-from brain_atlas import build_atlas, training_t1s
-from brain_cases import PERSON, another_person, people_cases
-from brain_people import CARD
 from evaluate_default_model import dice_by_name
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.segmenting.infer import segment
@@ -31,7 +31,7 @@ from napari_tokensparse.segmenting.infer import segment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from brain_cases import Case
+    from brain.cases import Case
     from napari_tokensparse.model.scd import SCD
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from brain.atlas import build_atlas, resample_nearest
 from brain.structures import class_ids
-from brain_atlas import build_atlas, resample_nearest
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import write_nifti

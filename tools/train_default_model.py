@@ -31,8 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from brain.structures import CLASS_COUNT
-from brain_people import (
+from brain.people import (
     TRAINING,
     Anatomy,
     People,
@@ -42,6 +41,7 @@ from brain_people import (
     read_person,
     target_table,
 )
+from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import StepDone

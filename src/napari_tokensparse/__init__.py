@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.surroundings import name_account
+
 if TYPE_CHECKING:
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.segmenting.infer import segment
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Volume", "__version__", "load_model", "read_volume", "segment"]
 
 __version__ = version("napari-tokensparse")
+
+name_account()
 
 _HOMES = {
     "Volume": "napari_tokensparse.volumes.volume",

@@ -178,7 +178,7 @@ def test_volumes_are_timed_by_each_engine_and_their_labels_compared() -> None:
         labels[0] = job.engine == "monai"
         write_nifti(job.labels, labels, scan)
         spent = {"network": 3.0, "write": 1.0, "total": 5.0 + len(jobs)}
-        return Done(spent, 5, 100.0 + len(jobs))
+        return Done(spent, 100.0 + len(jobs), ((12, 12, 12),) * 5)
 
     wanted = plan(rounds=6, backends=("plain", "openvino"))
     events = list(volume.time_volumes(wanted, shapes=((16, 8, 8),), apart=faked))
@@ -218,7 +218,7 @@ def test_monais_inferer_is_left_out_where_its_logits_have_no_room(
     monkeypatch.setattr(volume, "_ROOM", 1e12)
 
     def faked(job: Job) -> Done:
-        return Done({"total": 1.0}, 1, 1.0)
+        return Done({"total": 1.0}, 1.0, ((12, 12, 12),))
 
     events = list(volume.time_volumes(plan(), shapes=((8, 8, 8),), apart=faked))
     (note,) = (event for event in events if isinstance(event, Note))

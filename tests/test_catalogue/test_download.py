@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import runpy
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import requests
 
 from napari_tokensparse.catalogue.download import download, downloads_folder, remove
-from napari_tokensparse.catalogue.fetching import DownloadError
+from napari_tokensparse.catalogue.fetching import DownloadError, plain_web_errors
 from napari_tokensparse.catalogue.models import Offer, read_index
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import METADATA, WEIGHTS, ModelError
@@ -160,7 +162,8 @@ def test_without_a_network_there_is_one_clear_line(mine: Path) -> None:
         url = gone.url("/lab-model.zip")
     nothing = Offer(name="lab-model", url=url, sha256="0" * 64, size=9)
     assert refusal(nothing) == (
-        f"{url}: cannot be reached; check the network connection and the address"
+        f"{url}: cannot be reached; check the network connection and the address; without a "
+        "network, copy the model's folder from another machine and name it with --model"
     )
     nowhere = nothing.model_copy(update={"url": "https://models.invalid/lab-model.zip"})
     assert refusal(nowhere).startswith("https://models.invalid/lab-model.zip: cannot be reached")
@@ -180,6 +183,51 @@ def test_without_a_network_there_is_one_clear_line(mine: Path) -> None:
 def test_only_https_and_this_very_machine_are_asked(mine: Path, url: str) -> None:
     given = Offer(name="lab-model", url=url, sha256="0" * 64, size=9)
     assert refusal(given) == f"{url}: only https addresses are read"
+
+
+def test_a_proxy_is_named_with_what_it_wants(
+    server: Any, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Offer(name="m", url="https://models.invalid/m.zip", sha256="0" * 64, size=9)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTPS_PROXY", server.url(""))
+    assert refusal(given) == (
+        f"{given.url}: the proxy wants a password; put it into HTTPS_PROXY, as "
+        "http://name:password@proxy:port"
+    )
+    with SERVING() as gone:
+        monkeypatch.setenv("HTTPS_PROXY", gone.url(""))
+    assert "the proxy cannot be reached; check HTTPS_PROXY, or unset it" in refusal(given)
+
+
+def test_what_makes_a_connection_insecure_is_told(server: Any, mine: Path) -> None:
+    url = server.url("/m.zip").replace("http:", "https:")
+    given = Offer(name="m", url=url, sha256="0" * 64, size=9)
+    assert refusal(given) == (
+        f"{url}: gives no secure connection; check the address, and HTTPS_PROXY if it is set"
+    )
+    why = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+    said = "authority's certificates in REQUESTS_CA_BUNDLE"
+    with pytest.raises(DownloadError, match=said), plain_web_errors(url):
+        raise requests.exceptions.SSLError(why)
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(
+    server: Any, mine: Path, archive: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder can be made here")
+    download(offer(server, archive))
+    assert (mine / "lab-model" / WEIGHTS).is_file()
+    assert (tmp_path / "cache").read_text() == "no folder can be made here"
+
+
+def test_a_full_disk_says_where_else_to_go(server: Any) -> None:
+    with pytest.raises(DownloadError) as caught, plain_web_errors("https://x/m.zip"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(caught.value) == (
+        "https://x/m.zip: cannot be kept (No space left on device); free some space, or name "
+        "another folder for unfinished downloads in TOKENSPARSE_CACHE"
+    )
 
 
 def test_a_redirect_is_followed_but_not_to_http_elsewhere(

@@ -52,7 +52,9 @@ def test_sweep_writes_a_table_a_picture_and_json(
     )
     assert run.returncode == 0, run.stderr
     out = folder / "out"
-    assert {p.name for p in out.iterdir()} == {"sweep.csv", "sweep.json", "sweep.png"}
+    assert {p.name for p in out.iterdir()} == {
+        *("sweep.csv", "sweep.json", "sweep.png", ".tokensparse.json"),
+    }
     told = json.loads(run.stdout)
     assert told == json.loads((out / "sweep.json").read_text())
     assert told["region"] == "4:30,0:36,2:18"
@@ -78,7 +80,7 @@ def test_audit_writes_its_tables_and_the_difference_on_the_scans_grid(
     assert run.exit_code == 0, run.output
     out = folder / "out"
     assert {p.name for p in out.iterdir()} == {
-        *("components.csv", "classes.csv", "audit.json", "difference.nii.gz"),
+        *("components.csv", "classes.csv", "audit.json", "difference.nii.gz", ".tokensparse.json"),
     }
     written, scan = nib.load(out / "difference.nii.gz"), nib.load(folder / "scan.nii.gz")
     np.testing.assert_array_equal(written.affine, scan.affine)

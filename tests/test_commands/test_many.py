@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_no_scan_and_a_bad_scan_no_o
         expected = segment(tmp_path / f"scans/{name}.nii.gz", tmp_path / "nano", 0.5).labels
         np.testing.assert_array_equal(labels, expected)
         assert float(rows[name]["seven_ml"]) == pytest.approx((labels == 7).sum() / 1000)
-    files = {"summary.csv", "classes.label.txt", "classes_dseg.tsv"}
+    files = {"summary.csv", "classes.label.txt", "classes_dseg.tsv", ".tokensparse.json"}
     files |= {f"{name}_labels{end}" for name in names for end in (".nii.gz", ".receipt.json")}
     assert {path.name for path in out.iterdir()} == files  # nothing unfinished is left
     threads = read_receipt(out / "scan-0_labels.receipt.json").machine.threads

@@ -74,6 +74,7 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "frame": None,
         "series": None,
         "region": ":,4:,:",
+        "sharpen": False,
         "legend": False,
         "table": "found.csv",
         "tokens": None,
@@ -258,3 +259,46 @@ def test_channels_with_a_file_each_are_named_and_found_again(
     (tmp_path / "t1.nii.gz").write_bytes((tmp_path / "flair.nii.gz").read_bytes())
     run = tokensparse("segment", "--from-receipt", "labels.receipt.json")
     assert (run.exit_code, "t1.nii.gz: is not the scan" in run.output) == (1, True)
+
+
+def test_sharpening_is_recorded_and_repeated(
+    tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    asked = ("segment", "scan.nii.gz", "--model", write_nano().name)
+    plain = tokensparse(*asked, "-o", "plain.nii.gz")
+    run = tokensparse(*asked, "-o", "sharp.nii.gz", "--sharpen")
+    assert (plain.exit_code, run.exit_code) == (0, 0), run.output
+    receipts = [read_receipt(tmp_path / f"{name}.receipt.json") for name in ("plain", "sharp")]
+    assert [one.options.sharpen for one in receipts] == [False, True]
+    assert ["--sharpen" in shlex.split(one.command) for one in receipts] == [False, True]
+    assert [one.seconds.get("sharpen") is None for one in receipts] == [True, False]
+    assert (labels_of(tmp_path / "plain.nii.gz") != labels_of(tmp_path / "sharp.nii.gz")).any()
+
+    again = tokensparse("segment", "--from-receipt", "sharp.receipt.json")
+    assert again.exit_code == 0, again.output
+    assert "Identical" in again.stdout
+    refused = tokensparse("segment", "--from-receipt", "sharp.receipt.json", "--no-sharpen")
+    assert refused.exit_code != 0
+    assert "--no-sharpen: is as sharp.receipt.json says; leave it out" in refused.output
+
+
+def test_a_model_that_asks_for_sharpening_gets_it_unless_a_run_says_otherwise(
+    tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    folder = write_nano()
+    metadata = folder / "configs/metadata.json"
+    assert "sharpen" not in json.loads(metadata.read_text())["napari_tokensparse"]["info"]
+    change(metadata, napari_tokensparse__info__sharpen=True)
+    for name, *more in (("own.nii.gz",), ("no.nii.gz", "--no-sharpen")):
+        run = tokensparse("segment", "scan.nii.gz", "-o", name, "--model", folder.name, *more)
+        assert run.exit_code == 0, run.output
+    own, no = (read_receipt(tmp_path / f"{name}.receipt.json") for name in ("own", "no"))
+    assert (own.options.sharpen, no.options.sharpen) == (True, False)
+    assert "sharpen" not in own.command
+    assert "--no-sharpen" in no.command

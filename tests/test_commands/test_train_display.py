@@ -58,6 +58,11 @@ def test_bad_cases_are_counted_and_listed_only_where_they_are_left_out() -> None
     ]
 
 
+def test_what_is_to_know_of_cases_is_said_once_when_all_are_read() -> None:
+    events = [CaseRead(n, 3, name, (), ("cut",) * (name != "b")) for n, name in enumerate("abc", 1)]
+    assert shown(*events).splitlines() == ["Read 3 cases", "Note: a, c: cut"]
+
+
 def test_times_are_written_as_a_person_reads_them() -> None:
     assert [clock(s) for s in (0, 59.4, 90, 3599, 3600, 86400)] == [
         "0 s",

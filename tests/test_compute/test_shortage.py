@@ -34,6 +34,20 @@ def volume() -> Volume:
     return Volume(noise, np.eye(4), "noise")
 
 
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> SCD:
+    """Make a network for all these tests, which leave it as it is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_model()
+
+
+@pytest.fixture(scope="module")
+def whole(volume: Volume, model: SCD) -> Segmentation:
+    """Segment with memory enough."""
+    return segment(volume, model)
+
+
 def fail_at(monkeypatch: pytest.MonkeyPatch, calls: set[int] | None = None) -> list[int]:
     """Let the network run out of memory at these passes, or at all; the list counts the windows."""
     forward, windows = WindowRun._forward, []
@@ -105,10 +119,8 @@ def test_what_failed_holds_nothing_any_more() -> None:
 
 
 def test_a_shortage_at_any_window_halves_how_many_are_run_at_once(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, whole: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model()
-    whole = segment(volume, model)
     assert whole.stats.windows == 18
     assert whole.stats.notes == ()
     for at in range(3):  # 18 windows are run 6 at a time
@@ -118,19 +130,18 @@ def test_a_shortage_at_any_window_halves_how_many_are_run_at_once(
         assert windows == [6] * (at + 1) + [3] * (2 * (3 - at))
         assert found.stats.notes == ("memory ran out: 3 windows at once from there on",)
         assert alike(found, whole)
-        assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
+    assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 
 @pytest.mark.deep
 def test_a_shortage_at_every_window_in_turn(
     volume: Volume,
-    make_model: MakeModel,
+    model: SCD,
+    whole: Segmentation,
     monkeypatch: pytest.MonkeyPatch,
     figures: Callable[[str, dict[str, Any]], None],
 ) -> None:
     monkeypatch.setattr("napari_tokensparse.segmenting.run.windows_at_once", lambda *_: 1)
-    model = make_model()
-    whole = segment(volume, model)
     for at in range(18):
         with monkeypatch.context() as patch:
             fail_at(patch, {at})
@@ -147,10 +158,8 @@ def test_a_shortage_at_every_window_in_turn(
 
 
 def test_when_single_windows_do_not_fit_they_are_stitched_on_disk(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, whole: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model()
-    whole = segment(volume, model)
     windows = fail_at(monkeypatch, {0, 1, 2, 6})
     moved: list[bool] = []
     move = Stitcher.move_to_disk
@@ -166,10 +175,8 @@ def test_when_single_windows_do_not_fit_they_are_stitched_on_disk(
 
 
 def test_at_the_end_the_figures_are_told_and_the_next_run_works(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, whole: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model()
-    whole = segment(volume, model)
     with monkeypatch.context() as patch:
         windows = fail_at(patch)
         with pytest.raises(SegmentError) as raised:
@@ -203,13 +210,12 @@ class OnGpu(WindowRun):
 
 
 def test_a_gpu_goes_the_same_way_and_what_torch_keeps_there_is_given_back(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back: list[bool] = []
     monkeypatch.setattr("napari_tokensparse.segmenting.infer.WindowRun", OnGpu)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (512_000_000, 1_000_000_000))
-    model = make_model()
     whole = segment(volume, model)
     assert given_back == []
 
@@ -234,7 +240,7 @@ def test_a_gpu_goes_the_same_way_and_what_torch_keeps_there_is_given_back(
 
 
 def test_a_full_disk_ends_in_the_same_line(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -242,14 +248,12 @@ def test_a_full_disk_ends_in_the_same_line(
     fail_at(monkeypatch)
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(SegmentError, match="memory ran out on cpu at window 1 of 18"):
-        segment(volume, make_model())
+        segment(volume, model)
 
 
 def test_rows_that_do_not_fit_are_labelled_a_few_at_a_time(
-    volume: Volume, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, model: SCD, whole: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model()
-    whole = segment(volume, model)
     add, lengths = InputGrid.add, []
 
     def failing(self: InputGrid, rows: Rows) -> None:

@@ -15,7 +15,8 @@ from pydicom import dcmread
 
 from napari_tokensparse.contributions.reader import read_layers
 from napari_tokensparse.contributions.writer import write_image, write_labels
-from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
+from napari_tokensparse.model.folder import describe_folder
+from napari_tokensparse.volumes.placement import MODEL_KEY, layer_kwargs, placement_of
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume
 
@@ -203,3 +204,33 @@ def test_what_cannot_be_written_is_said_in_one_line_that_napari_does_not_swallow
     with pytest.raises(OSError, match=said):
         saved(layer, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_not_saved_where_names_of_classes_would_replace_another_file(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    info = describe_folder(write_nano()).info
+    model = {MODEL_KEY: info.model_dump(mode="json")}
+    data, meta, _ = Labels(np.ones((2, 3, 4), int), metadata=model).as_layer_data_tuple()
+    table = tmp_path / "out_dseg.tsv"
+    for _ in range(2):  # our own may be there
+        assert str(table) in write_labels(str(tmp_path / "out.nii"), data, meta)
+    table.write_text("mine")
+    (tmp_path / "out.nii").unlink()
+    with pytest.raises(OSError, match=r"out_dseg.tsv: is there already, .* or move it away"):
+        write_labels(str(tmp_path / "out.nii"), data, meta)
+    assert table.read_text() == "mine"
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_nothing_is_saved_among_the_slices_of_a_series(
+    tmp_path: Path, dicoms: dict[str, Any]
+) -> None:
+    paths = dicoms["write_series"](tmp_path / "exam", np.ones((7, 5, 6), np.uint16))
+    before = {path: path.read_bytes() for path in (tmp_path / "exam").iterdir()}
+    (found,) = read_layers(str(tmp_path / "exam"))
+    data, meta, _ = Image(found[0], **found[1]).as_layer_data_tuple()
+    for path in (paths[0], tmp_path / "exam/labels.nii.gz"):
+        with pytest.raises(OSError, match=r"input itself|lies in the folder of the scan"):
+            write_image(str(path), data, meta)
+    assert {path: path.read_bytes() for path in (tmp_path / "exam").iterdir()} == before

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -47,6 +48,21 @@ def test_a_fourth_axis_of_a_file_is_its_channels_and_a_label_of_floats_becomes_i
     label = case.read_label().array
     assert label.dtype == np.int64
     assert np.array_equal(label, stored.array)
+
+
+def test_a_label_that_its_file_scales_is_rounded_with_a_note(tmp_path):
+    wanted = np.resize([0.0, 3.0, 17.0, 53.0], SHAPE)
+    image = nib.Nifti1Image(wanted, np.eye(4))
+    image.set_data_dtype(np.int16)  # nibabel spreads floats over all of it
+    stored = tmp_path / "scaled.nii.gz"
+    nib.save(image, stored)
+    off = np.abs(np.asarray(nib.load(stored).dataobj) - wanted).max()
+    assert 1e-5 < off < 0.01
+    label = Case("a", painted(), stored).read_label()
+    assert label.array.dtype == np.int64
+    assert np.array_equal(label.array[0], wanted)
+    (note,) = [note for note in label.notes if "rounded" in note]
+    assert note == f"its labels are up to {off:.1g} from whole numbers and were rounded"
 
 
 def test_an_image_with_nan_is_refused_unless_asked_for():

@@ -156,3 +156,12 @@ def test_a_class_that_no_case_to_train_on_holds_is_told() -> None:
         "Class 4 (four) is in no case: it is not learnt.",
     )
     assert class_notes(data_set(case()), list(checking(data_set(case())))) == ()
+
+
+def test_what_is_to_know_of_good_cases_is_in_the_report_once_with_their_names():
+    note = "qform and sform differ by up to 3.1 mm; the sform was used"
+    noted = {"image": replace(volume(image()), notes=(note,))}
+    noted["label"] = replace(volume(label()), notes=(note,))
+    both = list(checking(data_set(case("a", **noted), case("b", **noted))))
+    assert [each.notes for each in both] == [(note,), (note,)]
+    assert report(both).splitlines() == ["All 2 cases are good.", f"a, b: {note}"]

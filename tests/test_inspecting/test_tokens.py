@@ -56,6 +56,7 @@ def result() -> Segmentation:
         importance=(in_grid(0.6, 0.7, 0.2, 0.9), in_grid(0.1, 0.3, NAN, 0.8)),
         rank=(in_grid(1 / 3, 2 / 3, 0, 1), in_grid(0, 0.5, NAN, 1)),
         pruned_at=in_grid(2, 3, 1, 3).astype(np.uint8),
+        among=in_grid(4, 4, 4, 4).astype(np.int32),
         _shape=(4, 2, 4),
         _axes=axes,
         _patch=2,

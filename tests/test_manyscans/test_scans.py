@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_tokensparse.common.ownership import RECORD, OwnershipError
 from napari_tokensparse.manyscans.cases import ManyScansError, ScanCase, is_many, list_scans
 from napari_tokensparse.manyscans.cluster import ClusterOptions, segmenting_scans
 from napari_tokensparse.manyscans.scans import (
@@ -165,6 +166,7 @@ def test_a_scan_is_segmented_once_and_again_when_anything_has_changed(
     names = {"one_labels.nii.gz", "one_labels.receipt.json"}
     assert {p.name for p in work.folder.iterdir()} == {
         *names,
+        RECORD,
         "classes.label.txt",
         "classes_dseg.tsv",
     }
@@ -175,7 +177,7 @@ def test_a_scan_is_segmented_once_and_again_when_anything_has_changed(
     other = work.options.model_copy(update={"legend": False})
     assert segment_scan(case, dataclasses.replace(work, options=other)).status == "skipped"
 
-    shutil.copy(case.image, labels)  # the labels are no longer those that were written
+    labels.unlink()
     assert segment_scan(case, work).status == "done"
     keep = work.options.model_copy(update={"keep_ratio": (1.0, 1.0, 1.0)})
     changed = dataclasses.replace(work, options=keep)
@@ -188,6 +190,70 @@ def test_a_scan_is_segmented_once_and_again_when_anything_has_changed(
     trained = plan(model, described, keep, work.folder)
     assert trained.used.weights_sha256 == changed.used.weights_sha256
     assert segment_scan(case, trained).status == "done"
+
+
+def test_labels_that_were_changed_by_hand_stay_and_only_overwrite_replaces_them(
+    tmp_path: Path, work: Work
+) -> None:
+    case = ScanCase("one", write_scan(tmp_path / "in/one.nii"))
+    labels = work.folder / "one_labels.nii.gz"
+    shutil.copy(case.image, labels)  # a stranger's: there is no receipt
+    assert segment_scan(case, work).status == "changed by hand"
+    labels.unlink()
+    assert segment_scan(case, work).status == "done"
+    written = labels.read_bytes()
+    shutil.copy(case.image, labels)
+    write_scan(case.image, seed=1)  # another scan is no reason to lose them either
+    corrected = labels.read_bytes()
+    kept = segment_scan(case, work)
+    assert (kept.status, kept.receipt) == ("changed by hand", None)
+    assert kept.error == (
+        "one_labels.nii.gz is not as it was written, and stays; --overwrite replaces it"
+    )
+    assert labels.read_bytes() == corrected
+    assert segment_scan(case, dataclasses.replace(work, overwrite=True)).status == "done"
+    assert labels.read_bytes() not in (corrected, written)
+
+    labels.unlink()
+    notes = work.folder / "one_labels.receipt.json"
+    notes.write_text("bought on Monday")
+    assert "one_labels.receipt.json is not as it was" in segment_scan(case, work).error
+    assert notes.read_text() == "bought on Monday"
+
+
+def test_tables_that_were_changed_by_hand_are_refused_before_the_first_scan(
+    tmp_path: Path, work: Work
+) -> None:
+    described = describe_model(work.model)
+    plan(work.model, described, work.options, work.folder)  # those of an earlier run are its own
+    for name in ("summary.csv", "classes_dseg.tsv"):
+        (work.folder / name).write_text("mine")
+        with pytest.raises(OwnershipError, match=f"{name}: is there already, and not as"):
+            plan(work.model, described, work.options, work.folder)
+        assert (work.folder / name).read_text() == "mine"
+        plan(work.model, described, work.options, work.folder, overwrite=True)
+        (work.folder / name).unlink()
+
+
+def test_links_into_a_store_keep_the_names_that_a_person_sees(tmp_path: Path, work: Work) -> None:
+    stored = write_scan(tmp_path / "store/0a1b.nii")
+    key = stored.with_suffix("")
+    stored.rename(key)  # a store's keys end in nothing
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    link = folder / "sub-01.nii"
+    link.symlink_to(key)
+    (tmp_path / "cases.csv").write_text("image\nscans/sub-01.nii\n")
+    for source in (folder, f"{folder}/*.nii", tmp_path / "cases.csv"):
+        assert list_scans(str(source), work.folder) == (ScanCase("sub-01", link),)
+        for place in (folder, key.parent):
+            with pytest.raises(ManyScansError, match="holds scans; give another folder"):
+                list_scans(str(source), place)
+    (case,) = list_scans(str(folder), work.folder)
+    done = segment_scan(case, work)
+    assert done.receipt.inputs[0].name == "sub-01.nii"
+    assert "segment sub-01.nii -o sub-01_labels.nii.gz" in done.receipt.command
+    assert (work.folder / "sub-01_labels.nii.gz").is_file()
 
 
 def test_a_scan_that_cannot_be_segmented_is_a_result_and_leaves_nothing(
@@ -232,6 +298,22 @@ def test_the_summary_has_a_row_per_scan_and_a_column_per_class(tmp_path: Path, w
     assert int(second["tokens_processed"]) == tokens["processed"]
     assert int(second["tokens_kept"]) == tokens["kept"]
     assert float(second["seconds"]) == good.receipt.seconds["total"]
+
+
+def test_what_is_to_know_of_a_scan_is_in_the_summary(tmp_path: Path, work: Work) -> None:
+    scan = write_scan(tmp_path / "in/one.nii")
+    stored = nib.load(scan)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine)
+    image.set_sform(stored.affine, 1)
+    image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
+    nib.save(image, scan)
+    result = segment_scan(ScanCase("one", scan), work)
+    (note,) = result.notes
+    assert note.startswith("qform and sform differ by up to ")
+    path = write_summary(tmp_path / "summary.csv", [result], describe_model(work.model).info)
+    with path.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["notes"] == note
 
 
 def test_a_disk_that_fails_is_raised_so_that_the_scan_is_tried_again(

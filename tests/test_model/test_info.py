@@ -38,3 +38,16 @@ def test_windows_are_blended_with_a_gaussian_unless_said_otherwise() -> None:
 def test_regions_and_blending_that_do_not_fit_are_refused(said: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
         info(**said)
+
+
+def test_labels_are_sharpened_as_asked_or_else_as_the_model_says() -> None:
+    assert [info().sharpens(asked) for asked in (None, False, True)] == [False, False, True]
+    assert [info(sharpen=True).sharpens(asked) for asked in (None, False)] == [True, False]
+
+
+def test_overlapping_regions_cannot_be_sharpened() -> None:
+    with pytest.raises(ValueError, match="only exclusive classes can be sharpened"):
+        info(exclusive=False, sharpen=True)
+    assert not info(exclusive=False).sharpens(None)
+    with pytest.raises(ValueError, match="model tumour: its regions overlap"):
+        info(exclusive=False).sharpens(True)

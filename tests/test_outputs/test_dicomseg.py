@@ -149,7 +149,7 @@ def test_what_cannot_be_a_dicom_segmentation_is_refused_in_one_line(dicoms, tmp_
     out, labels = tmp_path / "labels.dcm", some_labels(volume)
     other = replace(volume, slices=(), name="scan")
     with pytest.raises(VolumeError, match=r"^labels.dcm: DICOM SEG is written of a DICOM series, "):
-        check_output(out, other)
+        check_output(out, other, INFO)
     assert check_output(out) == out  # what it will be of is not known yet
     with pytest.raises(
         VolumeError, match=r"^labels.dcm: DICOM SEG is for labels that a model made"
@@ -161,9 +161,56 @@ def test_what_cannot_be_a_dicom_segmentation_is_refused_in_one_line(dicoms, tmp_
         image = dcmread(file)
         del image.FrameOfReferenceUID
         image.save_as(file)
-    with pytest.raises(VolumeError, match=r"mr lacks what DICOM SEG needs \(.*Frame Of Reference"):
-        write_volume(out, labels, volume, info=INFO)
+    for refused in (
+        lambda: write_volume(out, labels, volume, info=INFO),
+        lambda: check_output(out, volume, INFO),  # before a run
+    ):
+        with pytest.raises(VolumeError, match=r"mr lacks what DICOM SEG needs \(.*Frame Of Refere"):
+            refused()
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(VolumeError, match=r"^writing DICOM needs highdicom: pip install 'napari-"):
-        check_output(out, volume)
+        check_output(out, volume, INFO)
     assert not list(tmp_path.glob("*labels*"))
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("", "Doe^Jane"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+    ],
+)
+def test_names_come_through_whatever_character_sets_the_series_states(
+    dicoms, tmp_path, charset, name
+):
+    volume = scan(dicoms, tmp_path / "mr", SpecificCharacterSet=charset, PatientName=name)
+    assert dcmread(volume.slices[0]).PatientName == name
+    parts = INFO.model_copy(
+        update={"classes": (LabelClass(value=3, name="Großhirnrinde", color=(205, 62, 78)),)}
+    )
+    assert check_output(tmp_path / "labels.dcm", volume, parts) == tmp_path / "labels.dcm"
+    labels = np.where(some_labels(volume) == 3, 3, 0)
+    image = dcmread(write_volume(tmp_path / "labels.dcm", labels, volume, info=parts))
+    assert image.PatientName == name
+    assert image.SegmentSequence[0].SegmentLabel == "Großhirnrinde"
+
+
+def test_a_series_without_preambles_is_enough(dicoms, tmp_path):
+    volume = scan(dicoms, tmp_path / "mr")
+    for file in volume.slices:
+        dicoms["without_preamble"](file)
+    volume = read_volume(tmp_path / "mr")
+    path = write_volume(tmp_path / "labels.dcm", some_labels(volume), volume, info=INFO)
+    assert set(voxels_of(path)) == {3, 17}
+
+
+def test_frames_of_one_file_are_refused_before_a_run(dicoms, tmp_path):
+    folder = tmp_path / "mr"
+    folder.mkdir()
+    pixels = np.ones((4, 5, 6), np.uint16)
+    places = [{"position": (0, 0, 2 * n)} for n in range(4)]
+    dicoms["write_enhanced"](folder / "one.dcm", pixels, places)
+    with pytest.raises(VolumeError, match=r"^labels.dcm: DICOM SEG is not written of frames of"):
+        check_output(tmp_path / "labels.dcm", read_volume(folder), INFO)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,20 @@ def test_a_case_that_says_what_the_model_says_scores_perfectly(model: SCD) -> No
     assert scores.hd95_mm == {"seven": 0.0}
     assert scores.keep_ratio == (0.5, 0.5, 0.5)
     assert np.array_equal(scores.labels, found)
+
+
+def test_what_is_to_know_of_image_label_and_model_stays_with_the_scores(model: SCD) -> None:
+    image = replace(scan(), notes=("qform and sform differ by up to 3.1 mm; the sform was used",))
+    label = np.full((1, 32, 32, 32), 7.00003, np.float32)
+    case = Case("a", image, Volume(label, image.affine, "l", notes=(*image.notes, "old")))
+    assert model.info is not None
+    picky = SCD(model.config, model.info.model_copy(update={"foreground_ml": (9000.0, 9999.0)}))
+    scores = score_case(case, picky.eval(), hd95=False)
+    first, second, third, concern = scores.notes
+    assert first == image.notes[0]
+    assert second == "its label: old"
+    assert third.startswith("its label: its labels are up to 3e-05 from whole numbers")
+    assert concern.startswith("scan: 262 ml of it are not 0, and nano is made for 9,000 to")
 
 
 def test_what_is_unlabelled_is_not_compared(model: SCD) -> None:

@@ -25,7 +25,7 @@ def test_a_whole_head_is_told_from_a_brain_by_its_volume() -> None:
     (line,) = concerns(scan(4_200_000 // 6), BRAIN)
     assert line == (
         "scan: 4,200 ml of it are not 0, and brain is made for 300 to 2,400 ml: perhaps it is not "
-        "skull-stripped, or its background is not exactly 0; expect wrong labels"
+        "skull-stripped, or its background is not of one value; expect wrong labels"
     )
 
 
@@ -36,3 +36,28 @@ def test_so_is_a_piece_of_one() -> None:
 
 def test_a_model_for_anything_has_no_concerns() -> None:
     assert concerns(scan(0), BRAIN.model_copy(update={"foreground_ml": None})) == ()
+
+
+def test_a_brain_in_a_border_of_another_value_raises_none() -> None:
+    array = np.full((2, 100, 100, 100), -1000.0, np.float32)
+    array[:, 20:80, 20:80, 20:80] = 5.0  # 1,296 ml
+    assert concerns(Volume(array, scan(0).affine, "scan"), BRAIN) == ()
+    array[:, 1:99, 1:99, 1:99] = 5.0
+    (line,) = concerns(Volume(array, scan(0).affine, "scan"), BRAIN)
+    assert line.startswith("scan: 5,647 ml of it are not -1000, and brain is made for 300 to 2,400")
+
+
+def test_negative_values_without_a_border_of_one_value_are_a_concern() -> None:
+    info = BRAIN.model_copy(
+        update={
+            "foreground_ml": None,
+            "preprocessing": (
+                {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"},
+            ),
+        }
+    )
+    noise = np.random.default_rng(0).normal(0, 1, (1, 20, 20, 20)).astype(np.float32)
+    (line,) = concerns(Volume(noise, np.eye(4), "scan"), info)
+    assert line.startswith("scan: 51% of it are below 0 and its border is not of one value")
+    bordered = np.pad(noise, ((0, 0), (2, 2), (2, 2), (2, 2)))
+    assert concerns(Volume(bordered, np.eye(4), "scan"), info) == ()

@@ -586,3 +586,30 @@ def test_memory_is_kept_where_several_windows_follow_one_another(
     monkeypatch.setattr(infer, "kept_memory", counting)
     segment(volume_of(noise(*shape)), make_model())
     assert len(entered) == held
+
+
+def test_sharpening_changes_borders_and_without_it_every_voxel_is_as_before(
+    make_model: MakeModel,
+) -> None:
+    model, volume = (
+        make_model(preprocessing=(ORIENT, SPACE, NORMALISE)),
+        volume_of(noise(40, 36, 30)),
+    )
+    plain, sharp, own = (segment(volume, model, sharpen=asked) for asked in (False, True, None))
+    np.testing.assert_array_equal(own.labels, plain.labels)
+    assert (plain.stats.sharpened, sharp.stats.sharpened) == (False, True)
+    changed = sharp.labels != plain.labels
+    assert 0 < changed.sum() < 0.5 * changed.size
+    np.testing.assert_array_equal(sharp.tokens.pruned_at, plain.tokens.pruned_at)
+
+
+def test_a_model_that_asks_for_it_is_sharpened_by_itself(make_model: MakeModel) -> None:
+    model, volume = make_model(sharpen=True), volume_of(noise(40, 36, 30))
+    assert segment(volume, model).stats.sharpened
+    assert not segment(volume, model, sharpen=False).stats.sharpened
+
+
+def test_overlapping_regions_are_not_sharpened_and_one_line_says_so(make_model: MakeModel) -> None:
+    model = make_model(exclusive=False)
+    with pytest.raises(ValueError, match=r"nano: its regions overlap.*leave sharpen out"):
+        segment(volume_of(noise(20, 20, 20)), model, sharpen=True)

@@ -73,7 +73,8 @@ def test_without_pruning_every_token_is_kept_to_the_end() -> None:
 
 def maps_of(shape: tuple[int, int, int], axes: Axes, pruned_at: np.ndarray) -> TokenMaps:
     importance = np.where(pruned_at > 1, pruned_at / 10, np.nan).astype(np.float32)
-    return TokenMaps((importance,), (importance,), pruned_at, shape, axes, 8)
+    among = np.full(pruned_at.shape, pruned_at.size, np.int32)
+    return TokenMaps((importance,), (importance,), pruned_at, among, shape, axes, 8)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

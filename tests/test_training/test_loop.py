@@ -176,8 +176,8 @@ def command(folder: Path, **fields: Any) -> list[str]:
     return [str(SCRIPT), str(folder), *(f"{name}={value}" for name, value in chosen.items())]
 
 
-def kill_and_resume(folder: Path, kills: list[float], **fields: Any) -> int:
-    """Kill a run so many seconds after its start, again and again; count kills in its middle."""
+def kill_again_and_again(folder: Path, kills: list[float], **fields: Any) -> int:
+    """Kill a run so many seconds after its first checkpoint; count kills in its middle."""
     line = [sys.executable, *command(folder, **fields)]
     in_the_middle = 0
     for seconds in kills:
@@ -187,24 +187,24 @@ def kill_and_resume(folder: Path, kills: list[float], **fields: Any) -> int:
             time.sleep(seconds)
             in_the_middle += process.poll() is None
             process.send_signal(signal.SIGKILL)
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     return in_the_middle
 
 
 def check_kills(tmp_path: Path, count: int, steps: int) -> None:
     fields = {"steps": steps, "checkpoint_every": 1}
-    line = [sys.executable, *command(tmp_path / "whole", **fields)]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    config = changed(**fields)
+    run(tmp_path / "whole", config)
     seconds = counters(tmp_path / "whole").seconds
     moments = random.Random(count)
     kills = [moments.uniform(0, 1.5 * seconds / count) for _ in range(count)]
-    assert kill_and_resume(tmp_path / "killed", kills, **fields) > 0
+    assert kill_again_and_again(tmp_path / "killed", kills, **fields) > 0
+    run(tmp_path / "killed", config)
     assert saved(tmp_path / "killed")["counters"]["step"] == steps
     assert same(saved(tmp_path / "whole"), saved(tmp_path / "killed"))
 
 
-def test_a_run_killed_three_times_at_random_equals_one_that_was_not(tmp_path: Path) -> None:
-    check_kills(tmp_path, 3, steps=24)
+def test_a_run_killed_twice_at_random_equals_one_that_was_not(tmp_path: Path) -> None:
+    check_kills(tmp_path, 2, steps=24)
 
 
 @pytest.mark.deep
@@ -219,12 +219,7 @@ def told(output: str) -> list[float]:
 
 def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path: Path) -> None:
     fields = {"steps": 20, "batch_size": 2, "checkpoint_every": 20}
-    one = subprocess.run(
-        [sys.executable, *command(tmp_path / "one", **fields)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    _, events = run(tmp_path / "one", changed(**fields))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = subprocess.run(
         [sys.executable, *launcher, *command(tmp_path / "two", **fields)],
@@ -233,7 +228,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path: Pat
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )
-    expected, found = told(one.stdout), told(two.stdout)
+    expected, found = losses(events), told(two.stdout)
     assert len(expected) == 20
     assert found == pytest.approx(expected, abs=1e-4)
 
@@ -535,3 +530,19 @@ def test_bfloat16_trains_as_float32_does_within_its_digits(tmp_path: Path, preci
     assert found == pytest.approx(exact, rel=0.02)
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert (found == exact) == (precision == "float32")
+
+
+def test_making_the_windows_counts_as_time_of_the_run(tmp_path: Path) -> None:
+    now = 0.0
+
+    class Slow(Spheres):
+        def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            nonlocal now
+            now += 30.0
+            made: list[tuple[torch.Tensor, torch.Tensor]] = super().windows(seed, index)
+            return made
+
+    config = TrainConfig(max_minutes=2.0, validate_every=10_000, precision="float32")
+    setting = Setting(Slow(), tmp_path, clock=lambda: now)
+    steps = [e for e in train(network(), config, setting) if isinstance(e, StepDone)]
+    assert [event.seconds for event in steps] == [30.0] * 4

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -36,8 +37,21 @@ def config(write_msd: Callable[..., Path], tmp_path: Path) -> RunConfig:
     return RunConfig(data=data, output=tmp_path / "model", size="nano", overrides=SHORT)
 
 
+def disagree(path: Path) -> None:
+    """Give a NIfTI file a qform that says otherwise than its sform."""
+    stored = nib.load(path)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine, stored.header)
+    image.set_sform(stored.affine, 1)
+    image.set_qform(np.diag([1.3, 1.3, 10.0, 1.0]), 1)
+    nib.save(image, path)
+
+
 def test_a_run_goes_from_the_data_to_a_model_that_segments(config: RunConfig) -> None:
+    (name, *_) = sorted(path.name for path in (config.data / "labelsTr").iterdir())
+    for folder in ("imagesTr", "labelsTr"):
+        disagree(config.data / folder / name)
     events = list(running(config))
+    (noted,) = [event for event in events if isinstance(event, CaseRead) and event.notes]
     kinds = [type(event) for event in events]
     assert kinds[:6] == [CaseRead] * 5 + [Chosen]
     body = [StepDone, StepDone, Validated, CheckpointSaved]
@@ -56,6 +70,9 @@ def test_a_run_goes_from_the_data_to_a_model_that_segments(config: RunConfig) ->
     card = (config.output / "docs/README.md").read_text()
     assert f"**{first.mean_dice:.3f}**" in card or f"{events[-1].best_dice:.3f}" in card
     assert "3 training cases, 2 held out" in card
+    (note,) = noted.notes
+    assert note.startswith("qform and sform differ by up to ")
+    assert card.endswith(f"## Notes on the cases\n\n- {noted.name}: {note}\n")
 
 
 def test_the_run_is_written_beside_its_model(config: RunConfig) -> None:
@@ -146,6 +163,7 @@ def test_layers_are_trained_on_and_what_is_not_painted_is_left_out(tmp_path: Pat
     assert set(np.unique(segment(image, config.output).labels)) <= {1, 2}
 
 
+@pytest.mark.deep
 def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     image, labels = painted()
     data_set = layers_data_set([(image, labels)], zero_is_background=False)
@@ -155,19 +173,31 @@ def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     assert dice_per_class(found.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
 
 
-def test_a_run_in_two_processes_tells_the_same_and_stops(config: RunConfig) -> None:
+def test_a_run_in_two_processes_goes_on_with_that_of_one_and_stops(config: RunConfig) -> None:
+    alone = config.model_copy(update={"overrides": {**SHORT, "batch_size": 2}})
+    list(running(alone))
+    many = {**alone.overrides, "steps": 5000}
+    pair = alone.model_copy(update={"processes": 2, "device": "cpu", "overrides": many})
+    seen: list[Any] = []
+    for event in launched(pair, resume=True, stop=lambda: len(seen) > 8):
+        seen.append(event)
+    assert isinstance(seen[-1], Finished), seen[-1]
+    assert seen[-1].reason == "stopped"
+    steps = [e.step for e in seen if isinstance(e, StepDone)]
+    assert steps == list(range(5, seen[-1].step + 1))
+    assert 4 < seen[-1].step < 5000
+    assert describe_folder(pair.output).info.name == "model"
+    assert RunConfig.read(pair.output / "training/run.yaml") == pair
+
+
+@pytest.mark.deep
+def test_a_run_in_two_processes_tells_the_same(config: RunConfig) -> None:
     pair = config.model_copy(update={"processes": 2, "device": "cpu"})
     events = list(launched(pair))
     assert isinstance(events[-1], Finished), events[-1]
+    assert events[-1].reason == "steps"
     assert [e.step for e in events if isinstance(e, StepDone)] == [1, 2, 3, 4]
     assert describe_folder(pair.output).info.name == "model"
-    assert RunConfig.read(pair.output / "training/run.yaml") == pair
-    again = pair.model_copy(update={"overrides": {**pair.overrides, "steps": 5000}})
-    seen: list[Any] = []
-    for event in launched(again, resume=True, stop=lambda: len(seen) > 8):
-        seen.append(event)
-    assert seen[-1].reason == "stopped"
-    assert 4 < seen[-1].step < 5000
 
 
 @pytest.mark.deep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
-from napari_tokensparse.widgets.layers import placement_kwargs, result_layers, show_layers
+from napari_tokensparse.widgets.layers import placement_kwargs, result_layers
 from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.showing import show_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pytestqt.qtbot import QtBot
 
+    from napari_tokensparse.inspecting.audit import Audit
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.widgets import InspectorWidget, SegmentWidget
 
 
@@ -50,6 +55,44 @@ class Opened:
         self.finish()
 
 
+class Scanned:
+    """A scan and a network: what is made of them is made once for all tests, and none changes it.
+
+    The file's axes run to the patient's right, back and feet, in voxels of 1 x 1 x 2 mm.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        affine = np.diag([1.0, -1.0, -2.0, 1.0])
+        affine[:3, 3] = (-20.0, 24.0, 30.0)
+        self.volume = Volume(blocks()[None], affine, "scan")
+        self._folder = folder
+        self._segmented: dict[Any, Segmentation] = {}
+
+    @cached_property
+    def network(self) -> SCD:
+        """The network, loaded."""
+        from napari_tokensparse.model.checkpoints import load_model
+
+        return load_model(self._folder)
+
+    @cached_property
+    def audited(self) -> Audit:
+        """The audit at keep ratio 0.25."""
+        from napari_tokensparse.inspecting.audit import audit
+
+        return audit(self.volume, self.network, 0.25)
+
+    def segmented(self, keep_ratio: float | tuple[float, ...]) -> Segmentation:
+        """Segment the scan."""
+        from napari_tokensparse.segmenting.infer import segment
+
+        if keep_ratio not in self._segmented:
+            made = segment(self.volume, self.network, keep_ratio)
+            made.labels.setflags(write=False)
+            self._segmented[keep_ratio] = made
+        return self._segmented[keep_ratio]
+
+
 @dataclass(frozen=True)
 class Inspected:
     """A window that shows the Token inspector beside a result."""
@@ -57,6 +100,7 @@ class Inspected:
     viewer: napari.Viewer
     widget: InspectorWidget
     shown: ShownResult
+    scanned: Scanned
     qtbot: QtBot
 
     @property
@@ -70,7 +114,7 @@ class Inspected:
 
     def publish(self, keep_ratio: float | tuple[float, ...]) -> ShownResult:
         """Segment again, and show and publish the result as the Segment widget does."""
-        return publish(self.viewer, self.image, self.shown.volume, self.shown.network, keep_ratio)
+        return publish(self.viewer, self.image, self.scanned, keep_ratio)
 
     def point_at(self, voxel: tuple[int, int, int], *, click: bool = False) -> None:
         """Move the mouse in the canvas to a voxel (i, j, k) of the slice shown, or click there."""
@@ -98,12 +142,11 @@ class Inspected:
 
 
 def publish(
-    viewer: napari.Viewer, image: Image, volume: Volume, network: Any, keep_ratio: Any
+    viewer: napari.Viewer, image: Image, scanned: Scanned, keep_ratio: float | tuple[float, ...]
 ) -> ShownResult:
-    """Segment an image, and show and publish the result as the Segment widget does."""
-    from napari_tokensparse.segmenting.infer import segment
-
-    shown = ShownResult(image, volume, network, segment(volume, network, keep_ratio))
+    """Show and publish the scan's segmentation as the Segment widget does."""
+    volume, network = scanned.volume, scanned.network
+    shown = ShownResult(image, volume, network, scanned.segmented(keep_ratio))
     specs = result_layers(
         image.name, placement_kwargs(image), volume, shown.segmentation, network.info
     )
@@ -112,9 +155,10 @@ def publish(
     return shown
 
 
-def noise(shape: tuple[int, int, int] = (40, 48, 32)) -> NDArray[np.uint8]:
-    """Return grey values of which none is background."""
-    return np.random.default_rng(0).integers(1, 200, shape).astype(np.uint8)
+def blocks() -> NDArray[np.uint8]:
+    """Return grey values of which none is background, alike in each 4³ voxels; a window's worth."""
+    coarse = np.random.default_rng(0).integers(1, 200, (8, 8, 7)).astype(np.uint8)
+    return coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[:, :30]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,22 +182,18 @@ def opened(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Opened:
     return Opened(viewer, widget, qtbot)
 
 
+@pytest.fixture(scope="session")
+def scanned(nano: Path) -> Scanned:
+    """Return the scan that the Token inspector is shown beside."""
+    return Scanned(nano)
+
+
 @pytest.fixture
-def inspected(
-    make_napari_viewer: Callable[..., Any], qtbot: QtBot, write_nano: Callable[..., Path]
-) -> Inspected:
-    """Open a viewer with a segmented scan and the Token inspector, as the menu does.
-
-    The file's axes run to the patient's right, back and feet, in voxels of 1 x 1 x 2 mm.
-    """
-    from napari_tokensparse.model.checkpoints import load_model
-
-    viewer = make_napari_viewer(show=True)
-    affine = np.diag([1.0, -1.0, -2.0, 1.0])
-    affine[:3, 3] = (-20.0, 24.0, 30.0)
-    volume = Volume(noise()[None], affine, "scan")
-    view = placement_of(affine, volume.shape).view
+def inspected(make_napari_viewer: Callable[..., Any], qtbot: QtBot, scanned: Scanned) -> Inspected:
+    """Open a viewer with a segmented scan and the Token inspector, as the menu does."""
+    viewer, volume = make_napari_viewer(show=True), scanned.volume
+    view = placement_of(volume.affine, volume.shape).view
     image = viewer.add_image(view(volume.array[0]), name="scan", **layer_kwargs(volume))
-    shown = publish(viewer, image, volume, load_model(write_nano()), 0.5)
+    shown = publish(viewer, image, scanned, 0.5)
     _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Token inspector")
-    return Inspected(viewer, widget, shown, qtbot)
+    return Inspected(viewer, widget, shown, scanned, qtbot)

@@ -35,6 +35,10 @@ def test_the_slider_says_what_its_value_means(qtbot: QtBot) -> None:
         "25 % per stage → 1.56 % of tokens reach the end\n"
         "Tokens of a window after each stage: 640 → 160 → 40 → 10"
     )
+    slider.set_network(stages=3, tokens=5120, crops=True)
+    assert slider.meaning.text().endswith(
+        "Tokens of a full window (fewer where it is empty) after each stage: 5120 → 1280 → 320 → 80"
+    )
     slider.setValue(1.0)
     assert slider.meaning.text().startswith("No pruning: every token reaches the end")
 

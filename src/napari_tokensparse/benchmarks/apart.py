@@ -27,6 +27,7 @@ from napari_tokensparse.segmenting.windowing import decision, label_dtype
 from napari_tokensparse.volumes.preprocess import preprocess
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume, write_nifti
+from napari_tokensparse.volumes.windows import Shape  # noqa: TC001  # pickled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
 
-    _Segmented = tuple[NDArray[np.unsignedinteger], dict[str, float], int]
-    """Labels, seconds of the parts, windows that were run."""
+    _Segmented = tuple[NDArray[np.unsignedinteger], dict[str, float], tuple[Shape, ...]]
+    """Labels, seconds of the parts, and what was looked at of each window."""
 
 Engine = Literal["ours", "monai"]
 NANO = "nano"
@@ -90,15 +91,20 @@ class Done:
     ----------
     seconds
         Per part, and ``total`` from file to file.
-    windows
-        Windows that were run.
     peak_mb
         Growth of the process's memory, from before the file is read, in 10⁶ bytes.
+    looked_at
+        Of each window, the tokens along each axis of what was looked at.
     """
 
     seconds: dict[str, float]
-    windows: int
     peak_mb: float
+    looked_at: tuple[Shape, ...]
+
+    @property
+    def windows(self) -> int:
+        """Windows that were run."""
+        return len(self.looked_at)
 
 
 def run_apart(job: Job) -> Done:
@@ -118,23 +124,29 @@ def run_apart(job: Job) -> Done:
 
 
 def run(job: Job) -> Done:
-    """Run a job, after a window that warms up and leaves what the backend converts in its cache."""
+    """Run a job, after one that warms up and leaves what the backend converts in its cache.
+
+    That is a window; of a network that crops its windows the whole volume, for the sizes of its
+    boxes.
+    """
     torch.set_num_threads(job.threads)
     model = nano_network() if job.model == NANO else load_model(job.model)
-    with torch.inference_mode():
+    segmented = partial(_by_us, backend=job.backend) if job.engine == "ours" else _by_monai
+    if model.config.crop_value is None:
         warm = make_backend(model, job.backend)
         warm(torch.zeros(1, model.config.in_channels, *model.config.window))
-    segmented = partial(_by_us, backend=job.backend) if job.engine == "ours" else _by_monai
+    else:
+        segmented(read_volume(job.scan), model)
     with PeakMemory(_CPU) as memory:
         began = time.perf_counter()
         volume = read_volume(job.scan)
         read = time.perf_counter()
-        labels, parts, windows = segmented(volume, model)
+        labels, parts, looked_at = segmented(volume, model)
         done = time.perf_counter()
         write_nifti(job.labels, labels, volume)
         written = time.perf_counter()
     seconds = {"read": read - began, **parts, "write": written - done, "total": written - began}
-    return Done(seconds, windows, memory.mb)
+    return Done(seconds, memory.mb, looked_at)
 
 
 def nano_network() -> SCD:
@@ -162,18 +174,19 @@ def write_noise(path: Path, shape: tuple[int, int, int]) -> Path:
 def _by_us(volume: Volume, model: SCD, backend: str) -> _Segmented:
     result = segment(volume, model, backend=backend)
     parts = {part: s for part, s in result.stats.seconds.items() if part != "total"}
-    return result.labels, parts, result.stats.windows
+    return result.labels, parts, result.stats.looked_at
 
 
 def _by_monai(volume: Volume, model: SCD) -> _Segmented:
     """Segment as MONAI's tools do; the volume must need no turning or resampling."""
     info = check_fit(volume, model)
-    began, run = time.perf_counter(), 0
+    began = time.perf_counter()
+    looked_at: list[Shape] = []
 
     def logits_of(window: Tensor) -> Tensor:
-        nonlocal run
-        run += 1
-        logits: Tensor = model(window).logits
+        out = model(window)
+        looked_at.append(model.config.grid if out.box is None else out.box.size)
+        logits: Tensor = out.logits
         return logits
 
     image = preprocess(volume, info.preprocessing).image[None]
@@ -185,4 +198,4 @@ def _by_monai(volume: Volume, model: SCD) -> _Segmented:
         assert isinstance(logits, torch.Tensor)
         labels = decision(info)(logits[0]).numpy().astype(label_dtype(info))
     parts = {"preprocess": prepared - began, "windows": time.perf_counter() - prepared}
-    return labels, parts, run
+    return labels, parts, tuple(looked_at)

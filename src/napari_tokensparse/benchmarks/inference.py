@@ -19,6 +19,7 @@ from napari_tokensparse.benchmarks.networks import (
     drawn,
     families,
     has_baselines,
+    has_dense,
     has_unetr,
     unetr_of,
 )
@@ -134,10 +135,10 @@ def _cases(name: str, plan: Plan) -> Iterator[_Case | Note]:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, config.in_channels, *config.window, generator=generator)
     yield from _scd_cases((name, SCD_VARIANT), config, image, plan.keep_ratios, plan.backends)
-    if has_baselines(name):
+    if has_dense(name):
         yield from _scd_cases((name, DENSE), dense_of(config), image, (1.0,), plan.backends)
-        if has_unetr():
-            yield _unetr_case(name, config, image)
+    if has_baselines(name) and has_unetr():
+        yield _unetr_case(name, config, image)
 
 
 def _scd_cases(

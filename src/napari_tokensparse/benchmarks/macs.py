@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -15,20 +16,22 @@ from napari_tokensparse.benchmarks.networks import (
     PRESETS,
     SCD_VARIANT,
     dense_of,
-    has_baselines,
+    has_dense,
     unetr_of,
 )
 from napari_tokensparse.benchmarks.parts import SCD_PARTS, UNETR_PARTS
 from napari_tokensparse.benchmarks.report import DENSE, TOTAL, Row
+from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.crop import Grid
 
 MACS = "macs"
 _OPERATIONS = 2e9  # of a billion multiply-accumulates
@@ -43,12 +46,12 @@ def costs(
         config = preset(name)
         for keep_ratio in keep_ratios:
             rows += _rows(name, SCD_VARIANT, keep_ratio, gmacs(config, keep_ratio))
-        if has_baselines(name):
+        if has_dense(name):
             rows += _rows(name, DENSE, 1.0, gmacs(dense_of(config), 1.0))
     return rows
 
 
-def gmacs(config: SCDConfig, keep_ratio: float) -> dict[str, float]:
+def gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None) -> dict[str, float]:
     """Count the GMACs of one window, in total and per part.
 
     Counted by torch's flop counter with plain attention, two operations to one
@@ -60,18 +63,27 @@ def gmacs(config: SCDConfig, keep_ratio: float) -> dict[str, float]:
         The network; it is built on the meta device, so no memory is taken.
     keep_ratio
         Per stage, in (0, 1].
+    looked_at
+        Tokens along each axis of what a network that crops its windows looks at; a full window if
+        not given.
     """
     model, image = _weightless(config)
     with _counting() as counter:
-        model(image, keep_ratio)
+        model(image, keep_ratio, box=corner_box(config, looked_at))
     return _by_part(counter, model, SCD_PARTS)
 
 
-def update_gmacs(config: SCDConfig, keep_ratio: float) -> float:
+def volume_gmacs(config: SCDConfig, keep_ratio: float, looked_at: Iterable[Grid]) -> float:
+    """Count the GMACs of windows of which so much was looked at; as `gmacs`."""
+    sizes = Counter(looked_at)
+    return sum(n * gmacs(config, keep_ratio, size)[TOTAL] for size, n in sizes.items())
+
+
+def update_gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None) -> float:
     """Count the GMACs of a window that are redone for another keep ratio; as `gmacs`."""
     model, image = _weightless(config)
     with torch.no_grad():
-        begun = model.begin(image)
+        begun = model.begin(image, box=corner_box(config, looked_at))
     with _counting() as counter:
         model.finish(begun, keep_ratio)
     return counter.get_total_flops() / _OPERATIONS

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.benchmarks.report import LITE
-from napari_tokensparse.model.config import SCDConfig
+from napari_tokensparse.model.config import DECODER_PATCH, SCDConfig
 from napari_tokensparse.model.layers.blocks import MLP_RATIO
+from napari_tokensparse.model.presets import preset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +74,8 @@ def families(presets: Sequence[str]) -> dict[str, list[str]]:
 def has_baselines(name: str) -> bool:
     """Whether a preset is compared with its own baselines; a lite one is with its model's."""
     return not name.endswith(LITE)
+
+
+def has_dense(name: str) -> bool:
+    """Whether one of a preset's baselines is dense: that takes a decoder of UNETR's family."""
+    return has_baselines(name) and preset(name).decoder in DECODER_PATCH

@@ -43,9 +43,10 @@ def time_preview(session: PreviewSession, preset: str, plan: Plan) -> Iterator[R
     """
     works = {ratio: partial(_seen, session, ratio) for ratio in plan.keep_ratios}
     taken = yield from take_turns(PREVIEW, works, plan.rounds, plan.rate)
-    config = session.model.config
+    config, size = session.model.config, session.looked_at
     for ratio, seconds in taken.items():
-        counted = {FULL: gmacs(config, ratio)[TOTAL], UPDATE: update_gmacs(config, ratio)}
+        whole, update = gmacs(config, ratio, size)[TOTAL], update_gmacs(config, ratio, size)
+        counted = {FULL: whole, UPDATE: update}
         for part in (FULL, UPDATE):
             row = Row(PREVIEW, part, preset, SCD_VARIANT, PLAIN, ratio, gmacs=counted[part])
             yield row.timed(seconds[part])

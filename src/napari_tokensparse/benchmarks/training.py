@@ -17,7 +17,7 @@ from napari_tokensparse.benchmarks.networks import (
     dense_of,
     drawn,
     families,
-    has_baselines,
+    has_dense,
 )
 from napari_tokensparse.benchmarks.report import DENSE, TOTAL, Row
 from napari_tokensparse.benchmarks.timing import take_turns
@@ -120,5 +120,5 @@ def _cases(name: str, plan: Plan) -> Iterator[_Case]:
     trainee = _Trainee(config)
     for keep_ratio in plan.keep_ratios:
         yield _Case(name, SCD_VARIANT, trainee, keep_ratio)
-    if has_baselines(name):
+    if has_dense(name):
         yield _Case(name, DENSE, _Trainee(dense_of(config)), 1.0)

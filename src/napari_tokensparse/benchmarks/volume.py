@@ -22,7 +22,7 @@ from napari_tokensparse.benchmarks.apart import (
     run_apart,
     write_noise,
 )
-from napari_tokensparse.benchmarks.macs import gmacs
+from napari_tokensparse.benchmarks.macs import volume_gmacs
 from napari_tokensparse.benchmarks.networks import MONAI_INFERER, SCD_VARIANT
 from napari_tokensparse.benchmarks.preview import DEFAULT_MODEL
 from napari_tokensparse.benchmarks.report import TOTAL, Row
@@ -66,8 +66,8 @@ class _Case:
 
     def rows(self, agreement: float | None = None) -> Iterator[Row]:
         """Yield the total, then the parts."""
-        windows = self.done[-1].windows
-        counted = windows * gmacs(self.config, self.row.keep_ratio or 1.0)[TOTAL]
+        windows, looked_at = self.done[-1].windows, self.done[-1].looked_at
+        counted = volume_gmacs(self.config, self.row.keep_ratio or 1.0, looked_at)
         for part in (TOTAL, *(part for part in self.done[-1].seconds if part != TOTAL)):
             row = replace(self.row, part=part, windows=windows)
             if part in (TOTAL, NETWORK):

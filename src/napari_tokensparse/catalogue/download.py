@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from napari_tokensparse.model.folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_tokensparse.catalogue.models import Offer
 
@@ -51,14 +52,26 @@ def download(offer: Offer, progress: Callable[[int], None] = lambda _: None) -> 
     target = user_models_folder() / offer.name
     if known is not None or target.exists():
         raise DownloadError(f"model {offer.name!r}: is here already, in {known or target}")
-    cache = downloads_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    archive = fetch_file(offer.url, offer.sha256, offer.size, cache, progress)
-    try:
-        _install(archive, target, offer)
-    finally:
-        archive.unlink()
+    with _place() as folder:
+        archive = fetch_file(offer.url, offer.sha256, offer.size, folder, progress)
+        try:
+            _install(archive, target, offer)
+        finally:
+            archive.unlink()
     return target
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    """Give the cache, where the next try goes on; where that cannot be, a folder for this one."""
+    cache = downloads_folder()
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if os.access(cache, os.W_OK | os.X_OK):
+        yield cache
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
 
 
 def remove(name: str) -> Path:

@@ -8,11 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from napari_tokensparse.common.cache import CACHE_VARIABLE
+from napari_tokensparse.common.files import is_full
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import requests
 
+OFFLINE = "without a network, copy the model's folder from another machine and name it with --model"
+_PROXY_LOGIN = "wants a password; put it into HTTPS_PROXY, as http://name:password@proxy:port"
+_STATUS = {
+    401: "; the address wants a login",
+    403: "; it is not for everyone, or a proxy forbids it",
+    407: f"; the proxy {_PROXY_LOGIN}",
+    429: "; try again later",
+    503: "; try again later",
+}
 _HERE = ("127.0.0.1", "localhost", "::1")
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
 _CHUNK = 2**14  # a break loses less than this
@@ -196,16 +208,44 @@ def plain_web_errors(url: str) -> Iterator[None]:
     except requests.HTTPError as error:
         answer = error.response
         assert answer is not None  # it is what raised
-        raise DownloadError(f"{url}: answers {answer.status_code} {answer.reason}") from error
+        said = f"{url}: answers {answer.status_code} {answer.reason}"
+        raise DownloadError(f"{said}{_STATUS.get(answer.status_code, '')}") from error
     except requests.exceptions.SSLError as error:
-        raise DownloadError(f"{url}: its certificate cannot be verified") from error
+        raise DownloadError(f"{url}: {_insecure(error)}") from error
+    except requests.exceptions.ProxyError as error:
+        raise DownloadError(f"{url}: {_proxy_said(error)}") from error
     except requests.Timeout as error:
         raise DownloadError(f"{url}: does not answer; try again later") from error
     except requests.exceptions.InvalidSchema as error:
         raise DownloadError(f"{url}: leads on to an address that is not https") from error
     except requests.ConnectionError as error:
         raise DownloadError(
-            f"{url}: cannot be reached; check the network connection and the address"
+            f"{url}: cannot be reached; check the network connection and the address; {OFFLINE}"
         ) from error
     except requests.RequestException as error:
         raise DownloadError(f"{url}: cannot be read ({type(error).__name__})") from error
+    except OSError as error:
+        if error.filename is None and not is_full(error):
+            raise
+        raise DownloadError(
+            f"{url}: cannot be kept ({error.strerror}); free some space, or name another folder "
+            f"for unfinished downloads in {CACHE_VARIABLE}"
+        ) from error
+
+
+def _insecure(error: requests.exceptions.SSLError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return "gives no secure connection; check the address, and HTTPS_PROXY if it is set"
+    return (
+        "its certificate cannot be verified; where a proxy has one of its own, name the file of "
+        "its authority's certificates in REQUESTS_CA_BUNDLE; else check this machine's clock"
+    )
+
+
+def _proxy_said(error: requests.exceptions.ProxyError) -> str:
+    if "407" in str(error):
+        return f"the proxy {_PROXY_LOGIN}"
+    return (
+        "the proxy cannot be reached; check HTTPS_PROXY, or unset it where there is none; "
+        f"{OFFLINE}"
+    )

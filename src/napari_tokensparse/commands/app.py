@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from napari_tokensparse.commands.bench import bench
@@ -12,6 +15,7 @@ from napari_tokensparse.commands.inspection import audit, sweep
 from napari_tokensparse.commands.models import export_onnx, models
 from napari_tokensparse.commands.segment import segment
 from napari_tokensparse.commands.train import train
+from napari_tokensparse.common.surroundings import quiet_libraries
 
 app = typer.Typer(
     help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
@@ -36,4 +40,16 @@ app.add_typer(models, name="models")
 
 def main() -> None:
     """Run the command line."""
+    _print_anything()
+    quiet_libraries()
     app()
+
+
+def _print_anything() -> None:
+    """Let no print fail: what a console or a pipe has no character for becomes a question mark.
+
+    So it is on a Windows console, or where the locale or PYTHONIOENCODING asks for less than UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")

@@ -130,4 +130,4 @@ def _show(report: Report, changes: list[Change] | None, as_json: bool) -> None:
     content = json.loads(report.to_json())
     if changes is not None:
         content["compared"] = [vars(change) | {"row": vars(change.row)} for change in changes]
-    typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(content, indent=1))

@@ -13,11 +13,12 @@ from napari_tokensparse.commands.options import (
     DEFAULT_MODEL,
     DebugOption,
     KeepOption,
+    OverwriteOption,
     plain_errors,
     ratios_of,
 )
 from napari_tokensparse.commands.shown import report, run_shown
-from napari_tokensparse.outputs.tokens import write_tokens
+from napari_tokensparse.outputs.tokens import token_file_names, write_tokens
 
 
 def demo(
@@ -28,31 +29,39 @@ def demo(
         bool, typer.Option("--headless", help="Open no window; write files instead.")
     ] = False,
     keep_ratio: KeepOption = None,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment the sample brain and show labels and tokens in napari, or write them to files."""
     with plain_errors(debug):
         if headless or not _has_display():
-            _demo_files(output, ratios_of(keep_ratio))
+            _demo_files(output, ratios_of(keep_ratio), overwrite)
         else:
             _demo_window(ratios_of(keep_ratio))
 
 
-def _demo_files(folder: Path, keep_ratio: tuple[float, ...] | float | None) -> None:
+def _demo_files(
+    folder: Path, keep_ratio: tuple[float, ...] | float | None, overwrite: bool
+) -> None:
+    from napari_tokensparse.common.ownership import check_results, record
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.outputs.montage import save_montage
     from napari_tokensparse.volumes.reading import read_volume
     from napari_tokensparse.volumes.samples import sample_path
     from napari_tokensparse.volumes.volume import write_nifti
 
+    network = load_model(DEFAULT_MODEL)
+    assert network.info is not None  # it comes with the package
+    names = ("labels.nii.gz", "montage.png", *token_file_names(network.config.stages))
+    labels, picture, *_ = check_results(folder, names, (), overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    volume, network = read_volume(sample_path()), load_model(DEFAULT_MODEL)
+    volume = read_volume(sample_path())
     result = run_shown(volume, network, keep_ratio, "auto")
-    written = [write_nifti(folder / "labels.nii.gz", result.labels, volume)]
+    written = [write_nifti(labels, result.labels, volume)]
     written += write_tokens(folder, result, volume)
-    if network.info is not None:
-        save_montage(folder / "montage.png", volume, result, network.info)
-        written.append(folder / "montage.png")
+    save_montage(picture, volume, result, network.info)
+    written.append(picture)
+    record(folder, written)
     report(result, volume, written)
 
 

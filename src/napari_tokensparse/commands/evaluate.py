@@ -17,18 +17,24 @@ from napari_tokensparse.commands.options import (
     FoldOption,
     LabelsOption,
     ModelOption,
+    OverwriteOption,
     ThreadsOption,
     plain_errors,
     ratios_of,
     use_threads,
 )
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.ownership import check_results, record
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from napari_tokensparse.datasets.cases import Case, DataSet
     from napari_tokensparse.scoring.evaluate import CaseScores
+
+FILES = ("scores.csv", "scores.json")
 
 
 def evaluate(
@@ -61,6 +67,7 @@ def evaluate(
         bool, typer.Option("--skip-bad", help="Go on without the cases that are bad.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Dice and HD95 (mm) of a model per case and class, on each case's own grid."""
@@ -70,6 +77,8 @@ def evaluate(
         from napari_tokensparse.scoring.evaluate import evaluating
         from napari_tokensparse.segmenting.infer import choose_device
 
+        if output is not None:
+            check_results(output, FILES, [data], overwrite=overwrite)
         use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
         data_set = read_data_set(data, labels, fold)
@@ -115,12 +124,16 @@ def _good(data_set: DataSet, cases: Sequence[Case], skip_bad: bool) -> tuple[Cas
 
 
 def _told(scores: Iterable[CaseScores], total: int) -> Iterator[CaseScores]:
-    """Pass scores on, with a line on stderr for each."""
+    """Pass scores on, with a line on stderr for each, and at the end one for each note."""
+    noted: dict[str, tuple[str, ...]] = {}
     for done, score in enumerate(scores, start=1):
         mean = _mean(score.dice.values())
         at = f"{score.case}, keep ratio {_ratio_text(score)}"
         typer.echo(f"{done} of {total}: {at}: mean Dice {_figure(mean)}", err=True)
+        noted[score.case] = tuple(dict.fromkeys((*noted.get(score.case, ()), *score.notes)))
         yield score
+    for line in gathered(noted.items()):
+        typer.echo(f"Note: {printable(line)}", err=True)
 
 
 def _rows(scores: CaseScores) -> list[dict[str, Any]]:
@@ -131,6 +144,7 @@ def _rows(scores: CaseScores) -> list[dict[str, Any]]:
             "class": name,
             "dice": _known(dice),
             "hd95_mm": _known(scores.hd95_mm[name]),
+            "notes": "; ".join(scores.notes),
         }
         for name, dice in scores.dice.items()
     ]
@@ -148,13 +162,14 @@ def _known(value: float) -> float | None:
 
 def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    csv_part = written_whole(folder / "scores.csv")
-    with csv_part as part, part.open("w", newline="", encoding="utf-8") as file:
+    paths = [folder / name for name in FILES]
+    with written_whole(paths[0]) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    with written_whole(folder / "scores.json") as part:
+    with written_whole(paths[1]) as part:
         part.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+    record(folder, paths)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

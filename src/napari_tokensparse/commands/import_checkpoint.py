@@ -9,6 +9,7 @@ import typer
 
 from napari_tokensparse.commands.options import (
     DebugOption,
+    OverwriteOption,
     plain_errors,
 )
 
@@ -29,10 +30,11 @@ def import_checkpoint(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="What their command line changed."),
     ] = None,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Turn a checkpoint of the authors' code into a model folder."""
     with plain_errors(debug):
         from napari_tokensparse.model.authors import import_checkpoint as imported
 
-        typer.echo(f"Wrote {imported(checkpoint, config, output, overrides or [])}")
+        typer.echo(f"Wrote {imported(checkpoint, config, output, overrides or [], overwrite)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -17,16 +18,20 @@ from napari_tokensparse.commands.options import (
     FrameOption,
     KeepOption,
     ModelOption,
+    OverwriteOption,
     RegionOption,
     ScanArgument,
     SeriesOption,
     ThreadsOption,
+    input_files,
     plain_errors,
     ratios_of,
     read_case,
     region_of,
     use_threads,
 )
+from napari_tokensparse.common.extras import lacking
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,12 +42,15 @@ if TYPE_CHECKING:
     from napari_tokensparse.inspecting.progress import RunProgress
     from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.volumes.volume import Volume
 
 T = TypeVar("T")
 
 DEFAULT_RATIOS = "0.1,0.25,0.5,1.0"
 DEFAULT_SCORERS = "learned,random,intensity"
+SWEEP_FILES = ("sweep.csv", "sweep.json", "sweep.png")
+AUDIT_FILES = ("components.csv", "classes.csv", "audit.json", "difference.nii.gz")
 LISTED = 20
 """Components that are shown; the files hold all."""
 
@@ -73,35 +81,39 @@ def sweep(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure agreement with keep ratio 1.0, time, GMACs and memory at several keep ratios."""
     with plain_errors(debug):
-        from napari_tokensparse.inspecting.curve import save_curve
+        from napari_tokensparse.common.ownership import check_results, record
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
-        from napari_tokensparse.volumes.reading import read_volume
 
+        inputs = input_files(scan, channel, labels)
+        table, figures, curve = check_results(output, SWEEP_FILES, inputs, overwrite=overwrite)
         use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
-        _say_notes(volume)
+        _say_about(volume, network)
+        truth = None if labels is None else _true_labels(labels)
         events = sweeping(
             volume,
             network,
             _ratios(keep_ratios),
-            labels=None if labels is None else read_volume(labels),
+            labels=truth,
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
             region=region_of(region, volume),
             device=choose_device(device),
         )
         result = _last(_shown(events, output), Sweep)
         written = [
-            result.to_csv(output / "sweep.csv"),
-            result.to_json(output / "sweep.json"),
-            save_curve(output / "sweep.png", result),
+            result.to_csv(table),
+            result.to_json(figures),
+            *_drawn(curve, result),
         ]
+        record(output, written)
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=1))
         else:
@@ -121,19 +133,24 @@ def audit(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Tell what pruning changed, against keep ratio 1.0: classes and connected components."""
     with plain_errors(debug):
+        from napari_tokensparse.common.ownership import check_results, record
         from napari_tokensparse.inspecting.audit import Audit, auditing
         from napari_tokensparse.model.checkpoints import load_model
         from napari_tokensparse.segmenting.infer import choose_device
         from napari_tokensparse.volumes.volume import write_nifti
 
+        parts, classes, figures, difference = check_results(
+            output, AUDIT_FILES, input_files(scan, channel), overwrite=overwrite
+        )
         use_threads(threads)
         network, given = load_model(model), ratios_of(keep_ratio)
         volume = read_case(scan, channel, network, frame, series)
-        _say_notes(volume)
+        _say_about(volume, network)
         events = auditing(
             volume,
             network,
@@ -143,11 +160,12 @@ def audit(
         )
         result = _last(_shown(events, output), Audit)
         written = [
-            result.components_to_csv(output / "components.csv"),
-            result.classes_to_csv(output / "classes.csv"),
-            result.to_json(output / "audit.json"),
-            write_nifti(output / "difference.nii.gz", result.difference, volume),
+            result.components_to_csv(parts),
+            result.classes_to_csv(classes),
+            result.to_json(figures),
+            write_nifti(difference, result.difference, volume),
         ]
+        record(output, written)
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=1))
         else:
@@ -190,14 +208,45 @@ def _last(events: Iterable[Any], kind: type[T]) -> T:
     return last
 
 
-def _say_notes(volume: Volume) -> None:
-    for note in volume.notes:
-        typer.echo(f"Note: {note}", err=True)
+def _true_labels(path: Path) -> Volume:
+    from napari_tokensparse.datasets.dataset import whole_labels
+    from napari_tokensparse.volumes.reading import read_volume
+
+    labels = whole_labels(read_volume(path))
+    _say_notes(labels.notes)
+    return labels
+
+
+def _say_about(volume: Volume, network: SCD) -> None:
+    """Say what speaks against the model on this scan, and what a person should know besides."""
+    from napari_tokensparse.segmenting.concerns import concerns
+    from napari_tokensparse.segmenting.infer import check_fit
+    from napari_tokensparse.volumes.background import background_notes
+
+    info = check_fit(volume, network)
+    for concern in concerns(volume, info):
+        typer.echo(f"Warning: {printable(concern)}", err=True)
+    _say_notes((*volume.notes, *background_notes(volume, info.preprocessing)))
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        typer.echo(f"Note: {printable(note)}", err=True)
 
 
 def _say_written(paths: Iterable[Path]) -> None:
     for path in paths:
         typer.echo(f"Wrote {path}")
+
+
+def _drawn(path: Path, result: Sweep) -> list[Path]:
+    """Draw the curve, or say what that needs: the figures are there without it."""
+    if find_spec("matplotlib") is None:
+        typer.echo(lacking("the picture of a sweep", "matplotlib", "plots"), err=True)
+        return []
+    from napari_tokensparse.inspecting.curve import save_curve
+
+    return [save_curve(path, result)]
 
 
 def _print_sweep(result: Sweep) -> None:

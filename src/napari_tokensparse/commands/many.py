@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,10 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from napari_tokensparse.commands.train_display import clock
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from napari_tokensparse.manyscans.cluster import ClusterOptions
     from napari_tokensparse.manyscans.scans import ScanResult
@@ -28,6 +30,7 @@ def segment_many(
     described: Description,
     options: Options,
     cluster: ClusterOptions,
+    overwrite: bool = False,
 ) -> int:
     """Segment many scans into a folder, with ``summary.csv``, and return the exit status.
 
@@ -45,20 +48,32 @@ def segment_many(
         What is asked for.
     cluster
         Where to run.
+    overwrite
+        Whether files are replaced that are not as they were written.
     """
+    from napari_tokensparse.common.ownership import check_apart, record
     from napari_tokensparse.manyscans.cases import list_scans
     from napari_tokensparse.manyscans.cluster import segmenting_scans
-    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, plan, write_summary
+    from napari_tokensparse.manyscans.scans import (
+        SUMMARY_FILE,
+        plan,
+        table_names,
+        write_summary,
+    )
 
     cases = list_scans(source, folder, described.info.channels)
-    work = plan(model, described, options, folder)
+    if Path(source).is_file():
+        check_apart([folder / name for name in table_names(options)], [Path(source)])
+    work = plan(model, described, options, folder, overwrite=overwrite)
     results: list[ScanResult] = []
     try:
         for result in _shown(segmenting_scans(cases, work, cluster), len(cases)):
             results.append(result)
     finally:  # Ctrl-C leaves a table too
         if results:
-            typer.echo(f"Wrote {write_summary(folder / SUMMARY_FILE, results, described.info)}")
+            summary = write_summary(folder / SUMMARY_FILE, results, described.info)
+            record(folder, [summary])
+            typer.echo(f"Wrote {summary}")
     return _tell(results)
 
 
@@ -71,7 +86,7 @@ def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Segmenting", total=total, left="")
         for count, result in enumerate(results, start=1):
-            ran += result.status != "skipped"
+            ran += result.status in ("done", "failed")
             seconds = seconds_left(time.monotonic() - began, ran, total - count)
             left = "" if seconds is None else f"about {clock(seconds)} left"
             bar.update(task, completed=count, left=left)
@@ -82,16 +97,23 @@ def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
 
 def _line(result: ScanResult) -> str:
     if result.receipt is None:
-        return f"{result.case.name}: failed: {result.error}"
+        return f"{result.case.name}: {result.status}: {result.error}"
     return f"{result.case.name}: {result.status}, {result.receipt.seconds['total']:.1f} s"
 
 
 def _tell(results: Sequence[ScanResult]) -> int:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
+    changed = [r for r in results if r.status == "changed by hand"]
+    counts |= {"changed by hand": 0} if changed else {}
     for result in results:
         counts[result.status] += 1
     typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
-    failed = sorted((r for r in results if r.error), key=lambda r: r.case.name)
+    for result in sorted(changed, key=lambda r: r.case.name):
+        typer.echo(f"  {result.case.name}: {result.error}", err=True)
+    by_name = sorted(results, key=lambda r: r.case.name)
+    for line in gathered((result.case.name, result.notes) for result in by_name):
+        typer.echo(f"Note: {printable(line)}", err=True)
+    failed = sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
     if failed:
         typer.echo(f"tokensparse: {len(failed)} of {len(results)} scans failed:", err=True)
     for result in failed:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tokensparse.commands.options import DebugOption, KeepOption, plain_errors, ratios_of
+from napari_tokensparse.commands.options import (
+    DebugOption,
+    KeepOption,
+    OverwriteOption,
+    plain_errors,
+    ratios_of,
+)
 
 if TYPE_CHECKING:
     from napari_tokensparse.catalogue.models import Listed, Offer
@@ -42,7 +48,7 @@ def list_models(
             typer.echo(f"Warning: {warning}", err=True)
         if as_json:
             content = {"models": [one.as_dict() for one in listed], "warning": warning}
-            typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+            typer.echo(json.dumps(content, indent=1))
         else:
             _print_table(listed)
 
@@ -88,14 +94,17 @@ def export_onnx(
     model: Annotated[str, typer.Argument(help="Bundled or user model, or a model folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Ends in .onnx.")],
     keep_ratio: KeepOption = None,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write a model as one ONNX file, at a fixed keep ratio: a window in, logits and ids out."""
     with plain_errors(debug):
+        from napari_tokensparse.common.ownership import check_free
         from napari_tokensparse.compute.backends.onnxfile import check_onnx_path
         from napari_tokensparse.compute.backends.onnxfile import export_onnx as exported
 
         check_onnx_path(output)
+        check_free([output], (), overwrite=overwrite)
         from napari_tokensparse.model.checkpoints import load_model
 
         typer.echo(f"Wrote {exported(load_model(model), output, ratios_of(keep_ratio))}")

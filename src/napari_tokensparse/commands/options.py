@@ -102,6 +102,15 @@ LegendOption = Annotated[
         "for ITK-SNAP (.label.txt) and as in BIDS (_dseg.tsv)."
     ),
 ]
+SharpenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--sharpen/--no-sharpen",
+        help="Sharpen borders by the scan's own voxels, where their intensities tell classes "
+        "apart. [default: as the model says]",
+        show_default=False,
+    ),
+]
 ScanArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -120,7 +129,11 @@ ChannelOption = Annotated[
     ),
 ]
 FrameOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Which frame of a time series, from 0.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which frame of a time series, or image of each place of a DICOM series, from 0.",
+    ),
 ]
 SeriesOption = Annotated[
     str | None,
@@ -139,6 +152,13 @@ WorkersOption = Annotated[
 RetriesOption = Annotated[
     int,
     typer.Option(help="Many scans: how often one is tried again when memory or a worker fails it."),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace files that are not as tokensparse wrote them; inputs never are.",
+    ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -220,6 +240,12 @@ def check_folder(path: Path | None) -> None:
     """Refuse a folder that could not be made, before a run rather than after it."""
     if path is not None and path.exists() and not path.is_dir():
         raise ValueError(f"{path}: is a file; name a folder")
+
+
+def input_files(scan: Path | None, channels: list[str] | None, *more: Path | None) -> list[Path]:
+    """Return all that is read, so that no output takes its place."""
+    given = (scan, *channel_paths(channels or []).values(), *more)
+    return [path for path in given if path is not None]
 
 
 class Stopped(BaseException):

@@ -28,6 +28,7 @@ def repeat(
     changed: dict[str, str],
     threads: int | None = None,
     anyway: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Repeat the run of a receipt and say whether the labels are identical: 0 if so, else 1.
 
@@ -45,6 +46,8 @@ def repeat(
         To compute with: as many as then if not given, for last digits depend on it.
     anyway
         Whether it is run even if memory is not likely to be enough.
+    overwrite
+        Whether files at ``output`` that are not as they were written are replaced.
     """
     from napari_tokensparse.compute.devices import use_threads
     from napari_tokensparse.outputs import receipts
@@ -58,10 +61,12 @@ def repeat(
     scans = scans_of(old, file, scan)
     use_threads(old.machine.threads if threads is None else threads)
     network = _network(old, file, changed.get("model"))
+    if output is not None:
+        _check_files(output, old, network, [*scans.values()], overwrite)
     options = old.options.model_copy(update={**changed, "model": old.options.model})
     volume = _read(scans, options, network)
     if output is not None:
-        check_output(output, volume)
+        check_output(output, volume, network.info)
     arguments = run_arguments(options, volume)
     check_room(volume, network, arguments["device"], arguments["region"], anyway)
     result = run_shown(volume, network, **arguments)
@@ -70,12 +75,24 @@ def repeat(
     if output is not None:
         written = write_labels(output, result, volume, network, options.legend)
     run = receipts.Finished(volume, network, result)
-    new = receipts.receipt_of(run, options, old.inputs, output)
+    new = receipts.receipt_of(run, options, old.inputs, output, written[1:])
     if output is not None:
         written.append(receipts.write_receipt(receipts.receipt_path(output), new))
     for line in (*(f"Wrote {path}" for path in written), *_verdict(found, old, new)):
         typer.echo(line)
     return int(not found.identical)
+
+
+def _check_files(
+    output: Path, old: Receipt, network: SCD, inputs: list[Path], overwrite: bool
+) -> None:
+    """Refuse to write over a person's files."""
+    from napari_tokensparse.model.folder import Description
+    from napari_tokensparse.outputs.runfiles import RunFiles, check_run_files
+
+    assert network.info is not None  # a model from files has it
+    model, files = Description(network.config, network.info), RunFiles(output, old.options.legend)
+    check_run_files(files, model, inputs, overwrite=overwrite)
 
 
 def _read(scans: dict[str, Path], options: Options, network: SCD) -> Volume:

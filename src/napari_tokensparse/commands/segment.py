@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -18,10 +19,12 @@ from napari_tokensparse.commands.options import (
     KeepOption,
     LegendOption,
     ModelOption,
+    OverwriteOption,
     RegionOption,
     RetriesOption,
     SchedulerOption,
     SeriesOption,
+    SharpenOption,
     TableOption,
     ThreadsOption,
     WorkersOption,
@@ -97,6 +100,7 @@ def segment(
         str | None, typer.Option(help="Control: 'encoder' leaves its blocks out.")
     ] = None,
     region: RegionOption = None,
+    sharpen: SharpenOption = None,
     receipt: Annotated[
         bool, typer.Option(help="Write beside the labels what they were made from and how.")
     ] = True,
@@ -124,6 +128,7 @@ def segment(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Run even if memory is not likely to be enough.")
     ] = False,
+    overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment a volume, or many: labels on its own grid and affine."""
@@ -147,20 +152,21 @@ def segment(
         check_output(output)
         check_table(table)
         check_folder(tokens)
-        if scan is not None and output.exists() and Path(scan).exists() and output.samefile(scan):
-            raise ValueError(f"{output}: is the scan itself; name another file")
         from napari_tokensparse.model.checkpoints import load_model
 
         use_threads(threads)
         controls, network = _controls(scorer, ablate), load_model(model)
         if regions is not None:
             _check_regions(network)
+        _check_files(context, output, network)
         where = None if scan is None else Path(scan)
         volume = read_case(where, channel, network, frame, series)
-        check_output(output, volume)
+        check_output(output, volume, network.info)
         box = region_of(region, volume)
         check_room(volume, network, device, box, anyway)
-        result = run_shown(volume, network, ratios_of(keep_ratio), device, controls, box, backend)
+        result = run_shown(
+            volume, network, ratios_of(keep_ratio), device, controls, box, backend, sharpen
+        )
         written = write_labels(output, result, volume, network, legend)
         if table is not None:
             written.append(_write_table(table, result, volume, network))
@@ -172,20 +178,20 @@ def segment(
             from napari_tokensparse.outputs.receipts import Finished
 
             run = Finished(volume, network, result)
-            written.append(_write_receipt(context, run, output))
+            written.append(_write_receipt(context, run, output, written[1:]))
         report(result, volume, written)
 
 
 def _repeated(context: typer.Context, receipt: Path, scan: str | None, output: Path | None) -> int:
     from napari_tokensparse.commands.repeat import CHANGEABLE, repeat
 
-    own = {"from_receipt", "scan", "output", "threads", "anyway", "debug", *CHANGEABLE}
-    asked = set(context.params) - own
+    free = {"from_receipt", "scan", "output", "threads", "anyway", "overwrite", "debug"}
+    asked = set(context.params) - {*free, *CHANGEABLE}
     _refuse(context, asked, f"is as {receipt.name} says; leave it out")
     changed = {name: context.params[name] for name in CHANGEABLE if _is_given(context, name)}
     where = None if scan is None else Path(scan)
-    threads, anyway = context.params["threads"], context.params["anyway"]
-    return repeat(receipt, where, output, changed, threads, anyway)
+    said = (context.params[name] for name in ("threads", "anyway", "overwrite"))
+    return repeat(receipt, where, output, changed, *said)
 
 
 def _dry_run(context: typer.Context) -> None:
@@ -235,8 +241,9 @@ def _many(
     described = describe_model(model)
     config = described.config
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
-    asked = _options(context, ratios)
-    return segment_many(source, folder, model, described, asked, options)
+    asked = _options(context, ratios, described.info.sharpens(context.params["sharpen"]))
+    overwrite = context.params["overwrite"]
+    return segment_many(source, folder, model, described, asked, options, overwrite)
 
 
 def _refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
@@ -252,17 +259,32 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _options(context: typer.Context, keep_ratio: tuple[float, ...]) -> Options:
+def _options(context: typer.Context, keep_ratio: tuple[float, ...], sharpen: bool) -> Options:
     """Gather what was asked for, with names in place of paths."""
     from napari_tokensparse.segmenting.options import Options
 
     said = {name: context.params[name] for name in Options.model_fields}
     paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
-    names = {name: Path(said[name]).resolve().name for name in paths}
-    return Options(**{**said, **names, "keep_ratio": keep_ratio})
+    names = {name: Path(os.path.abspath(said[name])).name for name in paths}
+    return Options(**{**said, **names, "keep_ratio": keep_ratio, "sharpen": sharpen})
 
 
-def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
+def _check_files(context: typer.Context, output: Path, network: SCD) -> None:
+    """Refuse to write over a person's files."""
+    from napari_tokensparse.model.folder import Description
+    from napari_tokensparse.outputs.runfiles import RunFiles, check_run_files
+
+    assert network.info is not None  # a model from files has it
+    asked = context.params
+    names = ("legend", "receipt", "table", "tokens", "regions")
+    files = RunFiles(output, **{name: asked[name] for name in names})
+    scans = [Path(asked["scan"])] if asked["scan"] else []
+    inputs = [*scans, *channel_paths(asked["channel"] or []).values()]
+    model = Description(network.config, network.info)
+    check_run_files(files, model, inputs, overwrite=asked["overwrite"])
+
+
+def _write_receipt(context: typer.Context, run: Finished, output: Path, beside: list[Path]) -> Path:
     from napari_tokensparse.outputs.receipts import (
         input_scan,
         receipt_of,
@@ -270,13 +292,14 @@ def _write_receipt(context: typer.Context, run: Finished, output: Path) -> Path:
         write_receipt,
     )
 
-    asked, scan = _options(context, run.result.stats.keep_ratios), context.params["scan"]
+    stats, scan = run.result.stats, context.params["scan"]
+    asked = _options(context, stats.keep_ratios, stats.sharpened)
     channels = channel_paths(context.params["channel"] or [])
     inputs = [input_scan(path, channel) for channel, path in channels.items()]
     if scan is not None:
         inputs = [input_scan(Path(scan))]
         asked = asked.model_copy(update={"series": _series_number(Path(scan), asked.series)})
-    return write_receipt(receipt_path(output), receipt_of(run, asked, inputs, output))
+    return write_receipt(receipt_path(output), receipt_of(run, asked, inputs, output, beside))
 
 
 def _series_number(folder: Path, series: str | None) -> str | None:

@@ -26,6 +26,7 @@ def run_shown(
     controls: Controls | None = None,
     region: Box | None = None,
     backend: str = "auto",
+    sharpen: bool | None = None,
 ) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
@@ -51,6 +52,7 @@ def run_shown(
         controls=controls,
         region=region,
         backend=backend,
+        sharpen=sharpen,
     )
     first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())

@@ -177,8 +177,22 @@ def _log(path: Path | None) -> Iterator[TextIO | None]:
     if path is None or not _is_main():
         yield None
         return
+    _check_log(path)
     with path.open("a", encoding="utf-8", buffering=1) as file:
         yield file
+
+
+def _check_log(path: Path) -> None:
+    """Refuse to append to a file that is no file of events."""
+    from napari_tokensparse.training.events import from_json
+
+    if not path.exists() or not path.stat().st_size:
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            from_json(file.readline())
+    except ValueError:
+        raise ValueError(f"--events {path}: holds something else; name another file") from None
 
 
 def _follow(run: RunConfig, resume: bool, stop: _Stop, log: TextIO | None) -> Finished | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.training.events import CaseRead, Chosen, StepDone, Validated
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RunDisplay:
         self._task = self._bar.add_task("Reading cases", total=None)
         self._list_bad = list_bad
         self._bad = 0
+        self._notes: list[tuple[str, tuple[str, ...]]] = []
         self._dice = ""
         self._said = -QUIET_SECONDS
         self._began: tuple[float, float] | None = None
@@ -61,12 +63,15 @@ class RunDisplay:
 
     def _case(self, event: CaseRead) -> None:
         self._bad += bool(event.problems)
+        self._notes.append((event.name, event.notes))
         self._bar.update(self._task, total=event.total, completed=event.done)
         for problem in event.problems if self._list_bad else ():
             self._say(f"Left out {event.name}: {problem}")
         if event.done == event.total:
             bad = f", {self._bad} of them bad" if self._bad else ""
             self._say(f"Read {event.total} case{'s' * (event.total != 1)}{bad}")
+            for line in gathered(self._notes):
+                self._say(f"Note: {line}")
 
     def _step(self, event: StepDone) -> None:
         skipped = f", {event.skipped} skipped as not finite" if event.skipped else ""

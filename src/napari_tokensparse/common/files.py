@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -39,6 +40,12 @@ def write_error(path: Path, error: BaseException) -> WriteError:
     found = error if behind is None else behind
     said = getattr(found, "strerror", None) or " ".join(str(found).split()) or type(found).__name__
     return WriteError(getattr(found, "errno", None), said, str(path))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -17,6 +17,8 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_tokensparse.common.surroundings import user_place
+
 PLUGIN = "napari-tokensparse"
 
 
@@ -76,7 +78,14 @@ def current() -> Settings:
     if _told is not None:
         return _told
     file = settings_file()
-    return Settings() if file is None or not file.is_file() else _read(file)
+    return Settings() if file is None or not _is_there(file) else _read(file)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # in a home that is not ours, as a container may have
+        return False
 
 
 def settings_file() -> Path | None:
@@ -91,7 +100,7 @@ def _napari_folder() -> Path:
     """Return napari's own settings folder, one for each environment."""
     prefix = os.path.realpath(sys.prefix)
     environment = f"{Path(prefix).name}_{hashlib.sha1(prefix.encode()).hexdigest()}"
-    return platformdirs.user_config_path("napari", False, environment)
+    return user_place(lambda: platformdirs.user_config_path("napari", False, environment))
 
 
 def _read(file: Path) -> Settings:

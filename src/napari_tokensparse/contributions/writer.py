@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,15 +55,31 @@ def _write(path: str, data: Any, meta: Mapping[str, Any], *, labels: bool) -> li
     from napari_tokensparse.widgets.layervolumes import layer_volume
 
     info = _model(meta) if labels else None
+    legend = info is not None and not path.lower().endswith(SEG_SUFFIX)
     try:
+        if info is not None and legend:
+            _check_class_files(Path(path), info)
         finest = data[0] if meta.get("multiscale") else data
         volume, _ = layer_volume(finest, meta, finite=False)
         written = [write_volume(path, volume.array[0], volume, labels=labels, info=info)]
     except ValueError as error:
         raise OSError(str(error)) from error
-    if info is not None and not path.lower().endswith(SEG_SUFFIX):
+    if info is not None and legend:
         written += write_class_files(written[0], info)
     return list(map(str, written))
+
+
+def _check_class_files(path: Path, info: ModelInfo) -> None:
+    """Refuse where other files have the names of those beside the labels: nobody asked for them."""
+    from tempfile import TemporaryDirectory
+
+    from napari_tokensparse.common.files import file_sha256
+    from napari_tokensparse.common.ownership import check_free
+    from napari_tokensparse.outputs.classfiles import class_files, write_class_files
+
+    with TemporaryDirectory() as made:
+        ours = {file_sha256(file) for file in write_class_files(Path(made) / path.name, info)}
+    check_free(class_files(path), ours, mend="move it away")
 
 
 def _model(meta: Mapping[str, Any]) -> ModelInfo | None:

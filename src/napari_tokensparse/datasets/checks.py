@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.datasets.dataset import DataError, label_counts
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.datasets.dataset import DataError, case_notes, label_counts
 from napari_tokensparse.volumes.volume import VolumeError, check_finite
 
 if TYPE_CHECKING:
@@ -78,27 +79,31 @@ class CaseFacts:
 
 @dataclass(frozen=True, eq=False)
 class CheckedCase:
-    """A case and what is wrong with it, one line each; ``facts`` is None for a bad one."""
+    """A case and what is wrong with it, one line each; ``facts`` is None for a bad one.
+
+    ``notes`` are what a person should know of it besides.
+    """
 
     case: Case
     problems: tuple[str, ...]
     facts: CaseFacts | None
     held_out: bool
+    notes: tuple[str, ...] = ()
 
 
 def checking(data_set: DataSet) -> Iterator[CheckedCase]:
     """Check every case, training first: read it, compare image and label, look at the values."""
     cases = [(c, False) for c in data_set.training] + [(c, True) for c in data_set.validation]
     for case, held_out in cases:
-        problems, facts = _check(case, data_set)
-        yield CheckedCase(case, tuple(problems), facts, held_out)
+        yield _check(case, data_set, held_out)
 
 
 def report(checked: Sequence[CheckedCase]) -> str:
-    """List all bad cases at once, and say what to do."""
+    """List all bad cases at once, and say what to do; of good ones, what a person should know."""
     bad = [case for case in checked if case.problems]
     if not bad:
-        return f"All {len(checked)} cases are good."
+        notes = gathered((case.case.name, case.notes) for case in checked)
+        return "\n".join([f"All {len(checked)} cases are good.", *notes])
     lines = [f"{case.case.name}: {problem}" for case in bad for problem in case.problems]
     head = f"{len(bad)} of {len(checked)} cases cannot be used:"
     return "\n".join(
@@ -139,7 +144,7 @@ def without_bad(data_set: DataSet, checked: Sequence[CheckedCase]) -> DataSet:
     return replace(data_set, training=training, validation=validation)
 
 
-def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
+def _check(case: Case, data_set: DataSet, held_out: bool) -> CheckedCase:
     problems: list[str] = []
     # Not refused for NaN here, so that whatever else is wrong with the image is told too.
     image = _read(partial(case.read_image, finite=False), problems)
@@ -151,8 +156,9 @@ def _check(case: Case, data_set: DataSet) -> tuple[list[str], CaseFacts | None]:
     if image is not None and label is not None:
         problems += grid_problems(image, label)
     if problems or image is None or label is None:
-        return problems, None
-    return [], _facts(image, label, data_set)
+        return CheckedCase(case, tuple(problems), None, held_out)
+    facts = _facts(image, label, data_set)
+    return CheckedCase(case, (), facts, held_out, case_notes(image, label))
 
 
 def _read(read: Callable[[], Volume], problems: list[str]) -> Volume | None:

@@ -118,7 +118,7 @@ def _from_list(path: Path, fold: int | None) -> DataSet:
     listed = _cases(content, path, fold)
     cases = _unambiguous([*listed.training, *listed.validation], folder)
     made = _data_set(
-        _plain(content.get("name") or folder.resolve().name),
+        _plain(content.get("name") or Path(os.path.abspath(folder)).name),
         cases[: len(listed.training)],
         cases[len(listed.training) :],
         _channels(content, path.name),

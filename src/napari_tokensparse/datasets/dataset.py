@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CLASSES = 255
+ROUNDED = 0.01
+"""How far a label may be from a whole number, as those of files that state a scaling are."""
 
 
 class DataError(PlainError):
@@ -71,7 +73,7 @@ class Case:
             raise VolumeError(
                 f"{volume.name}: has {len(volume.array)} channels: a label must have one"
             )
-        return replace(volume, array=_whole(volume.array, volume.name))
+        return whole_labels(volume)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,12 @@ class DataSet:
         return frozenset((0, *self.labels, *extra))
 
 
+def case_notes(image: Volume, label: Volume) -> tuple[str, ...]:
+    """Return what a person should know of a case, one sentence each."""
+    of_label = [f"its label: {note}" for note in label.notes if note not in image.notes]
+    return (*image.notes, *of_label)
+
+
 def label_values(labels: Iterable[Volume]) -> tuple[int, ...]:
     """Return the label values above 0 that occur, ascending."""
     found = {value for label in labels for value in label_counts(label.array) if value > 0}
@@ -145,6 +153,35 @@ def class_names(values: Iterable[int], names: Mapping[int, str] | None = None) -
     return {value: (names or {}).get(value, f"label {value}") for value in values}
 
 
+def whole_labels(volume: Volume) -> Volume:
+    """Return labels as integers, which files often store as floats.
+
+    Within `ROUNDED` of whole numbers they are rounded, with a note.
+
+    Raises
+    ------
+    VolumeError
+        They are not whole numbers.
+    """
+    array = volume.array
+    if array.dtype.kind == "b":
+        return replace(volume, array=array.astype(np.uint8))
+    if array.dtype.kind != "f":
+        return volume
+    rounded = array.round()
+    away = np.abs(rounded - array)
+    broken = int((away > ROUNDED).sum())
+    if broken:
+        raise VolumeError(
+            f"{volume.name}: {broken} voxels are not whole numbers: resample labels to the nearest "
+            "value"
+        )
+    off = float(away.max(initial=0.0))
+    note = f"its labels are up to {off:.1g} from whole numbers and were rounded"
+    notes = (*volume.notes, note) if off else volume.notes
+    return replace(volume, array=rounded.astype(np.int64), notes=notes)
+
+
 def channel_names(image: Volume) -> tuple[str, ...]:
     """Name the channels of an image, "channel 1" and so on where it does not."""
     return image.channel_names or tuple(f"channel {n + 1}" for n in range(len(image.array)))
@@ -160,19 +197,6 @@ def _volume(source: Path | Volume, finite: bool) -> Volume:
     if finite:
         check_finite(volume.array, volume.name)
     return volume
-
-
-def _whole(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return labels as integers; files often store them as floats."""
-    if array.dtype.kind != "f":
-        return array.astype(np.uint8) if array.dtype.kind == "b" else array
-    rounded = array.round()
-    broken = int((rounded != array).sum())
-    if broken:
-        raise VolumeError(
-            f"{name}: {broken} voxels are not whole numbers: resample labels to the nearest value"
-        )
-    return rounded.astype(np.int64)
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:

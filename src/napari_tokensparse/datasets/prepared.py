@@ -13,12 +13,14 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_tokensparse.volumes.preprocess import preprocess_pair
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 _MOST_CENTRES = 2**18
 _LEAVE_FREE = 5 * 2**30  # bytes of disk
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,17 @@ class PreparedCases:
         if index in self._memory:
             return self._memory[index]
         path = self._path(self._cases[index])
-        if path is not None and path.exists():
-            return PreparedCase(**load_file(path))
+        kept = None if path is None else _kept(path)
+        if kept is not None:
+            return kept
         prepared = prepare_case(self._cases[index], self._plan)
         if self._used + prepared.nbytes <= self._cache.memory_bytes:
             self._memory[index] = prepared
             self._used += prepared.nbytes
-        elif path is not None and shutil.disk_usage(path.parent).free > _LEAVE_FREE:
-            _write(prepared, path)
+        elif path is not None:
+            with suppress(OSError, SafetensorError):  # without the cache it is prepared again
+                if shutil.disk_usage(path.parent).free > _LEAVE_FREE:
+                    _write(prepared, path)
         return prepared
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,7 +137,8 @@ class PreparedCases:
         """Name a case's file by everything that its content depends on."""
         if self._cache.folder is None:
             return None
-        self._cache.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            self._cache.folder.mkdir(parents=True, exist_ok=True)
         plan = self._plan.model_dump(
             mode="json", exclude={"augmentation", "crops", "positive_share"}
         )
@@ -208,6 +214,14 @@ def _at_most(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     if len(indices) <= count:
         return indices
     return np.random.default_rng(0).choice(indices, count)
+
+
+def _kept(path: Path) -> PreparedCase | None:
+    """Return a case that is kept on disk; None where there is none, or half of one."""
+    try:
+        return PreparedCase(**load_file(path)) if path.exists() else None
+    except (OSError, SafetensorError, TypeError):
+        return None
 
 
 def _write(prepared: PreparedCase, path: Path) -> None:

@@ -14,8 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_tokensparse.common.tables import plain, write_csv, write_json
 from napari_tokensparse.compute.memory import memory_measured
 from napari_tokensparse.datasets.checks import grid_problems
+from napari_tokensparse.datasets.dataset import whole_labels
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import Repeat, repeating
+from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
 from napari_tokensparse.segmenting.infer import Controls, SegmentError, check_fit, choose_device
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.infer import Segmentation
     from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.volumes.windows import Shape
 
     Dice: TypeAlias = dict[str, float]
 
@@ -226,7 +229,7 @@ def sweeping(
     settings = _settings(model, keep_ratios, scorers)
     judge = _Judge(volume, info, labels, region)
     placed = model if device is None else model.to(choose_device(str(device)))
-    gmacs = window_gmacs(placed, {setting.keep_ratios[0] for setting in settings})
+    counted = _Costs(placed)
     _warm_up(placed)
     device = next(placed.parameters()).device
     points: list[SweepPoint] = []
@@ -234,7 +237,7 @@ def sweeping(
         if isinstance(event, RunProgress):
             yield event
             continue
-        points.append(judge.point(event, gmacs[event.setting.keep_ratios[0]]))
+        points.append(judge.point(event, counted.gmacs(event)))
         yield Sweep(
             model=info.name,
             classes=tuple(c.name for c in info.classes),
@@ -245,20 +248,26 @@ def sweeping(
         )
 
 
-def window_gmacs(model: SCD, keep_ratios: Iterable[float]) -> dict[float, float]:
-    """Count the billions of multiply-accumulates of one window, per keep ratio.
+class _Costs:
+    """Counts the multiply-accumulates of runs, as ``tokensparse bench --macs`` does."""
 
-    Counted as ``tokensparse bench --macs`` does.
-    """
-    config, copy = model.config, deepcopy(model).to("meta")
-    image = torch.empty(1, config.in_channels, *config.window, device="meta")
-    found = {}
-    for keep_ratio in keep_ratios:
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            copy(image, keep_ratio)
-        found[keep_ratio] = counter.get_total_flops() / 2e9
-    return found
+    def __init__(self, model: SCD) -> None:
+        self._weightless = deepcopy(model).to("meta")
+        self._known: dict[tuple[float, Shape], float] = {}
+
+    def gmacs(self, run: Repeat) -> float:
+        """Count the billions of multiply-accumulates of all windows of a run."""
+        ratio = run.setting.keep_ratios[0]
+        return sum(self._window(ratio, size) for size in run.segmentation.stats.looked_at)
+
+    def _window(self, keep_ratio: float, looked_at: Shape) -> float:
+        if (keep_ratio, looked_at) not in self._known:
+            config, counter = self._weightless.config, FlopCounterMode(display=False)
+            image = torch.empty(1, config.in_channels, *config.window, device="meta")
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+                self._weightless(image, keep_ratio, box=corner_box(config, looked_at))
+            self._known[keep_ratio, looked_at] = counter.get_total_flops() / 2e9
+        return self._known[keep_ratio, looked_at]
 
 
 class _Judge:
@@ -273,7 +282,7 @@ class _Judge:
         self._reference: Segmentation | None = None
         self._truth = None if labels is None else self._checked(labels, volume)
 
-    def point(self, run: Repeat, window_gmacs: float) -> SweepPoint:
+    def point(self, run: Repeat, gmacs: float) -> SweepPoint:
         """Give a run its figures."""
         self._reference = self._reference or run.segmentation
         stats = run.segmentation.stats
@@ -284,7 +293,7 @@ class _Judge:
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
             network_seconds=stats.seconds["network"],
-            gmacs=window_gmacs * stats.windows,
+            gmacs=gmacs,
             peak_mb=run.peak_mb,
             tokens_kept=stats.tokens["kept"],
             tokens=stats.tokens["processed"],
@@ -304,6 +313,7 @@ class _Judge:
         return self._dice(result, true_masks(self._truth, self._info))
 
     def _checked(self, labels: Volume, volume: Volume) -> NDArray[np.integer]:
+        labels = whole_labels(labels)
         problems = grid_problems(volume, labels)
         if problems:
             raise SegmentError("; ".join(problems))

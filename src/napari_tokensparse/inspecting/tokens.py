@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.tokenmaps import NOT_PROCESSED
 
 if TYPE_CHECKING:
@@ -316,8 +317,8 @@ def class_fates(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[
 def _stage_scores(result: Segmentation, position: Shape, pruned_at: int) -> tuple[StageScore, ...]:
     tokens = result.tokens
     scores = []
-    for stage in range(1, min(pruned_at, tokens.stages) + 1):
-        live = result.stats.tokens_per_stage[stage - 1]
+    counts = live_counts(int(tokens.among[position]), result.stats.keep_ratios)
+    for stage, live in enumerate(counts[: min(pruned_at, tokens.stages)], start=1):
         rank = float(tokens.rank[stage - 1][position])
         scores.append(
             StageScore(

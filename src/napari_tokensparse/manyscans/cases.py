@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,12 @@ def _nothing(source: str) -> str:
 
 def _named(images: Iterator[Path]) -> tuple[ScanCase, ...]:
     shown = sorted(p for p in images if not p.name.startswith("."))
-    return tuple(ScanCase(volume_name(p), p.resolve()) for p in shown)
+    return tuple(ScanCase(volume_name(p), _whole_path(p)) for p in shown)
+
+
+def _whole_path(path: Path) -> Path:
+    """Return a path from the root, as a person sees it: a link into a store keeps its name."""
+    return Path(os.path.abspath(path))
 
 
 def _listed(path: Path, channels: Sequence[str]) -> Iterator[ScanCase]:
@@ -121,7 +127,7 @@ def _listed(path: Path, channels: Sequence[str]) -> Iterator[ScanCase]:
         if missing is not None:
             raise ManyScansError(f"{path}: line {number} names no {missing}")
         here = [path_here(row[column], path.parent) for column in columns]
-        files = [(path.parent / file).resolve() for file in here]
+        files = [_whole_path(path.parent / file) for file in here]
         each = () if columns == ("image",) else tuple(zip(columns, files, strict=True))
         yield ScanCase(row.get("name") or volume_name(files[0]), files[0], each)
 
@@ -153,5 +159,13 @@ def _check_names(cases: Sequence[ScanCase]) -> None:
 def _check_folder(cases: Sequence[ScanCase], output: Path) -> None:
     if output.is_file() or output.name.lower().endswith(OUTPUT_SUFFIXES):
         raise ManyScansError(f"{output}: is a file; give a folder for the labels of many scans")
-    if any(file.parent == output.resolve() for case in cases for _, file in case.files):
+    places = {output.resolve(), _whole_path(output)}
+    files = [file for case in cases for _, file in case.files]
+    if any(places & _places(file) for file in files):
         raise ManyScansError(f"{output}: holds scans; give another folder for their labels")
+
+
+def _places(file: Path) -> set[Path]:
+    """Return a scan and its folder, as a person names them and as links lead to them."""
+    really = file.resolve()
+    return {file, file.parent, file.parent.resolve(), really, really.parent}

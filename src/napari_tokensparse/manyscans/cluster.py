@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.extras import lacking
+from napari_tokensparse.common.surroundings import quiet_libraries
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import ScanResult, check_work, segment_scan
 
@@ -92,9 +94,7 @@ def segmenting_scans(
         In one line: dask.distributed is not installed, or the cluster cannot be reached.
     """
     if find_spec("distributed") is None:
-        raise ManyScansError(
-            "many scans need dask.distributed: pip install 'napari-tokensparse[cluster]'"
-        )
+        raise ManyScansError(lacking("a run of many scans", "dask.distributed", "cluster"))
     unfinished = TemporaryDirectory(
         prefix=".tokensparse-", dir=work.folder, ignore_cleanup_errors=True
     )
@@ -125,6 +125,7 @@ def _segment(case: ScanCase, work: Work) -> ScanResult:
     """Segment one scan in a worker."""
     from distributed import get_worker
 
+    quiet_libraries()
     with _one_scan_at_a_time:
         threads = work.threads or get_worker().state.nthreads
         return segment_scan(case, replace(work, threads=threads))

@@ -5,22 +5,24 @@ Nothing here knows of a cluster; `napari_tokensparse.manyscans.cluster` runs the
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from napari_tokensparse.common.files import file_sha256
+from napari_tokensparse.common.ownership import check_results, is_ours, record
 from napari_tokensparse.common.tables import write_csv
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.model.folder import (
     Description,
     available_models,
     describe_folder,
-    file_sha256,
     is_bundle,
 )
-from napari_tokensparse.outputs.classfiles import write_class_files
+from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.hashes import hash_of
 from napari_tokensparse.outputs.receipts import (
     Finished,
@@ -33,6 +35,7 @@ from napari_tokensparse.outputs.receipts import (
     receipt_path,
     write_receipt,
 )
+from napari_tokensparse.outputs.runfiles import earlier_run, written_by
 from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.segmenting.options import controls_of, run_arguments
 from napari_tokensparse.volumes.channels import read_channels, read_scan
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.csv"
 LABELS_SUFFIX = "_labels.nii.gz"
+_CLASSES = "classes.nii.gz"  # what the names of classes are called after
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Work:
         Folder on the same disk for files that are not finished.
     threads
         Of one worker; torch's own choice if None.
+    overwrite
+        Whether labels are replaced that are not as they were written.
     """
 
     model: str
@@ -79,6 +85,7 @@ class Work:
     folder: Path
     parts: Path
     threads: int | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,17 +97,23 @@ class ScanResult:
     case
         The scan.
     status
-        ``done``; ``skipped``, for its labels were there; or ``failed``.
+        ``done``; ``skipped``, for its labels were there; ``changed by hand``, for files are there
+        that are not as they were written, and stay; or ``failed``.
     receipt
-        Of its labels, also of those that were there; None where it failed.
+        Of its labels, also of those that were there; None where it failed or they were changed.
     error
-        Why it failed, one line.
+        Why it failed, or which file was changed, one line.
     """
 
     case: ScanCase
-    status: Literal["done", "skipped", "failed"]
+    status: Literal["done", "skipped", "changed by hand", "failed"]
     receipt: Receipt | None = None
     error: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What speaks against the model on this scan, and what a person should know besides."""
+        return () if self.receipt is None else (*self.receipt.warnings, *self.receipt.notes)
 
 
 def describe_model(model: str) -> Description:
@@ -121,7 +134,9 @@ def describe_model(model: str) -> Description:
     return Description(network.config, network.info)
 
 
-def plan(model: str, described: Description, options: Options, folder: Path) -> Work:
+def plan(
+    model: str, described: Description, options: Options, folder: Path, *, overwrite: bool = False
+) -> Work:
     """Say what is done to every scan, and prepare its folder.
 
     Parameters
@@ -135,24 +150,36 @@ def plan(model: str, described: Description, options: Options, folder: Path) -> 
         ``classes.label.txt`` and ``classes_dseg.tsv``.
     folder
         For labels, receipts and tables; it is made if need be.
+    overwrite
+        Whether files are replaced that are not as they were written.
 
     Raises
     ------
     OSError
         The folder cannot be made.
+    OwnershipError
+        A table that is there was changed, or is a person's.
     """
+    check_results(folder, table_names(options), (), overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if options.legend:
-        write_class_files(folder / "classes.nii.gz", described.info)
+        record(folder, write_class_files(folder / _CLASSES, described.info))
     known = model in available_models()
-    where = folder.resolve()
+    where = Path(os.path.abspath(folder))
     return Work(
-        model=model if known else str(Path(model).resolve()),
+        model=model if known else os.path.abspath(model),
         used=model_used(described.config, described.info),
         options=options,
         folder=where,
         parts=where,
+        overwrite=overwrite,
     )
+
+
+def table_names(options: Options) -> tuple[str, ...]:
+    """Return the names of the files that are written once for all scans."""
+    classes = class_files(Path(_CLASSES)) if options.legend else ()
+    return (SUMMARY_FILE, *(path.name for path in classes))
 
 
 def check_work(work: Work) -> None:
@@ -182,6 +209,10 @@ def segment_scan(case: ScanCase, work: Work) -> ScanResult:
         earlier = earlier_receipt(case, work)
         if earlier is not None:
             return ScanResult(case, "skipped", earlier)
+        changed = None if work.overwrite else _changed(labels_path(case, work))
+        if changed is not None:
+            why = f"{changed.name} is not as it was written, and stays; --overwrite replaces it"
+            return ScanResult(case, "changed by hand", error=why)
         return ScanResult(case, "done", _segmented(case, work))
     except (VolumeError, RegionError) as error:
         return ScanResult(case, "failed", error=" ".join(str(error).split()))
@@ -216,8 +247,8 @@ def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) ->
     """Write one row per scan as CSV, by name.
 
     Columns are ``case``, ``image``, ``status``, ``seconds``, ``windows``, ``tokens_processed``,
-    ``tokens_kept``, ``error``, and for every class its volume, ``<class>_ml``. Seconds are those of
-    the run that made the labels. Of a scan that failed all but the first three stay empty.
+    ``tokens_kept``, ``error``, ``notes``, and for every class its volume, ``<class>_ml``. Seconds
+    are those of the run that made the labels. Of a scan that failed there is the error alone.
 
     Raises
     ------
@@ -226,7 +257,7 @@ def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) ->
     """
     figures = ["seconds", "windows", "tokens_processed", "tokens_kept"]
     classes = [f"{one.name}_ml" for one in info.classes]
-    headers = ["case", "image", "status", *figures, "error", *classes]
+    headers = ["case", "image", "status", *figures, "error", "notes", *classes]
     rows = [_row(one, len(classes)) for one in sorted(results, key=lambda r: r.case.name)]
     return write_csv(path, headers, rows)
 
@@ -258,9 +289,18 @@ def _segmented(case: ScanCase, work: Work) -> Receipt:
         scans = [input_scan(file, channel) for channel, file in case.files]
         receipt = receipt_of(run, work.options, scans, labels)
         written = write_receipt(receipt_path(labels), receipt)
-        labels.replace(final)
+        # The receipt first: labels without one would be a person's if it ended between the two.
         written.replace(receipt_path(final))
+        labels.replace(final)
     return receipt
+
+
+def _changed(labels: Path) -> Path | None:
+    """Return which file of a scan's is there, but not as it was written."""
+    earlier, receipt = earlier_run(labels), receipt_path(labels)
+    if not is_ours(labels, written_by(earlier)):
+        return labels
+    return None if earlier is not None or is_ours(receipt, ()) else receipt
 
 
 @lru_cache(maxsize=1)
@@ -283,7 +323,9 @@ def _row(result: ScanResult, classes: int) -> list[Cell]:
     case, receipt = result.case, result.receipt
     first: list[Cell] = [case.name, case.image.name, result.status]
     if receipt is None:
-        return [*first, *[None] * 4, result.error, *[None] * classes]
+        return [*first, *[None] * 4, result.error, None, *[None] * classes]
     tokens, seconds = receipt.tokens, receipt.seconds["total"]
     figures: list[Cell] = [seconds, tokens.windows, tokens.tokens["processed"]]
-    return [*first, *figures, tokens.tokens["kept"], None, *(one.ml for one in receipt.classes)]
+    said = "; ".join(result.notes) or None
+    volumes = [one.ml for one in receipt.classes]
+    return [*first, *figures, tokens.tokens["kept"], None, said, *volumes]

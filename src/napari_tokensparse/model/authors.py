@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_tokensparse.common.files import file_sha256
+from napari_tokensparse.common.ownership import check_apart, check_free
 from napari_tokensparse.common.untrusted import yaml_mapping, yaml_value
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.config import (
@@ -22,9 +24,9 @@ from napari_tokensparse.model.config import (
     SCDConfig,
 )
 from napari_tokensparse.model.folder import (
+    BUNDLE_FILES,
     ModelError,
     check_weights_size,
-    file_sha256,
     user_models_folder,
 )
 from napari_tokensparse.model.info import LabelClass, ModelInfo
@@ -140,7 +142,7 @@ def read_authors(
     try:
         ours = _config(arguments, weights)
         check_weights_size(checkpoint, ours)
-        info = _info(name or checkpoint.resolve().parent.name, arguments, ours)
+        info = _info(name or _folder_name(checkpoint), arguments, ours)
     except KeyError as error:
         raise ModelError(f"{config}: says nothing of {error}; give it with --set") from error
     except (TypeError, ValueError) as error:
@@ -153,17 +155,30 @@ def read_authors(
 
 
 def import_checkpoint(
-    checkpoint: Path, config: Path, folder: Path | None = None, overrides: Sequence[str] = ()
+    checkpoint: Path,
+    config: Path,
+    folder: Path | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Turn a checkpoint of the authors' code into a model folder, and return the folder.
 
     The parameters are those of `read_authors`; ``folder`` is by default among the user's models,
-    named like the checkpoint's folder.
+    named like the checkpoint's folder. Files of another model in it are refused, unless
+    ``overwrite`` is given; the checkpoint and its config are never replaced.
     """
-    target = folder or user_models_folder() / checkpoint.resolve().parent.name
+    target = folder or user_models_folder() / _folder_name(checkpoint)
+    paths = [target / name for name in BUNDLE_FILES]
+    check_apart(paths, [checkpoint, config])
+    check_free(paths, (), overwrite=overwrite)
     model = read_authors(checkpoint, config, overrides, target.name)
     write_bundle(target, model, _METADATA, _CARD.format(name=target.name))
     return target
+
+
+def _folder_name(checkpoint: Path) -> str:
+    """Name a checkpoint's folder as its path does, wherever links lead."""
+    return checkpoint.absolute().parent.name
 
 
 def _read_arguments(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

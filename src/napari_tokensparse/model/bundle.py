@@ -215,7 +215,10 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
             "network": config.model_dump(mode="json"),
             "info": info.model_dump(
                 mode="json",
-                exclude={"preprocessing", "overlap", "blending", "weights_sha256"},
+                exclude={
+                    *("preprocessing", "overlap", "blending", "weights_sha256"),
+                    *(() if info.sharpen else ("sharpen",)),  # older versions know no such field
+                },
                 exclude_none=True,
             ),
         },

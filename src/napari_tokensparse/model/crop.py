@@ -66,6 +66,16 @@ class TokenBox:
         return laid.movedim(-1, 1)  # channels last in memory, as networks give them
 
 
+def whole_box(config: SCDConfig) -> TokenBox:
+    """Return the box that is the whole window."""
+    return corner_box(config, config.grid)
+
+
+def corner_box(config: SCDConfig, size: Grid | None) -> TokenBox:
+    """Return the box of a size at the window's corner; the whole window without a size."""
+    return TokenBox((0, 0, 0), size or config.grid, config.grid, config.patch_size)
+
+
 def content_box(image: Tensor, config: SCDConfig) -> TokenBox | None:
     """Find the box of the tokens that hold anything, in any window of a batch.
 
@@ -84,17 +94,28 @@ def content_box(image: Tensor, config: SCDConfig) -> TokenBox | None:
     if config.crop_value is None:
         return None
     held = (image != config.crop_value).flatten(0, 1).any(dim=0)
+    (gh, gw, gd), patch = config.grid, config.patch_size
+    tokens = held.view(gh, patch, gw, patch, gd, patch).any(dim=5).any(dim=3).any(dim=1)
+    return box_of_tokens(tokens, patch)
+
+
+def box_of_tokens(held: Tensor, patch: int) -> TokenBox | None:
+    """Find the box of some tokens ``(gh, gw, gd)`` of a window; None if it is all or nothing.
+
+    On the meta device, where nothing is known, it is all.
+    """
+    if held.is_meta:
+        return None
     first, end = [], []
     for axis in range(3):
         others = [other for other in range(3) if other != axis]
-        tokens = held.any(dim=others[1]).any(dim=others[0]).view(-1, config.patch_size).any(dim=1)
-        where = tokens.nonzero()[:, 0].tolist()
+        where = held.any(dim=others[1]).any(dim=others[0]).nonzero()[:, 0].tolist()
         if not where:
             return None
         first.append(where[0])
         end.append(where[-1] + 1)
-    box = TokenBox(_grid(first), _grid(end), config.grid, config.patch_size)
-    return None if box.size == config.grid else box
+    box = TokenBox(_grid(first), _grid(end), _grid(list(held.shape)), patch)
+    return None if box.size == box.grid else box
 
 
 def _grid(values: list[int]) -> Grid:

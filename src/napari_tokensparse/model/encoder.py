@@ -160,7 +160,7 @@ class SparseEncoder(nn.Module):
                 skips.append(x[:, 1:])
         live, scores = _all_live(x, ids), None
         if self.stages:
-            scores = self._score(0, live, x[:, :1], how.token_scores)
+            scores = self.score(0, live, x[:, :1], how.token_scores)
         return EncoderStart(x, live.ids, scores, tuple(skips), how)
 
     def finish(
@@ -173,7 +173,7 @@ class SparseEncoder(nn.Module):
         for number, k in enumerate(live_counts(x.shape[1] - 1, ratios)[1:]):
             cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
             if scores is None:
-                scores = self._score(number, live, cls, how.token_scores)
+                scores = self.score(number, live, cls, how.token_scores)
             outputs.append(self.stages[number](live, scores, k, how.noise))
             live, scores = outputs[-1].live, None
             x = torch.cat([cls, live.tokens], dim=1)
@@ -189,7 +189,7 @@ class SparseEncoder(nn.Module):
     def _block(self, x: Tensor, index: int, how: Pass) -> Tensor:
         return x if how.skip_blocks else self.blocks[index](x, how.noise)
 
-    def _score(self, stage: int, live: Live, cls: Tensor, control: Tensor | None) -> Tensor:
+    def score(self, stage: int, live: Live, cls: Tensor, control: Tensor | None = None) -> Tensor:
         """Return scores ``(B, n)``: the predictor's, or those of a control for the whole grid."""
         if control is not None:
             return control.gather(1, live.ids)

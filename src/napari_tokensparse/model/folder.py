@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from napari_tokensparse.common import settings
+from napari_tokensparse.common.files import file_sha256
+from napari_tokensparse.common.surroundings import user_place
 from napari_tokensparse.common.untrusted import PlainError, json_object
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
@@ -25,6 +26,8 @@ METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 CARD = Path("docs/README.md")
+BUNDLE_FILES = (METADATA, INFERENCE, WEIGHTS, CARD)
+"""The files that make a model folder, and are written together."""
 OUR_KEY = "napari_tokensparse"
 _MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
@@ -53,10 +56,17 @@ def available_models() -> dict[str, Path]:
     return {
         folder.name: folder
         for root in (bundled_models_folder(), user_models_folder())
-        if root.is_dir()
-        for folder in sorted(root.iterdir())
+        for folder in _folders(root)
         if is_bundle(folder)
     }
+
+
+def _folders(root: Path) -> list[Path]:
+    """List a folder; one that is not there, or not ours to look into, holds nothing."""
+    try:
+        return sorted(root.iterdir())
+    except OSError:
+        return []
 
 
 def bundled_models_folder() -> Path:
@@ -68,8 +78,8 @@ def user_models_folder() -> Path:
     """Where a user's own models lie: ``TOKENSPARSE_MODELS``, or the setting, or the data folder."""
     chosen = os.environ.get(USER_FOLDER_VARIABLE) or settings.current().models.folder
     if chosen:
-        return Path(chosen).expanduser()
-    return platformdirs.user_data_path("napari-tokensparse") / "models"
+        return Path(os.path.expanduser(chosen))
+    return user_place(lambda: platformdirs.user_data_path("napari-tokensparse")) / "models"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -114,12 +124,6 @@ def describe_folder(folder: Path, *, hashed: bool = True) -> Description:
         said["overlap"] = inference["inferer"]["overlap"]
         said["blending"] = inference["inferer"]["mode"]
         return Description(config, ModelInfo(**said))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights_size(path: Path, config: SCDConfig) -> None:

@@ -87,6 +87,9 @@ class ModelInfo(BaseModel):
     foreground_ml : tuple of float or None
         How much of a scan, in ml from and to, is not 0 where it is what the model was made for,
         e.g. a skull-stripped brain. None: anything.
+    sharpen : bool
+        Whether labels are sharpened at the scan's own resolution unless a run says otherwise. Only
+        of exclusive classes.
     weights_sha256 : str
         Hash of the weights file.
     """
@@ -104,6 +107,7 @@ class ModelInfo(BaseModel):
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     blending: Blending = "gaussian"
     foreground_ml: tuple[FiniteFloat, FiniteFloat] | None = None
+    sharpen: bool = False
     weights_sha256: str = ""
 
     @model_validator(mode="after")
@@ -132,6 +136,27 @@ class ModelInfo(BaseModel):
                 f"{len(self.classes)} classes"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_sharpen(self) -> ModelInfo:
+        if self.sharpen and not self.exclusive:
+            raise ValueError("sharpen true: only exclusive classes can be sharpened; set it false")
+        return self
+
+    def sharpens(self, asked: bool | None) -> bool:
+        """Whether a run sharpens its labels: as asked, or else as the model says.
+
+        Raises
+        ------
+        ValueError
+            It is asked of a model of overlapping regions.
+        """
+        if asked and not self.exclusive:
+            raise ValueError(
+                f"model {self.name}: its regions overlap, and only classes that exclude one "
+                "another can be sharpened; leave sharpen out"
+            )
+        return self.sharpen if asked is None else asked
 
     @property
     def label_values(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from napari_tokensparse.model.completion import make_completion
-from napari_tokensparse.model.crop import TokenBox, content_box
+from napari_tokensparse.model.crop import TokenBox, content_box, whole_box
 from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
 from napari_tokensparse.model.layers.layout import channels_last
@@ -128,6 +128,7 @@ class SCD(nn.Module):
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
+        box: TokenBox | None = None,
     ) -> SCDOutput:
         """Segment a batch of windows.
 
@@ -145,13 +146,18 @@ class SCD(nn.Module):
             ``(B, L)`` scores to prune by instead of the predictors', a control.
         skip_blocks
             Leave every transformer block out: a control that tells whether tokens matter at all.
+        box
+            What to crop the windows to: the box of all they hold, found by the config's
+            ``crop_value``, if not given.
 
         Raises
         ------
         ValueError
             The image does not fit the network, or a keep ratio is outside (0, 1].
         """
-        begun = self.begin(image, noise, token_scores=token_scores, skip_blocks=skip_blocks)
+        begun = self.begin(
+            image, noise, token_scores=token_scores, skip_blocks=skip_blocks, box=box
+        )
         return self.finish(begun, keep_ratio)
 
     def begin(
@@ -161,15 +167,15 @@ class SCD(nn.Module):
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
+        box: TokenBox | None = None,
     ) -> Begun:
         """Run what does not depend on the keep ratio; the parameters are those of `forward`.
 
         That is the embedding, the blocks up to the first stage with its scores, and the decoder's
-        image branch. What is begun can be finished many times. The windows of a batch are cropped
-        to the box of all they hold.
+        image branch. What is begun can be finished many times.
         """
         self._check(image)
-        box, how = content_box(image, self.config), Pass(noise, token_scores, skip_blocks)
+        box, how = self._cropped_to(image, box), Pass(noise, token_scores, skip_blocks)
         ids = None
         if box is not None:
             image, ids = box.cut(image), box.ids(image.device)
@@ -187,20 +193,27 @@ class SCD(nn.Module):
         ids = None if box is None else begun.encoder.ids[0]
         tokens = self.completion(sparse, trace, ids)
         given: dict[str, Any] = {}
-        skips = [[_as_map(skip, grid) for skip in sparse.skips]] if sparse.skips else []
+        skips = [[as_map(skip, grid) for skip in sparse.skips]] if sparse.skips else []
         if begun.image_skip is not None:
             given["image_skip"] = begun.image_skip
         if sparse.gate is not None and isinstance(self.decoder, GatedDecoder):
-            given["gate"] = _as_map(sparse.gate[..., None], grid)
+            given["gate"] = as_map(sparse.gate[..., None], grid)
         return SCDOutput(
-            self.decoder(_as_map(tokens, grid), begun.image, *skips, **given),
+            self.decoder(as_map(tokens, grid), begun.image, *skips, **given),
             trace,
             box,
-            None if box is None else self._around(),
+            None if box is None else self.around,
             None if self.token_head is None else self.token_head(tokens),
         )
 
-    def _around(self) -> Tensor:
+    def _cropped_to(self, image: Tensor, box: TokenBox | None) -> TokenBox | None:
+        """Return the box that is looked at; None if that is the window."""
+        if box is None:
+            return content_box(image, self.config)
+        return None if box == whole_box(self.config) else box
+
+    @property
+    def around(self) -> Tensor:
         """Logits ``(K,)`` of what is outside a crop: of exclusive classes the first is there."""
         around = torch.full((self.config.out_channels,), -OUTSIDE)
         if self.info is None or self.info.exclusive:
@@ -216,6 +229,6 @@ class SCD(nn.Module):
             )
 
 
-def _as_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def as_map(tokens: Tensor, grid: Sequence[int]) -> Tensor:
     """Lay ``(B, L, E)`` out as ``(B, E, *grid)``, channels last in memory."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

@@ -100,7 +100,10 @@ class Stage(nn.Module):
         """Keep the ``k`` tokens with the best scores ``(B, n)``."""
         if self.training:
             return self._soft_split(live, scores, k, noise)
-        kept, pruned = split_top_k(scores, k)
+        return self.split(live, scores, *split_top_k(scores, k))
+
+    def split(self, live: Live, scores: Tensor, kept: Tensor, pruned: Tensor) -> StageOutput:
+        """Keep the tokens at the positions ``kept`` ``(B, k)``, hand on those at ``pruned``."""
         stays = Live(take(live.tokens, kept), live.ids.gather(1, kept))
         gone = self.pruned_norm(take(live.tokens, pruned))
         mask = torch.zeros_like(scores).scatter(1, kept, 1.0)

@@ -55,12 +55,15 @@ def write_class_files(labels: Path, info: ModelInfo) -> list[Path]:
     OSError
         A file cannot be written.
     """
+    snap, table = class_files(labels)
+    return [write_snap_labels(snap, info), write_bids_table(table, info)]
+
+
+def class_files(labels: Path) -> tuple[Path, Path]:
+    """Return where the files of a labels file lie, ITK-SNAP's and that of BIDS."""
     stem = output_stem(labels)
     table = f"{stem.removesuffix('_dseg')}_dseg.tsv"
-    return [
-        write_snap_labels(labels.with_name(f"{stem}.label.txt"), info),
-        write_bids_table(labels.with_name(table), info),
-    ]
+    return labels.with_name(f"{stem}.label.txt"), labels.with_name(table)
 
 
 def write_snap_labels(path: Path, info: ModelInfo) -> Path:

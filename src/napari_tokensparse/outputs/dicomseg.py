@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.volumes.dicom.folder import quiet_pydicom
 from napari_tokensparse.volumes.formats import reason
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 TISSUE = ("85756007", "SCT", "Tissue")
 """Category and type of a class without codes of its own: value, scheme and meaning."""
 
-_INSTALL = "writing DICOM needs highdicom: pip install 'napari-tokensparse[dicom]'"
+_INSTALL = lacking("writing DICOM", "highdicom", "dicom")
 # What a standard series says, if only that it is unknown; removers of names take these out.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -32,18 +34,33 @@ _MAY_BE_EMPTY = (
 _SERIES_NUMBER = 1000  # added to that of the source
 
 
-def check_seg(path: Path, like: Volume) -> None:
+def check_seg(path: Path, like: Volume, info: ModelInfo) -> None:
     """Refuse a segmentation that could not be written, before a run rather than after it.
+
+    A segmentation of one voxel is made in memory: so whatever highdicom asks of the series and of
+    the classes is asked then.
 
     Raises
     ------
     VolumeError
-        The volume was not read from DICOM, or highdicom is not installed.
+        As `write_seg`.
     """
+    _check_source(path, like)
+    voxel = np.zeros(like.shape, np.uint16)
+    voxel[0, 0, 0] = 1
+    _made(path, voxel, like, info, BytesIO())
+
+
+def _check_source(path: Path, like: Volume) -> None:
     if not like.slices:
         raise VolumeError(
             f"{path.name}: DICOM SEG is written of a DICOM series, and {like.name} is none; name a "
             ".nii.gz or .nrrd file"
+        )
+    if len(set(like.slices)) < len(like.slices):
+        raise VolumeError(
+            f"{path.name}: DICOM SEG is not written of frames of one file, as {like.name} has; "
+            "name a .nii.gz or .nrrd file"
         )
     _highdicom()
 
@@ -69,28 +86,46 @@ def write_seg(path: Path, labels: NDArray[Any], like: Volume, info: ModelInfo) -
     Raises
     ------
     VolumeError
-        In one line: highdicom is not installed, a value is none of the model's classes, or the
-        series lacks what a segmentation must state.
+        In one line: highdicom is not installed, the volume was not read from DICOM slices, a value
+        is none of the model's classes, or the series lacks what a segmentation must state.
     """
+    _check_source(path, like)
     classes = sorted(info.classes, key=lambda c: c.value)
     numbers = _segment_numbers(labels, classes, path.name)
+    whole = BytesIO()
+    _made(path, numbers, like, info, whole)
+    with written_whole(path) as part:
+        part.write_bytes(whole.getbuffer())
+    return path
+
+
+def _made(
+    path: Path, numbers: NDArray[np.uint16], like: Volume, info: ModelInfo, into: BytesIO
+) -> None:
+    """Make a segmentation of segment numbers (i, j, k), and write it into memory."""
+    classes = sorted(info.classes, key=lambda c: c.value)
     with quiet_pydicom() as pydicom:
-        sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in like.slices]
-        _complete(sources[0], like)
+        sources = [
+            pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in like.slices
+        ]
         try:
+            _complete(sources[0], like)
             made = _segmentation(sources, numbers.transpose(2, 1, 0), classes, info)
-        except (AttributeError, ValueError) as error:
+            made.save_as(into)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise VolumeError(
                 f"{path.name}: {like.name} lacks what DICOM SEG needs ({reason(error)}); write "
                 ".nii.gz instead"
             ) from error
-        with written_whole(path) as part:
-            made.save_as(part)
-    return path
 
 
 def _complete(source: Any, like: Volume) -> None:
-    """Fill in what highdicom asks of the first slice's header, and what only positions tell."""
+    """Fill in what highdicom asks of the first slice's header, and what only positions tell.
+
+    Its text is decoded, to be written as UTF-8: highdicom refuses some of the character sets that
+    headers name, an empty first one for example, and a class may be named in another one.
+    """
+    source.decode()
     for keyword in _MAY_BE_EMPTY:
         if keyword not in source:
             setattr(source, keyword, "")
@@ -137,6 +172,7 @@ def _segmentation(
         software_versions=napari_tokensparse.__version__,
         device_serial_number="0",
         omit_empty_frames=bool(frames.any()),  # a file of no frames is not valid
+        specific_character_set="ISO_IR 192",  # UTF-8
         content_description="For research only, not for diagnosis",
         series_description=f"Segmentation by {info.name}"[:64],
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tokensparse.model.folder import file_sha256
+from napari_tokensparse.common.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

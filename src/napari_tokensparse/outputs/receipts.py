@@ -7,16 +7,18 @@ scan's header is in it.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
-from napari_tokensparse.model.folder import file_sha256
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.outputs.writing import output_stem
 from napari_tokensparse.segmenting.concerns import concerns
@@ -24,7 +26,6 @@ from napari_tokensparse.segmenting.options import BaseName, Options, command_lin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -92,6 +93,13 @@ class OutputLabels(_Frozen):
     shape: tuple[int, int, int]
 
 
+class FileBeside(_Frozen):
+    """A file that was written with the labels: names of classes, a table, a map, a mask."""
+
+    name: BaseName
+    sha256: str
+
+
 class ClassVolume(_Frozen):
     """How much of a class there is."""
 
@@ -137,6 +145,8 @@ class Receipt(_Frozen):
         Per part of the run, and ``total``.
     versions : dict
         Of this package, what it computes with, and Python.
+    files : tuple of FileBeside
+        What else was written of the run. A file that is not as it says is a person's by now.
     warnings, notes : tuple of str
         What speaks against using this model on this scan; what a person should know besides.
     """
@@ -153,6 +163,7 @@ class Receipt(_Frozen):
     seconds: dict[str, float]
     machine: Machine
     versions: dict[str, str]
+    files: tuple[FileBeside, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -171,6 +182,7 @@ def receipt_of(
     options: Options,
     inputs: Sequence[InputScan],
     output: Path | None,
+    beside: Sequence[Path] = (),
 ) -> Receipt:
     """Write down a finished run.
 
@@ -184,6 +196,8 @@ def receipt_of(
         What was segmented (`input_scan`).
     output
         The labels file, which is written already; None where the labels are in no file.
+    beside
+        What else was written of the run.
     """
     info, stats = run.network.info, run.result.stats
     assert info is not None  # or it would not have segmented
@@ -192,7 +206,7 @@ def receipt_of(
     unsaved = [note for _, notes in files for note in notes]
     name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
     return Receipt(
-        command=command_line(options, scans, name),
+        command=command_line(options, scans, name, info.sharpen),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
         options=options,
@@ -207,6 +221,7 @@ def receipt_of(
         seconds={part: round(seconds, 3) for part, seconds in stats.seconds.items()},
         machine=_machine(run.network, stats.backend),
         versions=versions(stats.backend),
+        files=tuple(FileBeside(name=path.name, sha256=file_sha256(path)) for path in beside),
         warnings=concerns(run.volume, info),
         notes=(*run.volume.notes, *stats.notes, *unsaved),
     )
@@ -247,8 +262,11 @@ def read_receipt(path: Path) -> Receipt:
 
 
 def input_scan(path: Path, channel: str = "") -> InputScan:
-    """Name and hash a file, or a folder of files, that was segmented."""
-    return InputScan(name=path.resolve().name, sha256=hash_of(path), channel=channel)
+    """Name and hash a file, or a folder of files, that was segmented.
+
+    A link into a store is named as the person's path says, not by the store's key.
+    """
+    return InputScan(name=Path(os.path.abspath(path)).name, sha256=hash_of(path), channel=channel)
 
 
 def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:

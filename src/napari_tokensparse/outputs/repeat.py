@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import nrrd
 import numpy as np
 
-from napari_tokensparse.model.folder import file_sha256
+from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash
 from napari_tokensparse.outputs.receipts import ReceiptError
 from napari_tokensparse.outputs.writing import SEG_SUFFIX

@@ -10,6 +10,7 @@ import nrrd
 import numpy as np
 
 from napari_tokensparse.common.files import write_error, written_whole
+from napari_tokensparse.common.ownership import OwnershipError, check_apart
 from napari_tokensparse.volumes.volume import SUFFIXES as NIFTI_SUFFIXES
 from napari_tokensparse.volumes.volume import VolumeError, write_nifti
 
@@ -28,7 +29,9 @@ _MOST_NAME = 240  # of 255 that file systems take
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Path:
+def check_output(
+    path: str | os.PathLike[str], like: Volume | None = None, info: ModelInfo | None = None
+) -> Path:
     """Refuse where no volume could be written, before a run rather than after it.
 
     Parameters
@@ -37,12 +40,14 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
         Where to.
     like
         Whose grid it will be, once that is known: DICOM SEG can only be written of DICOM.
+    info
+        Of the model whose labels they are to be, for DICOM SEG.
 
     Raises
     ------
     VolumeError
-        The suffix is none of `SUFFIXES`, there is no such folder, the path is itself a folder, or
-        DICOM SEG cannot be written.
+        The suffix is none of `SUFFIXES`, there is no such folder, the path is itself a folder or
+        among the slices of a series, or DICOM SEG cannot be written.
     """
     path = Path(path)
     if "\0" in str(path):
@@ -62,11 +67,21 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> Pa
         )
     if not os.access(path.parent, os.W_OK):
         raise VolumeError(f"{path.parent}: may not be written to; choose another folder")
+    if like is not None and like.slices:
+        _check_series(path, like)
     if like is not None and path.name.lower().endswith(SEG_SUFFIX):
         from napari_tokensparse.outputs.dicomseg import check_seg
 
-        check_seg(path, like)
+        check_seg(path, like, _described(path, info))
     return path
+
+
+def _check_series(path: Path, like: Volume) -> None:
+    """Refuse a place among the slices of a series, which it would make unreadable."""
+    try:
+        check_apart([path], [like.slices[0].parent])
+    except OwnershipError as error:
+        raise VolumeError(str(error)) from error
 
 
 def write_volume(
@@ -107,7 +122,7 @@ def write_volume(
     VolumeError
         In one line: the shape differs, or the file cannot be written there (`check_output`).
     """
-    path, array = check_output(path, like), np.asarray(array)
+    path, array = check_output(path), np.asarray(array)
     if array.shape != like.shape:
         raise VolumeError(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"
@@ -116,7 +131,9 @@ def write_volume(
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             return write_nifti(path, array, like, labels=labels)
         if path.name.lower().endswith(SEG_SUFFIX):
-            return _write_seg(path, array, like, info)
+            from napari_tokensparse.outputs.dicomseg import write_seg
+
+            return write_seg(path, array, like, _described(path, info))
         return _write_nrrd(path, _stored(array, labels), like)
     except OSError as error:
         raise VolumeError(str(write_error(path, error))) from error
@@ -134,12 +151,10 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
 
 
-def _write_seg(path: Path, array: NDArray[Any], like: Volume, info: ModelInfo | None) -> Path:
-    from napari_tokensparse.outputs.dicomseg import write_seg
-
+def _described(path: Path, info: ModelInfo | None) -> ModelInfo:
     if info is None:
         raise VolumeError(f"{path.name}: DICOM SEG is for labels that a model made; write .nii.gz")
-    return write_seg(path, array, like, info)
+    return info
 
 
 def _stored(array: NDArray[Any], labels: bool | None) -> NDArray[Any]:

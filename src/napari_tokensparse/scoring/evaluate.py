@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.datasets.checks import grid_problems
+from napari_tokensparse.datasets.dataset import case_notes
 from napari_tokensparse.scoring.masks import bounds, found_masks, true_masks
 from napari_tokensparse.scoring.metrics import dice
 from napari_tokensparse.scoring.metrics import hd95 as hd95_mm
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, segment
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class CaseScores:
         95th percentile of the surface distance per class; NaN where either side is empty.
     labels
         What the model found, on the case's grid.
+    notes
+        What a person should know of the case and its run, one sentence each.
     """
 
     case: str
@@ -45,6 +49,7 @@ class CaseScores:
     dice: dict[str, float]
     hd95_mm: dict[str, float]
     labels: NDArray[np.unsignedinteger]
+    notes: tuple[str, ...] = ()
 
 
 def score_case(
@@ -94,6 +99,7 @@ def score_case(
         {c.name: dice for c, (dice, _) in zip(info.classes, scores, strict=True)},
         {c.name: far for c, (_, far) in zip(info.classes, scores, strict=True)},
         result.labels,
+        (*case_notes(image, label), *concerns(image, info), *result.stats.notes),
     )
 
 

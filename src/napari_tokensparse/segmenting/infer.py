@@ -61,6 +61,7 @@ def segment(
     controls: Controls | None = None,
     region: Box | None = None,
     backend: str = "auto",
+    sharpen: bool | None = None,
 ) -> Segmentation:
     """Segment a volume.
 
@@ -85,6 +86,10 @@ def segment(
         there are those of a run of the whole volume.
     backend
         How the network is run: ``auto``, ``plain``, ``openvino`` or ``compile`` (`make_backend`).
+    sharpen
+        Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
+        apart; as the model says if not given. Of a region the appearance of classes is learned from
+        its own voxels, so borders may differ from those of the whole volume.
 
     Raises
     ------
@@ -107,6 +112,7 @@ def segment(
         controls=controls,
         region=region,
         backend=backend,
+        sharpen=sharpen,
     ):
         if isinstance(event, Segmentation):
             return event
@@ -130,6 +136,7 @@ def segmenting(
     controls: Controls | None = None,
     region: Box | None = None,
     backend: str = "auto",
+    sharpen: bool | None = None,
 ) -> Iterator[Progress | Segmentation]:
     """Segment a volume step by step; the parameters are those of `segment`.
 
@@ -150,7 +157,7 @@ def segmenting(
     if region is not None:
         region.check(volume.shape, volume.name)
     placed = model if device is None else model.to(choose_device(str(device)))
-    options = RunOptions(ratios, share, controls or Controls(), region)
+    options = RunOptions(ratios, share, controls or Controls(), region, info.sharpens(sharpen))
     run = _begun(volume, make_backend(placed, backend), info, options)
     run.seconds["preprocess"] = time.perf_counter() - started
     # One window takes no memory a second time, and fresh pages are the faster ones.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.segmenting.stitch import TINY
 from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_tokensparse.segmenting.contests import Contests
     from napari_tokensparse.segmenting.labelrule import LabelRule
     from napari_tokensparse.segmenting.stitch import Rows
     from napari_tokensparse.volumes.preprocess import AxisMap
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 _OUTSIDE = 0.5  # model voxels: an input voxel further out than this is background
 _ON_A_VOXEL = 1e-4  # of each other: model and input voxels that lie on one another
 _CELLS_AT_ONCE = 2**14
-_TINY = float(np.finfo(np.float32).tiny)  # the weight of a voxel without a window, to divide by
 
 
 class InputGrid:
@@ -48,6 +49,8 @@ class InputGrid:
         How logits become labels.
     box
         The part of the input that is labelled: all of it if not given. The rest stays 0.
+    contests
+        Notes the voxels at which more than one class is likely, if they are to be decided anew.
 
     Attributes
     ----------
@@ -64,8 +67,9 @@ class InputGrid:
         extents: Sequence[tuple[int, int]],
         rule: LabelRule,
         box: Box | None = None,
+        contests: Contests | None = None,
     ) -> None:
-        self._rule = rule
+        self._rule, self._contests = rule, contests
         # In memory the first axis is the fastest, as in a file: to write them is a plain copy.
         self._stored: NDArray[np.unsignedinteger] = np.zeros(shape[::-1], rule.dtype)
         self._masks: NDArray[np.bool_] = np.zeros((rule.regions, *shape[::-1]), bool)
@@ -113,22 +117,32 @@ class InputGrid:
 
         Returns the numbers ``(N, 3)`` of those that have more, and the codes at a corner of each.
         """
-        lowest = highest = self._rule.codes(rows.sums[tuple(c.reach for c in cells)])
+        reach = tuple(c.reach for c in cells)
+        lowest = highest = self._rule.codes(rows.sums[reach])
+        close = self._close(rows.sums[reach], rows.weights[reach])
         for axis, c in enumerate(cells):
             ends = [end - c.reach.start for end in (c.lower, c.upper)[: 1 + c.wide]]
             lowest = torch.minimum(*_at_both(lowest, axis, ends))
             highest = torch.maximum(*_at_both(highest, axis, ends))
+            close = torch.maximum(*_at_both(close, axis, ends))
         codes = lowest.permute(*self._storage, 3)
         for axis, model_axis in enumerate(self._storage):
             codes = codes.index_select(axis, cells[model_axis].cell_of)
         self._fill(tuple(cells[axis].span for axis in self._storage), codes)
-        mixed = self._mixed(lowest, highest)
+        mixed = self._mixed(lowest, highest, close)
         return mixed, lowest[mixed.unbind(dim=1)]
 
+    def _close(self, sums: Tensor, weights: Tensor) -> Tensor:
+        """Tell at which model voxels ``(h, w, d)`` another class is likely, if that is noted."""
+        if self._contests is None or sums.shape[-1] < 2:
+            return torch.zeros(weights.shape, dtype=torch.bool)
+        best, second = sums.topk(2, dim=-1).values.unbind(dim=-1)
+        return best - second < self._contests.margin * weights
+
     @staticmethod
-    def _mixed(lowest: Tensor, highest: Tensor) -> Tensor:
-        """Return the numbers ``(N, 3)`` of the cells whose corners have other codes."""
-        return (lowest != highest).any(dim=-1).nonzero()
+    def _mixed(lowest: Tensor, highest: Tensor, close: Tensor) -> Tensor:
+        """Return the numbers ``(N, 3)`` of the cells that not all corners agree on for sure."""
+        return ((lowest != highest).any(dim=-1) | close).nonzero()
 
     def _interpolate(
         self, rows: Rows, cells: Sequence[_Cells], mixed: Tensor, codes: Tensor
@@ -140,15 +154,20 @@ class InputGrid:
         )
         corners = rows.numbers(h[:, None, None], w[:, None], d).flatten(0, 2)  # (8, N)
         sums = rows.sums.flatten(0, 2).index_select(0, corners.flatten()).view(*corners.shape, -1)
-        for some, channels in self._rule.contests(sums, codes):
+        slack = None
+        if self._contests is not None:
+            slack = self._contests.margin * rows.weights.flatten()[corners]
+        for some, channels in self._rule.contests(sums, codes, slack):
             chosen = some * sums.shape[-1] + channels  # (n, N), as all below: N of these cells
-            weights = rows.weights.flatten()[corners[:, some]].clamp(min=_TINY)
+            weights = rows.weights.flatten()[corners[:, some]].clamp(min=TINY)
             logits = sums.flatten(1).index_select(1, chosen.flatten()).view(8, *chosen.shape)
             logits = (logits / weights[:, None]).view(2, 2, 2, *chosen.shape)
             voxels = torch.zeros(1, dtype=torch.int64)
             for axis, (c, at) in enumerate(zip(cells, mixed[some].unbind(dim=1), strict=True)):
                 logits = _between(logits, axis, c.share[:, at])
                 voxels = voxels + _spread(c.voxels[:, at], axis, 4)
+            if self._contests is not None:
+                self._contests.add(voxels, channels, logits)
             self._fill_at(voxels.numpy(), self._rule.decide(logits, channels))
 
     def _fill_at(self, voxels: NDArray[np.int64], codes: Tensor) -> None:

@@ -64,7 +64,9 @@ class LabelRule:
             labels[found[..., channel] > 0] = values[channel]
         return labels
 
-    def contests(self, corners: Tensor, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def contests(
+        self, corners: Tensor, codes: Tensor, slack: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Find which channels can be decided for between the corners of cells.
 
         A channel that lies below another one at every corner lies below it everywhere between.
@@ -75,6 +77,9 @@ class LabelRule:
             ``(8, N, K)`` logits, or at each corner a multiple of them.
         codes
             ``(N, ...)``, those of any corner.
+        slack
+            ``(8, N)``: how far below another one a channel may lie and still contend, in the same
+            multiples; 0 if not given. Of exclusive classes only.
 
         Yields
         ------
@@ -89,8 +94,11 @@ class LabelRule:
             return
         leader = codes.long()
         lead = corners[0].new_full((cells, k), -torch.inf)
-        for corner in corners:
-            torch.maximum(lead, corner - corner.gather(-1, leader), out=lead)
+        bars = corners.gather(-1, leader.expand(8, cells, 1))
+        if slack is not None:
+            bars -= slack[..., None]
+        for corner, bar in zip(corners, bars, strict=True):
+            torch.maximum(lead, corner - bar, out=lead)
         counts, table = _listed(lead >= 0)
         few = 1
         while few < len(table):

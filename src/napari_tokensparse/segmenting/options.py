@@ -62,6 +62,8 @@ class Options(BaseModel):
         Number of the series of a DICOM folder that holds several.
     region : str or None
         ``i0:i1,j0:j1,k0:k1`` in voxels.
+    sharpen : bool
+        Whether labels are sharpened, the model's own wish filled in.
     legend : bool
         Whether names and colours of the classes are written beside the labels.
     table, tokens, regions : str or None
@@ -80,6 +82,7 @@ class Options(BaseModel):
     frame: int | None = None
     series: str | None = None
     region: str | None = None
+    sharpen: bool = False
     legend: bool = True
     table: BaseName | None = None
     tokens: BaseName | None = None
@@ -108,6 +111,7 @@ def run_arguments(options: Options, volume: Volume) -> dict[str, Any]:
         "controls": controls_of(options),
         "region": None if box is None else parse_box(box, volume.shape, volume.name),
         "backend": options.backend,
+        "sharpen": options.sharpen,
     }
 
 
@@ -125,7 +129,9 @@ def controls_of(options: Options) -> Controls:
     return Controls(scorer=scorer, ablate_encoder=options.ablate is not None)
 
 
-def command_line(options: Options, scans: Sequence[tuple[str, str]], output: str) -> str:
+def command_line(
+    options: Options, scans: Sequence[tuple[str, str]], output: str, sharpens: bool = False
+) -> str:
     """Write the command that asks for the same, with names in place of paths.
 
     Parameters
@@ -136,6 +142,8 @@ def command_line(options: Options, scans: Sequence[tuple[str, str]], output: str
         Channel and file of each scan; one without a channel is all of the case.
     output
         The labels' file.
+    sharpens
+        Whether the model sharpens labels if nothing is said.
 
     Examples
     --------
@@ -165,6 +173,8 @@ def command_line(options: Options, scans: Sequence[tuple[str, str]], output: str
     }
     words += ["-o", output]
     words += [word for key, value in said.items() if value for word in (f"--{key}", value)]
+    if options.sharpen != sharpens:
+        words.append("--sharpen" if options.sharpen else "--no-sharpen")
     legend = [] if options.legend else ["--no-legend"]
     return shlex.join(["tokensparse", "segment", *words, *legend])
 

@@ -111,6 +111,12 @@ class PreviewSession:
         if start != self.start:
             self.start, self._begun = start, None
 
+    @property
+    def looked_at(self) -> Shape:
+        """Tokens along each axis of what the network looks at of the window."""
+        box = None if self._begun is None else self._begun.box
+        return self.model.config.grid if box is None else box.size
+
     def restart(self) -> None:
         """Forget what is begun, so that the next update runs the whole window."""
         self._begun = None
@@ -130,11 +136,11 @@ class PreviewSession:
         """
         began, config = time.perf_counter(), self.model.config
         ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+        labels, trace = torch.zeros(config.window, dtype=torch.int32), None
         if self._windowed.is_foreground(self.start):
             out = self.run(ratios)
-            labels, trace = self._decide(out.logits[0].cpu()), out.trace
-        else:
-            labels, trace = torch.zeros(config.window, dtype=torch.int32), None
+            inside = slice(None) if out.box is None else out.box.voxels
+            labels[inside], trace = self._decide(out.inside[0].cpu()), out.trace
         shown, box = self._on_input_grid(labels)
         return Preview(shown, box, trace, ratios, time.perf_counter() - began)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.segmenting.tokenmaps import TokenMaps
     from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.windows import Shape
 
 
 class SegmentError(PlainError):
@@ -61,15 +62,21 @@ class Stats:
     keep_ratios
         Per stage.
     tokens_per_stage
-        Tokens of one window alive at the start and after each stage.
+        Tokens of one window alive at the start and after each stage; of the one that holds most,
+        where windows are cropped to what they hold.
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
-        Per part: ``preprocess``, ``network``, ``stitch`` and ``total``.
+        Per part: ``preprocess``, ``network``, ``stitch``, ``sharpen`` if it was done, and
+        ``total``.
     backend
         How the network was run.
     notes
         What of that could not be done as asked, one line each.
+    sharpened
+        Whether the labels were sharpened at the input's own resolution.
+    looked_at
+        Of each window that was run, the tokens along each axis of what the network looked at.
     """
 
     windows: int
@@ -80,6 +87,8 @@ class Stats:
     seconds: dict[str, float]
     backend: str = "plain"
     notes: tuple[str, ...] = ()
+    sharpened: bool = False
+    looked_at: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from napari_tokensparse.compute.batching import windows_at_once
 from napari_tokensparse.compute.shortage import tried
 from napari_tokensparse.model.controls import control_scores
+from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
+from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.result import (
     Controls,
@@ -23,7 +25,8 @@ from napari_tokensparse.segmenting.result import (
     SegmentError,
     Stats,
 )
-from napari_tokensparse.segmenting.stitch import Stitcher
+from napari_tokensparse.segmenting.sharpening import sharpen
+from napari_tokensparse.segmenting.stitch import Stitcher, frame_of
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed
 from napari_tokensparse.volumes.region import windows_over
@@ -34,9 +37,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.compute.backends.base import Backend
+    from napari_tokensparse.model.crop import TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCDOutput
-    from napari_tokensparse.segmenting.stitch import Rows
+    from napari_tokensparse.segmenting.stitch import Frame, Rows
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
@@ -44,12 +48,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Keep ratio per stage, overlap of windows, controls, the part of the volume."""
+    """Keep ratio per stage, overlap of windows, controls, part of the volume, sharpening."""
 
     ratios: tuple[float, ...]
     overlap: float
     controls: Controls
     region: Box | None
+    sharpen: bool = False
 
 
 class WindowRun:
@@ -69,18 +74,18 @@ class WindowRun:
         self._windowed = windowed(volume, config, info, options.overlap)
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped, self._at_once = self._chosen_windows()
-        self._stitcher = Stitcher(self._grid, config.out_channels, info.blending)
+        self._boxes = {start: self._box(start) for _, start in self._starts}
+        frame = self._frame()
+        self._stitcher = Stitcher(self._grid, config.out_channels, info.blending, frame)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
-        self._out = InputGrid(
-            volume.shape,
-            self._axes,
-            self._grid.extents,
-            label_rule(info),
-            options.region,
-        )
+        self._contests = Contests(config.out_channels) if options.sharpen else None
+        axes, extents = self._windowed.within(frame)
+        rule = label_rule(info)
+        self._out = InputGrid(volume.shape, axes, extents, rule, options.region, self._contests)
         self._rows_at_once = config.window[0]
         self._computed = 0
-        self._notes: list[str] = []
+        self._notes = list(self._windowed.notes)
+        self._sharpened = False
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     @property
@@ -97,11 +102,12 @@ class WindowRun:
             if out is None:
                 continue
             self._computed += len(windows)
-            logits = out.logits
             for row, (_, start) in enumerate(windows):
-                self._stitch(start, logits[row], out, row)
+                self._stitch(start, out, row)
                 yield
         self._release(self._grid.padded[0])
+        if self._contests is not None:
+            self._sharpen(self._contests)
 
     def progress(self, done: int) -> Progress:
         """Say how far the run is."""
@@ -116,17 +122,22 @@ class WindowRun:
         region = self._options.region
         if region is not None:
             tokens = tokens.within(region)
+        config = self._model.config
+        boxes = [self._boxes[start] for _, start in self._starts]
+        looked_at = tuple(config.grid if box is None else box.size for box in boxes)
         stats = Stats(
             windows=len(self._starts),
             skipped=self._skipped,
             keep_ratios=self._options.ratios,
             tokens_per_stage=live_counts(
-                int(np.prod(self._model.config.grid)), self._options.ratios
+                max(map(math.prod, looked_at), default=math.prod(config.grid)), self._options.ratios
             ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
-            notes=(*self._backend.notes, *self._notes),
+            notes=(*self._backend.notes, *self._backend.found_out, *self._notes),
+            sharpened=self._sharpened,
+            looked_at=looked_at,
         )
         return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
 
@@ -145,6 +156,16 @@ class WindowRun:
         chosen = [pair for pair, reaches in zip(enumerate(run), reach, strict=True) if reaches]
         skipped = sum(windows_over(region, self._axes, self._grid, every)) - len(chosen)
         return chosen, skipped, at_once
+
+    def _box(self, start: Shape) -> TokenBox | None:
+        """Return what the network looks at of a window, or None for all of it."""
+        return content_box(self._grid.cut(self._windowed.image, start)[None], self._model.config)
+
+    def _frame(self) -> Frame | None:
+        """Return what is stitched and labelled; None for all of the volume."""
+        if self._model.config.crop_value is None:
+            return None
+        return frame_of(self._grid, self._boxes.items(), self._model.around)
 
     def _network_or_less(self, windows: Sequence[tuple[int, Shape]]) -> SCDOutput | None:
         """Run windows; None if memory ran out and another try, with less, may do.
@@ -183,18 +204,18 @@ class WindowRun:
         filled = [*windows, *[windows[-1]] * (self._at_once - len(windows))]
         cut = [self._grid.cut(self._windowed.image, start) for _, start in filled]
         with torch.inference_mode():
-            out = self._forward(torch.stack(cut).to(self._device), [n for n, _ in filled])
+            out = self._forward(torch.stack(cut).to(self._device), filled)
             out = replace(out, inside=out.inside.cpu())
         self.seconds["network"] += time.perf_counter() - began
         return out
 
-    def _forward(self, windows: Tensor, numbers: Sequence[int]) -> SCDOutput:
-        controls = self._options.controls
+    def _forward(self, windows: Tensor, chosen: Sequence[tuple[int, Shape]]) -> SCDOutput:
         return self._backend(
             windows,
             self._options.ratios,
-            token_scores=self._control_scores(windows, numbers),
-            skip_blocks=controls.ablate_encoder,
+            token_scores=self._control_scores(windows, [number for number, _ in chosen]),
+            skip_blocks=self._options.controls.ablate_encoder,
+            box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
         )
 
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
@@ -213,10 +234,10 @@ class WindowRun:
         ]
         return torch.cat([each for each in scores if each is not None])
 
-    def _stitch(self, start: Shape, logits: Tensor, out: SCDOutput, row: int) -> None:
+    def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
         self._release(start[0])
         began = time.perf_counter()
-        self._stitcher.add(start, logits)
+        self._stitcher.add(start, out.inside[row], out.box)
         self._tokens.add(start, out.trace, row)
         self.seconds["stitch"] += time.perf_counter() - began
 
@@ -225,6 +246,18 @@ class WindowRun:
         for rows in self._stitcher.release(until):
             self._label(rows)
         self.seconds["stitch"] += time.perf_counter() - began
+
+    def _sharpen(self, contests: Contests) -> None:
+        """Sharpen the labels; where memory runs out, they stay as they are from there on."""
+        began = time.perf_counter()
+        values = self._info.label_values
+        lacking = tried(
+            lambda: sharpen(self._out.labels, contests, self._volume, values), torch.device("cpu")
+        )
+        if lacking is not None:
+            self._notes.append("memory ran out: not all borders were sharpened")
+        self._sharpened = lacking is None
+        self.seconds["sharpen"] = time.perf_counter() - began
 
     def _label(self, rows: Rows) -> None:
         """Label finished rows; from when memory runs out, fewer at once."""

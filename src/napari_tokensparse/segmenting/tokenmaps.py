@@ -53,11 +53,14 @@ class TokenMaps:
         the least to 1 the most important; NaN where importance is.
     pruned_at
         ``(gh, gw, gd)`` uint8: 0 not processed, 1..S pruned at that stage, S + 1 kept to the end.
+    among
+        ``(gh, gw, gd)`` int32: how many tokens of the owner were processed; 0 where none was.
     """
 
     importance: tuple[NDArray[np.float32], ...]
     rank: tuple[NDArray[np.float32], ...]
     pruned_at: NDArray[np.uint8]
+    among: NDArray[np.int32]
     _shape: Shape
     _axes: tuple[AxisMap, AxisMap, AxisMap]
     _patch: int
@@ -91,7 +94,8 @@ class TokenMaps:
             tuple(np.where(inside, values, np.float32(np.nan)) for values in maps)
             for maps in (self.importance, self.rank)
         )
-        return replace(self, importance=importance, rank=rank, pruned_at=self.pruned_at * inside)
+        pruned_at, among = self.pruned_at * inside, self.among * inside
+        return replace(self, importance=importance, rank=rank, pruned_at=pruned_at, among=among)
 
     def indices(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Find the tokens of the voxels along one input axis.
@@ -186,6 +190,7 @@ class TokenMapBuilder:
         self._importance = [np.full(grid.tokens, np.nan, np.float32) for _ in range(stages)]
         self._rank = [values.copy() for values in self._importance]
         self._pruned_at = np.full(grid.tokens, NOT_PROCESSED, np.uint8)
+        self._among = np.zeros(grid.tokens, np.int32)
 
     def add(self, start: Shape, trace: TokenTrace, row: int = 0) -> None:
         """Take what one window's batch row says of the tokens it owns."""
@@ -200,6 +205,8 @@ class TokenMapBuilder:
         for mine, window in zip([*self._importance, *self._rank], seen, strict=True):
             mine[owned] = window[local]
         self._pruned_at[owned] = pruned_at[local]
+        processed = pruned_at != NOT_PROCESSED
+        self._among[owned] = processed[local] * processed.sum(dtype=np.int32)
 
     def finish(self, shape: Shape, axes: tuple[AxisMap, AxisMap, AxisMap]) -> TokenMaps:
         """Return the maps of an input of ``shape`` whose axes lie so on the padded grid."""
@@ -207,6 +214,7 @@ class TokenMapBuilder:
             tuple(self._importance),
             tuple(self._rank),
             self._pruned_at,
+            self._among,
             shape,
             axes,
             self._grid.patch,

@@ -14,12 +14,13 @@ from napari_tokensparse.volumes.preprocess import AxisMap, preprocess
 from napari_tokensparse.volumes.windows import Shape, WindowGrid, window_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.stitch import Frame
     from napari_tokensparse.volumes.volume import Volume
 
 
@@ -37,12 +38,15 @@ class Windowed:
         Where each input axis lies on the padded grid.
     background
         Intensity of background.
+    notes
+        What a person should know of the preprocessing.
     """
 
     image: Tensor
     grid: WindowGrid
     axes: tuple[AxisMap, AxisMap, AxisMap]
     background: float
+    notes: tuple[str, ...] = ()
 
     def is_foreground(self, start: Shape) -> bool:
         """Whether a window holds anything but background; others are not run."""
@@ -52,6 +56,19 @@ class Windowed:
             for s, n in zip(start, self.grid.window, strict=True)
         )
         return bool(self.foreground[h, w, d].any())
+
+    def within(
+        self, frame: Frame | None
+    ) -> tuple[tuple[AxisMap, AxisMap, AxisMap], Sequence[tuple[int, int]]]:
+        """Return the axes and the image's extents on a frame of the padded grid; None is all."""
+        if frame is None:
+            return self.axes, self.grid.extents
+        i, j, k = (replace(each, start=each.start - frame.first[each.axis]) for each in self.axes)
+        extents = [
+            (max(a, first) - first, min(b, end) - first)
+            for (a, b), first, end in zip(self.grid.extents, frame.first, frame.end, strict=True)
+        ]
+        return (i, j, k), extents
 
     @cached_property
     def foreground(self) -> Tensor:
@@ -81,7 +98,7 @@ def windowed(volume: Volume, config: SCDConfig, info: ModelInfo, overlap: float)
     grid = window_grid(prepared.image.shape[1:], config.window, config.patch_size, overlap)
     i, j, k = (replace(axis, start=axis.start + grid.before[axis.axis]) for axis in prepared.axes)
     image = grid.pad(prepared.image, info.background)
-    return Windowed(image, grid, (i, j, k), info.background)
+    return Windowed(image, grid, (i, j, k), info.background, prepared.notes)
 
 
 def label_rule(info: ModelInfo) -> LabelRule:

@@ -6,6 +6,8 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_tokensparse.datasets.cases import DataSet
     from napari_tokensparse.training.events import Validated
     from napari_tokensparse.training.recipes.choose import Recipe
@@ -31,7 +33,7 @@ For research only, not for diagnosis.
 
 - Measured on the data set that it was trained for, and nowhere else.
 - Licence: that of the training data decides.
-"""
+{notes}"""
 
 
 def card(
@@ -40,8 +42,12 @@ def card(
     data_set: DataSet,
     validated: Validated | None,
     steps: int,
+    notes: Sequence[str] = (),
 ) -> str:
-    """Write the card of a model: data, training, and what was measured on which cases."""
+    """Write the card of a model: data, training, and what was measured on which cases.
+
+    ``notes`` are what a person should know of the cases, a line each.
+    """
     low, high = recipe.training.keep_range
     return _TEXT.format(
         name=recipe.info.name,
@@ -58,7 +64,14 @@ def card(
         seed=config.seed,
         reasons="\n".join(f"- {reason}" for reason in recipe.reasons),
         measured=_measured(validated),
+        notes=_noted(notes),
     )
+
+
+def _noted(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    return "\n".join(["\n## Notes on the cases\n", *(f"- {note}" for note in notes), ""])
 
 
 def _measured(validated: Validated | None) -> str:

@@ -11,12 +11,16 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True)
 class CaseRead:
-    """One case of the data set was checked; ``problems`` is empty where it is good."""
+    """One case of the data set was checked; ``problems`` is empty where it is good.
+
+    ``notes`` are what a person should know of it besides.
+    """
 
     done: int
     total: int
     name: str
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -22,7 +21,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
 
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.precision import mixed_precision
@@ -37,6 +35,7 @@ from napari_tokensparse.training.elastic import (
 )
 from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
+from napari_tokensparse.training.loading import loading
 from napari_tokensparse.training.losses import make_loss, share_entropy
 from napari_tokensparse.training.optim import learning_rate, make_optimizer, set_learning_rate
 from napari_tokensparse.training.state import Counters, check_moments, counters_of, read, write
@@ -50,27 +49,16 @@ if TYPE_CHECKING:
     from napari_tokensparse.compute.precision import Precision
     from napari_tokensparse.model.scd import SCD, SCDOutput
     from napari_tokensparse.scoring.evaluate import CaseScores
+    from napari_tokensparse.training.loading import Sampler, Window
     from napari_tokensparse.training.trainconfig import TrainConfig
 
 MAX_SKIPPED = 10
 # Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
 _KEEP, _NOISE = 1, 2
 
-Window = tuple["Tensor", "Tensor"]
-
 
 class TrainError(ValueError):
     """A run that cannot start or go on; one plain line says why."""
-
-
-class Sampler(Protocol):
-    """Where training pairs come from."""
-
-    def windows(self, seed: int, index: int) -> Sequence[Window]:
-        """Return the windows of one volume, the same for a key.
-
-        Each is an image ``(C, h, w, d)`` and its target, as `make_loss` takes it without B.
-        """
 
 
 class Validator(Protocol):
@@ -160,8 +148,9 @@ def _events(
     """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
+        began = setting.clock()
         try:
-            done = run.step(next(batches))
+            done = run.step(next(batches), began)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
@@ -214,27 +203,26 @@ class _Run:
         config, accelerator = self._config, self._accelerator
         share = config.batch_size // accelerator.num_processes
         first = self.counters.step * config.batch_size
-        loader = DataLoader(
-            _Volumes(self._setting.sampler, config.seed),
-            batch_size=None,
-            sampler=count(first + accelerator.process_index, accelerator.num_processes),
-            num_workers=config.workers,
-            generator=torch.Generator(),  # or the workers' seeds would be drawn from the global one
+        volumes = loading(
+            self._setting.sampler,
+            config.seed,
+            config.workers,
+            first + accelerator.process_index,
+            accelerator.num_processes,
         )
-        volumes = iter(loader)
         while True:
             yield [next(volumes) for _ in range(share)]
 
-    def step(self, volumes: list[tuple[int, Sequence[Window]]]) -> StepDone:
-        """Take one optimisation step."""
-        started, before = self._setting.clock(), self.counters
+    def step(self, volumes: list[tuple[int, Sequence[Window]]], began: float) -> StepDone:
+        """Take a step whose windows were asked for when the clock said ``began``."""
+        before = self.counters
         config, step = self._config, before.step
         lr = learning_rate(config, step, self.share())
         set_learning_rate(self._optimizer, lr)
         ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
         loss = self._gradients(volumes, ratios)
         norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
-        spent = self._setting.clock() - started
+        spent = self._setting.clock() - began
         loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
         finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
         if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts
@@ -408,16 +396,6 @@ class _Run:
             ) from error
         self.counters = replace(counters_of(saved, self.path), in_a_row=0, reason="")
         self._saved_at = self.counters.seconds
-
-
-class _Volumes(Dataset[tuple[int, "Sequence[Window]"]]):
-    """The sampler's volumes by index, for a `DataLoader`."""
-
-    def __init__(self, sampler: Sampler, seed: int) -> None:
-        self._sampler, self._seed = sampler, seed
-
-    def __getitem__(self, index: int) -> tuple[int, Sequence[Window]]:
-        return index, self._sampler.windows(self._seed, index)
 
 
 def _accelerator(device: str, asked: Precision) -> Accelerator:

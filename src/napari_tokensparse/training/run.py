@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from napari_tokensparse.common.extras import require
+from napari_tokensparse.common.notes import gathered
+from napari_tokensparse.common.ownership import record
 from napari_tokensparse.datasets.cases import read_data_set, split
 from napari_tokensparse.datasets.checks import checking, class_notes, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
 from napari_tokensparse.model.bundle import load_weights, write_bundle
+from napari_tokensparse.model.folder import BUNDLE_FILES
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.scoring.evaluate import CaseScores, score_case
 from napari_tokensparse.segmenting.infer import choose_device
@@ -29,13 +33,14 @@ from napari_tokensparse.training.events import (
     to_json,
 )
 from napari_tokensparse.training.folder import (
+    CACHE_FOLDER,
     EVENTS_FILE,
     FOLDER,
     PREVIEW_FILE,
     RUN_FILE,
     STATE_FILE,
+    check_model_folder,
 )
-from napari_tokensparse.training.loop import Setting, train
 from napari_tokensparse.training.recipes.choose import Recipe, make_recipe
 from napari_tokensparse.training.state import best_weights, counters
 from napari_tokensparse.volumes.volume import write_nifti
@@ -84,9 +89,11 @@ def running(
 
     Raises
     ------
-    RunError, DataError, TrainError, ValueError
-        The output is in use, cases are bad, an option does not fit, or training failed.
+    ExtraError, RunError, OwnershipError, DataError, TrainError, ValueError
+        The extra ``train`` is not installed, the output is in use or holds something else, cases
+        are bad, an option does not fit, or training failed.
     """
+    require("training", "accelerate", "train")
     folder = config.output / FOLDER
     _check_output(config, resume)
     device = choose_device(config.device)
@@ -107,6 +114,8 @@ def _check_output(config: RunConfig, resume: bool) -> None:
         raise RunError(
             f"{config.output}: holds a run already; resume it, or give another output folder"
         )
+    if _is_main():
+        check_model_folder(config.output, resume=resume)
 
 
 def _read(config: RunConfig) -> DataSet:
@@ -128,7 +137,7 @@ def _checked(
     checked = []
     for done, case in enumerate(checking(data_set), start=1):
         checked.append(case)
-        yield CaseRead(done, total, case.case.name, case.problems)
+        yield CaseRead(done, total, case.case.name, case.problems, case.notes)
     if any(case.problems for case in checked):
         if not config.skip_bad:
             raise RunError(report(checked))
@@ -153,17 +162,20 @@ def _trained(
         model = SCD(recipe.network, recipe.info)
     folder = config.output / FOLDER
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
-    budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / "cache")
+    budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / CACHE_FOLDER)
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
+    from napari_tokensparse.training.loop import Setting, train  # it imports accelerate
+
     setting = Setting(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
+    notes = gathered((case.case.name, case.notes) for case in checked)
     for event in train(model, recipe.training, setting):
         if isinstance(event, Validated) and event.best:
             last = event
-            _write_model(config, recipe, data_set, last)
+            _write_model(config, recipe, data_set, last, notes)
         yield event
     if last is None:
-        _write_model(config, recipe, data_set, None)
+        _write_model(config, recipe, data_set, None, notes)
     done = counters(folder)
     yield Finished(done.step, config.output, done.best_dice, done.reason)
 
@@ -190,7 +202,7 @@ def _recipe(
         **config.overrides,
     }
     training = type(made.training)(**{**made.training.model_dump(), **changes})
-    info = made.info.model_copy(update={"name": config.output.resolve().name})
+    info = made.info.model_copy(update={"name": Path(os.path.abspath(config.output)).name})
     reasons = (*data_set.notes, *made.reasons)
     return made.model_copy(update={"training": training, "info": info, "reasons": reasons})
 
@@ -245,7 +257,11 @@ class CaseValidator:
 
 
 def _write_model(
-    config: RunConfig, recipe: Recipe, data_set: DataSet, validated: Validated | None
+    config: RunConfig,
+    recipe: Recipe,
+    data_set: DataSet,
+    validated: Validated | None,
+    notes: Sequence[str],
 ) -> None:
     """Write the best weights so far as a model folder, with its card."""
     if not _is_main():
@@ -253,7 +269,7 @@ def _write_model(
     model = SCD(recipe.network, recipe.info)
     load_weights(model, best_weights(config.output / FOLDER), str(config.output))
     done = counters(config.output / FOLDER).step if validated is None else validated.step
-    text = card(config, recipe, data_set, validated, done)
+    text = card(config, recipe, data_set, validated, done, notes)
     metadata = {
         "version": "0.1.0",
         "changelog": {"0.1.0": "trained"},
@@ -264,6 +280,7 @@ def _write_model(
         "napari_tokensparse_version": importlib.metadata.version("napari-tokensparse"),
     }
     write_bundle(config.output, model.eval(), metadata, text)
+    record(config.output / FOLDER, [config.output / name for name in BUNDLE_FILES])
 
 
 def _is_main() -> bool:

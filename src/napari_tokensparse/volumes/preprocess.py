@@ -25,6 +25,7 @@ from nibabel.orientations import (
 )
 
 from napari_tokensparse.common.untrusted import PlainError
+from napari_tokensparse.volumes.background import negative_share, with_zero_background
 from napari_tokensparse.volumes.blockwise import read_blocks, resample_blocks
 from napari_tokensparse.volumes.definitions import KEY, DefinitionError, check_definition
 from napari_tokensparse.volumes.volume import is_lazy
@@ -84,11 +85,14 @@ class Prepared:
         One map per input axis (i, j, k).
     affine
         (4, 4) model voxel to RAS mm, exact also for an oblique input.
+    notes
+        What a person should know of how it was brought there.
     """
 
     image: Tensor
     axes: tuple[AxisMap, AxisMap, AxisMap]
     affine: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
 
 def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prepared:
@@ -107,16 +111,18 @@ def preprocess(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> Prep
         A transform is not on the allow-list, or leaves nothing of the volume.
     """
     check_resampled(volume, definitions)
+    volume, notes = with_zero_background(volume, definitions)
     frame = voxel_frame(volume)
     placed, rest = _begun(volume, frame, definitions)
     image = _applied(_compose(rest), {KEY: placed}, volume.name)[KEY]
-    _check_left(image, volume.name)
+    _check_left(image, volume)
     to_model = np.linalg.inv(np.asarray(image.affine)) @ frame
     first, second, third = (_axis_map(to_model, axis) for axis in range(3))
     return Prepared(
         image.as_tensor().float(),
         (first, second, third),
         volume.affine @ np.linalg.inv(to_model),
+        notes,
     )
 
 
@@ -144,12 +150,13 @@ def preprocess_pair(
     """
     frame, composed = voxel_frame(volume), _compose(definitions, _with_label)
     check_resampled(volume, definitions)
+    volume, _ = with_zero_background(volume, definitions)
     placed = {
         KEY: _placed(volume.array, frame, definitions),
         LABEL_KEY: _placed(label.array, frame, definitions),
     }
     pair = _applied(composed, placed, volume.name)
-    _check_left(pair[KEY], volume.name)
+    _check_left(pair[KEY], volume)
     return pair[KEY].as_tensor().float(), pair[LABEL_KEY].as_tensor().to(torch.int32)
 
 
@@ -303,9 +310,16 @@ def first_dtype(definitions: Sequence[Mapping[str, Any]]) -> type[np.floating]:
     return np.float64 if doubles else np.float32
 
 
-def _check_left(image: Tensor, name: str) -> None:
-    if 0 in image.shape:
-        raise PreprocessError(f"{name}: nothing is left after preprocessing; is it empty?")
+def _check_left(image: Tensor, volume: Volume) -> None:
+    if 0 not in image.shape:
+        return
+    if any(negative_share(channel) for channel in volume.array):
+        raise PreprocessError(
+            f"{volume.name}: nothing is left after preprocessing, for none of it is above 0 and "
+            "its border is not of one value, which would tell background; set background to 0 and "
+            "shift the rest above it"
+        )
+    raise PreprocessError(f"{volume.name}: nothing is left after preprocessing; is it empty?")
 
 
 def check_resampled(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> None:

@@ -34,7 +34,8 @@ def read_volume(
     path
         The file, its name ending in one of `READ_SUFFIXES`, or the folder.
     frame
-        Which one of a time series, or of a fourth axis, to read: from 0.
+        Which one of a time series, of a fourth axis, or of the images of each place of a DICOM
+        series to read: from 0.
     series
         Which series of a DICOM folder to read: its number or its SeriesInstanceUID. Only needed
         where there are several.

@@ -72,7 +72,7 @@ class KeepRatioSlider(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._stages, self._tokens = 3, 0
+        self._stages, self._tokens, self._crops = 3, 0, False
         self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(
             "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
@@ -101,9 +101,17 @@ class KeepRatioSlider(QWidget):
         self.setValue(self.value() + step)
         return True
 
-    def set_network(self, stages: int, tokens: int) -> None:
-        """Describe the keep ratio for a network of so many stages and tokens per window."""
-        self._stages, self._tokens = stages, tokens
+    def set_network(self, stages: int, tokens: int, crops: bool = False) -> None:
+        """Describe the keep ratio for a network.
+
+        Parameters
+        ----------
+        stages, tokens
+            Of the network, and of a window.
+        crops
+            Whether windows are cropped to what they hold: they then have fewer tokens.
+        """
+        self._stages, self._tokens, self._crops = stages, tokens, crops
         self._describe()
 
     def _changed(self) -> None:
@@ -115,7 +123,8 @@ class KeepRatioSlider(QWidget):
         text = describe_keep_ratio(ratios)
         if self._tokens:
             counts = " → ".join(f"{n}" for n in live_counts(self._tokens, ratios))
-            text += f"\nTokens of a window after each stage: {counts}"
+            window = "full window (fewer where it is empty)" if self._crops else "window"
+            text += f"\nTokens of a {window} after each stage: {counts}"
         self.meaning.setText(text)
 
 

@@ -1,4 +1,4 @@
-"""From a segmentation to napari layers: what they hold, and how a second run updates them."""
+"""From a segmentation to napari layers: what they hold, how they look and where they lie."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    import napari
     from napari.layers import Layer
     from numpy.typing import NDArray
 
@@ -43,6 +42,9 @@ PLACEMENT = (
 RESULT_KEY = "tokensparse_result"
 """In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
 
+LIMITS_KEY = "tokensparse_limits"
+"""In the metadata of a map: the contrast limits that it was shown with."""
+
 IMPORTANCE: Final = "importance"
 RANK: Final = "rank"
 STAGE: Final = "stage"
@@ -52,6 +54,7 @@ REGION: Final = "region"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
+LABELS: Final = "labels"
 DIFFERENCE: Final = "difference"
 DIFFERENCES = {
     1: "lost: background with pruning",
@@ -67,11 +70,15 @@ _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """A layer to be: its class, data and arguments, the name among them."""
+    """A layer to be: its class, data and arguments, the name among them.
+
+    ``part`` is where the data are a result's, as a mask of their shape; None if everywhere.
+    """
 
     kind: type[Image] | type[Labels]
     data: NDArray[Any]
     kwargs: dict[str, Any]
+    part: NDArray[np.bool_] | None = None
 
     @property
     def name(self) -> str:
@@ -111,7 +118,12 @@ def result_layers(
         _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
     specs = [*importance, _pruned_at(tokens, view), labels_spec(view(result.labels), info)]
-    return [placed(spec, image_name, placement) for spec in specs]
+    part = None
+    if result.region is not None:
+        part = np.zeros(volume.shape, bool)
+        part[result.region.slices] = True
+        part = view(part)
+    return [replace(placed(spec, image_name, placement), part=part) for spec in specs]
 
 
 def token_layer(
@@ -229,27 +241,6 @@ def layer_kind(view: TokenView, stage: int) -> str:
     return f"{view} {stage}" if view in (IMPORTANCE, RANK) else view
 
 
-def show_layers(viewer: napari.Viewer, specs: Iterable[LayerSpec]) -> None:
-    """Add layers to a viewer; one of the same name and class is updated and keeps its looks."""
-    active = viewer.layers.selection.active
-    present = {layer.name: layer for layer in viewer.layers}
-    for spec in specs:
-        layer = present.get(spec.name)
-        if type(layer) is spec.kind:
-            _update(layer, spec)
-        else:
-            _add(viewer, spec)
-    viewer.layers.selection.active = active
-
-
-def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | None:
-    """Find the layer of an image's result, for example its ``importance 1``; None if it is gone."""
-    for layer in viewer.layers:
-        if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
-            return layer
-    return None
-
-
 def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
     """Return colours and names of the stage layer: live, pruned here, and gone before."""
     here, after = range(stage, stage + 1), range(stage + 1, tokens.stages + 2)
@@ -292,6 +283,14 @@ def hex_colour(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+def importance_limits(tokens: TokenMaps) -> tuple[float, float]:
+    """Return what is shown darkest and brightest: one scale for all stages, from their values."""
+    found = [values[np.isfinite(values)] for values in tokens.importance]
+    ends = [end for values in found if values.size for end in (values.min(), values.max())]
+    low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
 def _token_map(
     tokens: TokenMaps, kind: Literal["importance", "rank"], stage: int, view: View
 ) -> LayerSpec:
@@ -299,7 +298,7 @@ def _token_map(
     looks = {
         "name": layer_kind(kind, stage),
         "colormap": "inferno",
-        "contrast_limits": (0.0, 1.0),
+        "contrast_limits": importance_limits(tokens) if kind == IMPORTANCE else (0.0, 1.0),
         "interpolation2d": "nearest",
         "interpolation3d": "nearest",
         "blending": "additive",
@@ -334,7 +333,7 @@ def _stage(tokens: TokenMaps, stage: int, view: View) -> LayerSpec:
 def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:
     """Describe a layer of labels in their classes' colours; it is not placed yet."""
     looks = {
-        "name": "labels",
+        "name": LABELS,
         "features": class_table(info),
         "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
         "opacity": 0.6,
@@ -346,37 +345,11 @@ def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec
 def placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> LayerSpec:
     """Put a layer where the image is, name it after it, and mark it as a result."""
     own = spec.kwargs.get("metadata", {})
+    if "contrast_limits" in spec.kwargs:
+        own = {**own, LIMITS_KEY: spec.kwargs["contrast_limits"]}
     metadata = {**placement["metadata"], **own, RESULT_KEY: spec.name}
     name = f"{image_name} {spec.name}"
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
-
-
-def _add(viewer: napari.Viewer, spec: LayerSpec) -> None:
-    layer = viewer.add_layer(spec.kind(spec.data, **spec.kwargs))
-    if _map_of(layer) is not None:
-        layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
-
-
-def _hide_other_maps(viewer: napari.Viewer, shown: Layer) -> None:
-    """Keep one map of importance or rank visible at a time for each image."""
-    if shown.visible:
-        for layer in viewer.layers:
-            if layer is not shown and _map_of(layer) == _map_of(shown):
-                layer.visible = False
-
-
-def _map_of(layer: Layer) -> str | None:
-    """Return the name of the image whose map of importance or rank a layer is."""
-    kind = str(layer.metadata.get(RESULT_KEY, ""))
-    is_map = kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
-    return str(layer.name).removesuffix(kind) if is_map else None
-
-
-def _update(layer: Layer, spec: LayerSpec) -> None:
-    layer.data = spec.data
-    for name in (*PLACEMENT, "features", "colormap"):
-        if name in spec.kwargs and (name != "colormap" or isinstance(layer, Labels)):
-            setattr(layer, name, spec.kwargs[name])
 
 
 def _label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:

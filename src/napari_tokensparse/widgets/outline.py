@@ -9,7 +9,8 @@ from napari.layers import Labels
 from napari.utils.transforms import Affine
 
 from napari_tokensparse.volumes.placement import shown_placement
-from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs, result_layer
+from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
+from napari_tokensparse.widgets.showing import result_layer
 
 if TYPE_CHECKING:
     import napari

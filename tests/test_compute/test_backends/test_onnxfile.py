@@ -17,6 +17,7 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MOST = 1e-3
@@ -24,12 +25,18 @@ MOST = 1e-3
 
 def compare(model: SCD, file: Path, ratio: float | tuple[float, ...], seed: int) -> dict[str, Any]:
     """Run a window both ways, and require the same ids, scores and logits."""
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
     image = torch.randn(
         1, model.config.in_channels, *model.config.window,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
+    return compare_on(image, model, file, ratio)
+
+
+def compare_on(
+    image: torch.Tensor, model: SCD, file: Path, ratio: float | tuple[float, ...]
+) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(None, {"image": image.numpy()}), strict=True))
     with torch.inference_mode():
         out = model(image, ratio)
@@ -64,6 +71,34 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
     assert json.loads(said["tokensparse.keep_ratio"]) == list(ratios)
+
+
+def test_a_graph_crops_every_window_to_what_it_holds(
+    tmp_path: Path, make_cropping: Callable[..., SCD]
+) -> None:
+    model = spread_scores(make_cropping())
+    file = export_onnx(model, tmp_path / "model.onnx", (0.75, 0.3))
+    lengths = []
+    for first, end in (
+        ((9, 5, 0), (22, 15, 12)),
+        ((0, 0, 0), (8, 24, 5)),
+        ((0, 0, 0), (32, 24, 16)),
+    ):
+        image = torch.zeros(1, 1, 32, 24, 16)
+        where = tuple(slice(a, b) for a, b in zip(first, end, strict=True))
+        image[0, 0][where] = 3 + torch.randn([b - a for a, b in zip(first, end, strict=True)])
+        found = compare_on(image, model, file, (0.75, 0.3))
+        assert found["logits"].shape == (1, 4, 32, 24, 16)
+        lengths.append(found["score_1"].shape[1])
+    assert lengths == [36, 24, 192]
+    compare_on(torch.zeros(1, 1, 32, 24, 16), model, file, (0.75, 0.3))  # looked at whole
+    said = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
+    assert json.loads(said["tokensparse.keep_ratio"]) == [0.75, 0.3]
+    assert json.loads(said["tokensparse.crop_value"]) == 0.0
+    unpruned = export_onnx(model, tmp_path / "all.onnx", 1.0)
+    image = torch.zeros(1, 1, 32, 24, 16)
+    image[..., 4:20, 4:20, 4:12] = torch.randn(16, 16, 8)
+    compare_on(image, model, unpruned, 1.0)
 
 
 class Odd(nn.Module):

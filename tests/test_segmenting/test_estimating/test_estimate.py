@@ -30,7 +30,7 @@ from napari_tokensparse.volumes.volume import Volume
 
 MakeModel = Callable[..., SCD]
 RATES = Rates(
-    start=0.5, network=(0.25, 1.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
+    start=0.5, network=(0.25, 1.0, 0.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
 )
 SHAPES = {
     "Orientationd": {"axcodes": "RAS"},
@@ -193,6 +193,13 @@ def test_memory_counts_what_is_held(make_model: MakeModel, monkeypatch: pytest.M
     assert found.is_enough
     resampled = make_model(preprocessing=(spacing(0.6),))
     assert room(volume, resampled).peak_mb > 8 * 3 * image / 1e6  # doubles of a finer grid
+
+
+def test_memory_counts_the_voxels_that_may_be_sharpened(make_model: MakeModel) -> None:
+    image = np.random.default_rng(0).normal(100, 5, (1, 64, 64, 64)).astype(np.float32)
+    volume = Volume(image, np.eye(4), "full")
+    plain, sharp = (room(volume, make_model(sharpen=each)).peak_mb for each in (False, True))
+    assert sharp - plain == pytest.approx(20 * 64**3 / 1e6, rel=0.05)
 
 
 def test_a_run_that_does_not_fit_is_told_with_its_figures() -> None:

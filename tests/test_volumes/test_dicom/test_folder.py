@@ -140,20 +140,6 @@ def test_slices_of_one_stack_may_be_acquisitions_of_their_own(dicoms, tmp_path):
     assert np.array_equal(read_volume(tmp_path / "ct").array[0], VOXELS)
 
 
-@pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "TriggerTime", "EchoTime"])
-def test_a_time_series_is_refused_with_a_way_to_pick_a_frame(dicoms, tmp_path, tag):
-    folder = tmp_path / "cine"
-    for frame in (2, 1, 3):
-        dicoms["write_series"](
-            folder, PIXELS + frame, SeriesInstanceUID="1.2.3", prefix=f"t{frame}-", **{tag: frame}
-        )
-    assert refusal(folder) == (
-        "cine: is a time series of 3 frames; pick one with --frame N, 0 to 2 (frame=N in Python)"
-    )
-    assert np.array_equal(read_volume(folder, frame=1).array[0], VOXELS + 2)
-    assert refusal(folder, frame=3) == "cine: frame 3: must be 0 to 2"
-
-
 def test_missing_slices_are_named_by_their_neighbours_and_places(dicoms, tmp_path):
     paths = dicoms["write_series"](tmp_path / "ct", PIXELS)
     paths[2].unlink()
@@ -191,7 +177,7 @@ ODD = {
         "Columns": 5,
     },
     "without position, orientation or pixel spacing; leave it out": {"ImagePositionPatient": None},
-    "holds 3 frames in one file; convert it": {"NumberOfFrames": 3},
+    "holds 3 frames and does not say where each lies; convert it": {"NumberOfFrames": 3},
     "lies 1 mm off the straight line": {"ImagePositionPatient": [-30.0, 22.5, 17.75]},
     "are 2.5 mm apart, most others 3.5 mm": {"ImagePositionPatient": [-31.0, 22.5, 16.75]},
     "its pixels cannot be read": {"PixelData": b"\0\0"},

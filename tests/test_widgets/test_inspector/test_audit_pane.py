@@ -40,7 +40,7 @@ def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
     shown, viewer, pane = inspected.publish(0.25), inspected.viewer, open_pane(inspected)
     assert pane.ratio.text() == "scan: 25 % per stage → 1.56 % of tokens reach the end"
     run(inspected, pane)
-    expected = audit(shown.volume, shown.network, 0.25)
+    expected = inspected.scanned.audited
 
     layer = viewer.layers["scan difference"]
     view = placement_of(shown.volume.affine, shown.volume.shape).view
@@ -81,13 +81,13 @@ def test_a_click_on_a_component_moves_the_viewer_there(
     at = pane.components.visualItemRect(item).center()
     inspected.qtbot.mouseClick(pane.components.viewport(), Qt.MouseButton.LeftButton, pos=at)
 
-    component = audit(shown.volume, shown.network, 0.25).components[last]
+    component = inspected.scanned.audited.components[last]
     x, y, z = (shown.volume.affine @ [*component.voxel, 1])[:3]
     assert viewer.dims.point == pytest.approx((z, -y, -x))  # LPS: up, back, left
     centre = viewer.scene.camera.center[-displayed:]
     assert tuple(centre) == pytest.approx((z, -y, -x)[-displayed:])
     where = inspected.image.world_to_data(viewer.dims.point)
-    labels = segment(shown.volume, shown.network, 1.0).labels
+    labels = inspected.scanned.segmented(1.0).labels
     run_labels = shown.segmentation.labels
     found = run_labels if component.change == "appeared" else labels
     view = placement_of(shown.volume.affine, shown.volume.shape).view

@@ -24,7 +24,7 @@ def test_the_classes_of_the_latest_result_are_shown(inspected):
     qtbot.keyClick(classes.unit, Qt.Key.Key_Down)
     assert classes.table.horizontalHeaderItem(0).text() == "Class, in mm³"
     assert classes.table.rows() == [class_row(row, MM3) for row in fates if sum(row.mm3)]
-    assert sum(sum(row[1:]) for row in classes.table.rows()) == pytest.approx(40 * 48 * 32 * 2)
+    assert sum(sum(row[1:]) for row in classes.table.rows()) == pytest.approx(32 * 30 * 28 * 2)
 
     classes.count(shown)
     classes.count(None)  # before the count has come

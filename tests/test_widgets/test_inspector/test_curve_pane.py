@@ -10,7 +10,6 @@ from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_tokensparse.inspecting.sweep import sweep
-from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.widgets.inspector.curve_pane import MEAN, NO_RESULT, CurvePane
 from napari_tokensparse.widgets.layers import placement_kwargs
 from napari_tokensparse.widgets.results import results_of
@@ -118,7 +117,7 @@ def test_labels_and_single_classes_can_be_looked_at(inspected: Inspected) -> Non
     truth[truth.shape[0] // 2 :] = 0  # shown from the other side
     expected = []
     for ratio in (0.5, 1.0):
-        found = segment(shown.volume, shown.network, ratio).labels == 7
+        found = inspected.scanned.segmented(ratio).labels == 7
         true = truth == 7
         expected.append((ratio, 2 * (found & true).sum() / (found.sum() + true.sum())))
     before = drawn(pane, "learned")
@@ -137,7 +136,7 @@ def test_labels_that_do_not_fit_are_refused_in_one_line(inspected: Inspected) ->
     inspected.qtbot.keyClick(pane.labels.native, Qt.Key.Key_Down)
     run(inspected, pane)
     assert pane.run.message.text() == (
-        "small: shape (6, 5, 4): must be its image's (40, 48, 32); resample it"
+        "small: shape (6, 5, 4): must be its image's (32, 30, 28); resample it"
     )
     assert pane.plot.lines == {}
 
@@ -155,21 +154,17 @@ def test_cancel_stops_within_a_window(inspected: Inspected) -> None:
     assert drawn(pane, "learned")[-1] == (1.0, 1.0)  # what was done stays
 
 
-@pytest.mark.parametrize(
-    ("ratios", "said"),
-    [
+def test_keep_ratios_that_are_none_are_refused_in_one_line(inspected: Inspected) -> None:
+    pane = inspected.widget.curve
+    for ratios, said in (
         ("0.5, half", "keep ratios '0.5, half': give numbers in (0, 1], commas between"),
         ("0.5, 1.4", "keep ratio 1.4: must be in (0, 1]"),
         (" ", "nothing to sweep: give at least one keep ratio and one scorer"),
-    ],
-)
-def test_keep_ratios_that_are_none_are_refused_in_one_line(
-    inspected: Inspected, ratios: str, said: str
-) -> None:
-    pane = open_pane(inspected, ratios)
-    click(inspected.qtbot, pane.run.button)
-    inspected.qtbot.waitUntil(lambda: not pane.run.is_busy, timeout=60_000)
-    assert pane.run.message.text() == said
+    ):
+        open_pane(inspected, ratios)
+        click(inspected.qtbot, pane.run.button)
+        inspected.qtbot.waitUntil(lambda: not pane.run.is_busy, timeout=60_000)
+        assert pane.run.message.text() == said
 
 
 def test_without_a_result_the_pane_says_what_to_do(

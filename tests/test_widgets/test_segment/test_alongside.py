@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt
 from napari_tokensparse.widgets.segment.alongside import Alongside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import napari
@@ -22,17 +21,11 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def folder(write_nano: Callable[..., Path]) -> Path:
-    """Write a model, before a widget's thread imports torch too."""
-    return write_nano()
-
-
-@pytest.fixture
-def segmented(folder: Path, opened: Opened) -> Opened:
+def segmented(nano: Path, opened: Opened) -> Opened:
     """Segment an image with the Segment widget."""
     grey = np.random.default_rng(0).integers(1, 200, (32, 32, 32)).astype(np.uint8)
     opened.viewer.add_image(grey, name="scan")
-    opened.widget.model.setValue(folder)
+    opened.widget.model.setValue(nano)
     opened.segment()
     return opened
 
@@ -71,15 +64,16 @@ def test_a_click_shows_labels_beside_tokens_and_another_puts_all_back(segmented:
     assert state(viewer) == before
 
 
-@pytest.mark.parametrize("shown", ["importance 2", "pruned at"])
-def test_whatever_map_is_shown_lies_in_the_cell_of_tokens(segmented: Opened, shown: str) -> None:
+def test_whatever_map_is_shown_lies_in_the_cell_of_tokens(segmented: Opened) -> None:
     viewer = segmented.viewer
     click(segmented)
-    viewer.layers["scan importance 1"].visible = False
-    viewer.layers[f"scan {shown}"].visible = True
-    assert cells(viewer) == [{"scan", "scan labels"}, {"scan beside tokens", f"scan {shown}"}]
-    viewer.layers["scan labels"].visible = False
-    assert cells(viewer) == [{"scan"}, {"scan beside tokens", f"scan {shown}"}]
+    for hidden, shown in (("importance 1", "importance 2"), ("importance 2", "pruned at")):
+        viewer.layers["scan labels"].visible = True
+        viewer.layers[f"scan {hidden}"].visible = False
+        viewer.layers[f"scan {shown}"].visible = True
+        assert cells(viewer) == [{"scan", "scan labels"}, {"scan beside tokens", f"scan {shown}"}]
+        viewer.layers["scan labels"].visible = False
+        assert cells(viewer) == [{"scan"}, {"scan beside tokens", f"scan {shown}"}]
 
 
 def test_many_maps_keep_apart_from_the_labels(segmented: Opened) -> None:
@@ -139,19 +133,19 @@ def test_both_cells_show_the_image_alike(segmented: Opened) -> None:
     assert list(segmented.widget.image.choices) == [image]
 
 
-@pytest.mark.parametrize("how", ["grid", "image", "copy"])
-def test_it_ends_when_the_grid_or_the_image_goes(segmented: Opened, how: str) -> None:
+def test_it_ends_when_the_grid_or_the_image_goes(segmented: Opened) -> None:
     viewer, beside = segmented.viewer, segmented.widget.beside
-    click(segmented)
-    assert beside.isChecked()
-    if how == "grid":
-        viewer.canvas.grid.enabled = False
-    else:
-        viewer.layers.remove("scan" if how == "image" else "scan beside tokens")
-    assert not beside.isChecked()
-    assert "scan beside tokens" not in viewer.layers
-    assert not viewer.canvas.grid.enabled
-    assert ("scan" in viewer.layers) is (how != "image")
+    for how in ("grid", "scan beside tokens", "scan"):
+        click(segmented)
+        assert beside.isChecked()
+        if how == "grid":
+            viewer.canvas.grid.enabled = False
+        else:
+            viewer.layers.remove(how)
+        assert not beside.isChecked()
+        assert "scan beside tokens" not in viewer.layers
+        assert not viewer.canvas.grid.enabled
+        assert ("scan" in viewer.layers) is (how != "scan")
 
 
 def test_without_tokens_it_says_what_to_do(opened: Opened) -> None:

@@ -18,6 +18,7 @@ from napari_tokensparse.model.folder import WEIGHTS
 from napari_tokensparse.segmenting.preview import PreviewSession
 from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
+from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 
@@ -225,7 +226,11 @@ def test_a_failure_is_told_in_one_line_and_the_next_request_is_answered(live: Li
 
 
 def test_labels_are_hidden_while_there_is_a_preview(live: Live) -> None:
-    labels = live.viewer.add_labels(np.ones(live.image.data.shape, np.uint8), name="scan labels")
+    labels = live.viewer.add_labels(
+        np.ones(live.image.data.shape, np.uint8),
+        name="scan labels 2",
+        metadata={RESULT_KEY: LABELS},
+    )
     live.live.ask(live.source(), 0.5)
     live.wait(1)
     assert not labels.visible

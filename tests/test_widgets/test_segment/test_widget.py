@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import WEIGHTS, available_models, describe_folder
+from napari_tokensparse.model.info import LabelClass
 from napari_tokensparse.scoring.metrics import dice_per_class
 from napari_tokensparse.segmenting.infer import Progress
 from napari_tokensparse.volumes.placement import placement_of
@@ -127,8 +128,6 @@ def test_a_region_is_segmented_alone(opened: Opened, write_nano: Callable[..., P
     viewer, widget = opened.viewer, opened.widget
     viewer.add_image(brain_like(), name="scan")
     widget.model.setValue(write_nano())
-    opened.segment()
-    whole = viewer.layers["scan labels"].data
     viewer.add_shapes(
         np.array([[9, 4, 6], [9, 4, 20], [9, 30, 20], [9, 30, 6]]), shape_type="polygon"
     )
@@ -138,10 +137,14 @@ def test_a_region_is_segmented_alone(opened: Opened, write_nano: Callable[..., P
     labels, pruned = (viewer.layers[f"scan {name}"].data for name in ("labels", "pruned at"))
     inside = np.zeros(labels.shape, bool)
     inside[:, 4:31, 6:21] = True
+    assert ", region 6:21,4:31,0:40: " in widget.message.text()
+    assert pruned[inside].all() and not pruned.all()
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_Home)
+    opened.segment()
+    whole = viewer.layers["scan labels"].data
     assert whole[inside].any() and whole[~inside].any()
     np.testing.assert_array_equal(labels, whole * inside)
-    assert pruned[inside].all() and not pruned.all()
-    assert ", region 6:21,4:31,0:40: " in widget.message.text()
+    opened.qtbot.keyClick(widget.region, Qt.Key.Key_End)
     viewer.layers["Shapes"].selected_data = {0}
     viewer.layers["Shapes"].remove_selected()
     opened.click()
@@ -192,9 +195,30 @@ def test_only_one_importance_map_shows_at_a_time(
     viewer.layers["scan importance 3"].visible = True
     shown = [x.name for x in viewer.layers if isinstance(x, Image) and x.visible]
     assert shown == ["scan", "scan importance 3"]
-    assert {tuple(viewer.layers[f"scan importance {n}"].contrast_limits) for n in (1, 2, 3)} == {
-        (0.0, 1.0)
-    }
+
+
+def test_importance_maps_share_the_contrast_of_their_values_and_show_a_colour_bar(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano())
+    opened.segment()
+    maps = [viewer.layers[f"scan importance {n}"] for n in (1, 2, 3)]
+
+    def ends() -> tuple[float, float]:
+        live = np.concatenate([layer.data[layer.data > 0] for layer in maps])
+        return float(live.min()), float(live.max())
+
+    assert all(tuple(layer.contrast_limits) == pytest.approx(ends()) for layer in maps)
+    assert all(layer.colorbar.visible for layer in maps)
+    before = ends()
+    maps[1].contrast_limits = (0.2, 0.3)  # the user's own choice stays
+    widget.keep_ratio.setValue(0.2)
+    opened.segment()
+    assert ends() != before
+    assert tuple(maps[0].contrast_limits) == pytest.approx(ends())
+    assert tuple(maps[1].contrast_limits) == (0.2, 0.3)
 
 
 def test_the_image_combo_follows_the_viewer_and_leaves_results_out(
@@ -287,6 +311,27 @@ def test_the_slider_starts_at_the_models_own_keep_ratio(opened: Opened) -> None:
     assert widget.keep_ratio.value() == pytest.approx(config.keep_ratio[0])
     assert "640 → 320 → 160 → 80" in widget.keep_ratio.meaning.text()
     assert (widget.keep_ratio.slider.minimum(), widget.keep_ratio.slider.maximum()) == (0.05, 1.0)
+
+
+def test_borders_are_sharpened_as_the_model_asks_or_the_box_is_ticked(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    widget = opened.widget
+    opened.viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano("asks", sharpen=True))
+    assert widget.sharpen.isChecked()
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    widget.model.setValue(write_nano("plain"))
+    assert not widget.sharpen.isChecked()
+    opened.segment()
+    assert not widget._results.latest.segmentation.stats.sharpened
+    widget.sharpen.setChecked(True)
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.sharpened
+    regions = tuple(LabelClass(value=n, name=f"region {n}", color=(n, 0, 0)) for n in (1, 2))
+    widget.model.setValue(write_nano("overlapping", exclusive=False, classes=regions))
+    assert not widget.sharpen.isEnabled()
 
 
 def test_progress_tells_the_window_and_the_time_left() -> None:

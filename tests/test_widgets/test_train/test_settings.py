@@ -131,6 +131,6 @@ def test_a_resumed_run_goes_on_for_longer_where_a_length_is_given(settings, tmp_
     assert (config.epochs, config.max_minutes) == (90, None)
 
 
-def test_names_that_are_written_down_to_spare_the_import_of_torch_are_the_engines() -> None:
+def test_names_that_are_written_down_to_spare_the_import_of_torch_are_those_of_training() -> None:
     assert tuple(choose.SIZES) == SIZES[1:]
     assert set(choose.RECIPES) == set(RECIPES)

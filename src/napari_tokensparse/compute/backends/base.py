@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
+
+from napari_tokensparse.model.crop import content_box, whole_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
+    from napari_tokensparse.model.crop import TokenBox
     from napari_tokensparse.model.scd import SCD, SCDOutput
 
 PLAIN, OPENVINO = "plain", "openvino"
@@ -39,12 +42,15 @@ class Backend:
         What could not be done as asked, one line each.
     autocast
         Half precision of all but the score predictors; None for float32.
+    found_out
+        The same as notes, of what shows while windows are run.
     """
 
     name: str
     network: SCD
     notes: tuple[str, ...] = ()
     autocast: torch.dtype | None = None
+    found_out: list[str] = field(default_factory=list)
 
     def __call__(
         self,
@@ -53,11 +59,16 @@ class Backend:
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
+        box: TokenBox | None = None,
     ) -> SCDOutput:
         """Segment windows ``(B, C, h, w, d)``; parameters and result are those of `SCD`.
 
-        The logits are float32; there are no gradients.
+        The logits are float32; there are no gradients. The box is found here, if it is not given:
+        it depends on values, which what is compiled cannot look at.
         """
+        config = self.network.config
+        if config.crop_value is not None:
+            box = box or content_box(windows, config) or whole_box(config)
         with ExitStack() as around:
             around.enter_context(torch.inference_mode())
             if windows.is_cuda:
@@ -65,7 +76,7 @@ class Backend:
             if self.autocast is not None:
                 around.enter_context(torch.autocast(windows.device.type, self.autocast))
             out: SCDOutput = self.network(
-                windows, keep_ratio, token_scores=token_scores, skip_blocks=skip_blocks
+                windows, keep_ratio, token_scores=token_scores, skip_blocks=skip_blocks, box=box
             )
         return replace(out, inside=out.inside.float())
 

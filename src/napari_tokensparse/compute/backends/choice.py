@@ -68,7 +68,9 @@ def fastest(model: SCD) -> str:
     On a CPU of the x86 kind that is OpenVINO: a window takes four fifths to nine tenths of torch's
     time, at logits within 1e-4 of the largest one. It must have been installed, and the network be
     large enough for the seconds that converting it takes, once on a machine, to be worth while. On
-    other processors it has not been measured. torch.compile is never chosen: it takes a minute for
+    other processors it has not been measured. A network that crops its windows runs in torch: its
+    graphs are each of one size of box, which takes seconds to convert and saves hundredths of one,
+    a tenth of the decoder's time. torch.compile is never chosen: it takes a minute for
     each keep ratio, which one volume does not earn back. On a GPU ``plain`` means half precision,
     unless that gives other logits there than float32 (`amp_backend`).
     """
@@ -79,6 +81,8 @@ def fastest(model: SCD) -> str:
 
 
 def _is_worth_converting(model: SCD) -> bool:
+    if model.config.crop_value is not None:
+        return False
     h, w, d = model.config.window
     return h * w * d * model.config.feature_size**2 >= WORTH_CONVERTING
 

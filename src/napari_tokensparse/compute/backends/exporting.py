@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from napari_tokensparse.compute.backends.base import with_parts
+from napari_tokensparse.model.decoder import GatedDecoder
 from napari_tokensparse.model.layers.convolution import CpuConv
 from napari_tokensparse.model.layers.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_tokensparse.model.crop import Grid
     from napari_tokensparse.model.scd import SCD
 
 _BLOCK = 8
 
 
-def for_export(model: SCD) -> nn.Module:
-    """Wrap a model's decoder: tokens ``(1, L, E)`` and image to logits ``(1, h, w, d, K)``."""
-    return ChannelsLast(with_parts(model.decoder, plain_layer), model.config.grid).eval()
+def for_export(model: SCD, grid: Grid) -> nn.Module:
+    """Wrap a model's decoder: tokens ``(1, L, E)`` and image to logits ``(1, h, w, d, K)``.
+
+    ``grid`` are the tokens along each axis of what is decoded.
+    """
+    return ChannelsLast(with_parts(model.decoder, plain_layer), grid).eval()
+
+
+def takes_gate(model: SCD) -> bool:
+    """Whether a model's decoder is told where the first stage kept a token."""
+    return isinstance(model.decoder, GatedDecoder) and model.config.stages > 0
 
 
 class ChannelsLast(nn.Module):
@@ -40,14 +50,22 @@ class ChannelsLast(nn.Module):
         Token grid.
     """
 
-    def __init__(self, decoder: nn.Module, grid: tuple[int, int, int]) -> None:
+    def __init__(self, decoder: nn.Module, grid: Grid) -> None:
         super().__init__()
         self.decoder, self.grid = decoder, grid
 
-    def forward(self, tokens: Tensor, image: Tensor, *skips: Tensor) -> Tensor:
-        """Decode tokens ``(1, L, E)``, the image and, for the dense baseline, skips like tokens."""
-        given = ([self._as_map(skip) for skip in skips],) if skips else ()
-        logits: Tensor = self.decoder(self._as_map(tokens), image, *given)
+    def forward(self, tokens: Tensor, image: Tensor, *others: Tensor) -> Tensor:
+        """Decode tokens ``(1, L, E)`` and the image.
+
+        The dense baseline takes skips like tokens beside them, a gated decoder ``(1, L, 1)``: 1
+        where the first stage kept a token.
+        """
+        maps = [self._as_map(other) for other in others]
+        given: dict[str, Any] = {}
+        if maps:
+            gated = isinstance(self.decoder, GatedDecoder)
+            given = {"gate": maps[0]} if gated else {"skip_maps": maps}
+        logits: Tensor = self.decoder(self._as_map(tokens), image, **given)
         return logits.movedim(1, -1)
 
     def _as_map(self, tokens: Tensor) -> Tensor:

@@ -10,27 +10,26 @@ import shutil
 import tempfile
 import warnings
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import monai
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
 from napari_tokensparse import __version__
 from napari_tokensparse.common.cache import cache_folder
-from napari_tokensparse.compute.backends.exporting import ChannelsLast, for_export
+from napari_tokensparse.compute.backends.exporting import ChannelsLast, for_export, takes_gate
+from napari_tokensparse.compute.backends.ov import FrontEndManager, TorchFXPythonDecoder, openvino
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
+    from napari_tokensparse.model.crop import Grid
     from napari_tokensparse.model.scd import SCD
 
 IN_MEMORY, ON_DISK = 4, 16
@@ -49,8 +48,8 @@ _failed: dict[str, str] = {}
 _lock = Lock()
 
 
-def compiled_graph(model: SCD) -> Any:
-    """Return the compiled graph of a model's decoder; `decode` runs it.
+def compiled_graph(model: SCD, grid: Grid) -> Any:
+    """Return the compiled graph of a model's decoder for a box of tokens; `decode` runs it.
 
     The graph has nothing to do with keep ratios. It is found by the decoder's weights and layers,
     the versions of what made it and the processor; a decoder of the user's own, whose code may
@@ -61,12 +60,12 @@ def compiled_graph(model: SCD) -> Any:
     GraphError
         The decoder cannot be converted, or the graph gives other logits than torch.
     """
-    key, threads = _key(model), torch.get_num_threads()
+    key, threads = _key(model, grid), torch.get_num_threads()
     with _lock:
         if key in _failed:
             raise GraphError(_failed[key])
         if (key, threads) not in _compiled:
-            _compiled[key, threads] = _made(model, key, threads)
+            _compiled[key, threads] = _made(model, grid, key, threads)
         _compiled.move_to_end((key, threads))
         while len(_compiled) > IN_MEMORY:
             _compiled.popitem(last=False)
@@ -81,8 +80,8 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     request
         Of the compiled graph.
     inputs
-        Tokens ``(1, L, E)``, image ``(1, C, h, w, d)`` and, for the dense baseline, skips like
-        tokens; float32.
+        Tokens ``(1, L, E)``, image ``(1, C, h, w, d)`` and what `ChannelsLast` takes beside them;
+        float32.
     logits
         ``(1, h, w, d, K)``, contiguous, to write to.
     """
@@ -91,52 +90,69 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     request.infer(arrays, share_inputs=True)
 
 
-def _made(model: SCD, key: str, threads: int) -> Any:
+def _made(model: SCD, grid: Grid, key: str, threads: int) -> Any:
     file = cache_folder("openvino") / key / "graph.xml"
-    if file.is_file():
-        os.utime(file.parent)
-        return _compile(_core().read_model(file), threads)
+    kept = _kept(file, threads)
+    if kept is not None:
+        return kept
     try:
-        graph = _converted(model)
+        graph = _converted(model, grid)
         compiled = _compile(graph, threads)
-        _check(model, compiled)
+        _check(model, grid, compiled)
     except Exception as error:  # a decoder of the user's own may do anything
         _failed[key] = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GraphError(_failed[key]) from error
     if model.config.decoder != "custom":
-        _write(graph, file.parent)
+        with suppress(OSError, RuntimeError):  # a cache that cannot be written to is none
+            _write(graph, file.parent)
     return compiled
 
 
-def _check(model: SCD, compiled: Any) -> None:
+def _kept(file: Path, threads: int) -> Any:
+    """Return a graph that is kept on disk; None where there is none, or half of one."""
+    try:
+        if not file.is_file():
+            return None
+        with suppress(OSError):  # a cache that is read-only has no order of use
+            os.utime(file.parent)
+        return _compile(_core().read_model(file), threads)
+    except (OSError, RuntimeError):
+        shutil.rmtree(file.parent, ignore_errors=True)
+        return None
+
+
+def _check(model: SCD, grid: Grid, compiled: Any) -> None:
     """Compare with torch on noise."""
-    inputs = _examples(model)
-    found = torch.empty(1, *model.config.window, model.config.out_channels)
+    inputs = _examples(model, grid)
+    found = torch.empty(1, *inputs[1].shape[2:], model.config.out_channels)
     decode(compiled.create_infer_request(), inputs, found)
     with torch.inference_mode():
-        wanted = ChannelsLast(model.decoder, model.config.grid)(*inputs)
+        wanted = ChannelsLast(model.decoder, grid)(*inputs)
     off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     if not off <= TOLERANCE:  # so also for NaN
         raise GraphError(f"logits differ by {off:.2g} of the largest, more than {TOLERANCE:g}")
 
 
-def _examples(model: SCD) -> tuple[Tensor, ...]:
+def _examples(model: SCD, grid: Grid) -> tuple[Tensor, ...]:
     """Draw the inputs of `decode`."""
     config, generator = model.config, torch.Generator().manual_seed(0)
-    image = torch.randn(1, config.in_channels, *config.window, generator=generator)
-    length = math.prod(config.grid)
-    tokens = [
+    size = (n * config.patch_size for n in grid)
+    image = torch.randn(1, config.in_channels, *size, generator=generator)
+    length = math.prod(grid)
+    tokens, *others = [
         torch.randn(1, length, config.embed_dim, generator=generator)
         for _ in range(1 + len(config.skip_after))
     ]
-    return tokens[0], image, *tokens[1:]
+    if takes_gate(model):
+        others = [torch.randint(2, (1, length, 1), generator=generator).float()]
+    return tokens, image, *others
 
 
-def _converted(model: SCD) -> Any:
+def _converted(model: SCD, grid: Grid) -> Any:
     """Convert a decoder by OpenVINO's parts: its own ``convert_model`` reports on its users."""
-    inputs = _examples(model)
+    inputs = _examples(model, grid)
     with _quiet(), torch.no_grad():
-        exported = torch.export.export(for_export(model), inputs, strict=False)
+        exported = torch.export.export(for_export(model, grid), inputs, strict=False)
         program = TorchFXPythonDecoder.from_exported_program(exported)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(program))
@@ -169,10 +185,11 @@ def _write(graph: Any, folder: Path) -> None:
         shutil.rmtree(file.parent, ignore_errors=True)
 
 
-def _key(model: SCD) -> str:
+def _key(model: SCD, grid: Grid) -> str:
     versions = (_FORM, openvino.__version__, torch.__version__, monai.__version__, __version__)
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME")
-    digest = hashlib.sha256(repr((versions, processor, model.config, model.decoder)).encode())
+    made_for = (versions, processor, model.config, model.decoder, grid)
+    digest = hashlib.sha256(repr(made_for).encode())
     if model.config.decoder == "custom":
         digest.update(str(id(model.decoder)).encode())
     for name, weights in model.decoder.state_dict().items():

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.compute.backends.base import with_parts
 from napari_tokensparse.compute.backends.exporting import plain_layer
+from napari_tokensparse.compute.backends.onnxcrop import cropping_graph
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -47,7 +49,7 @@ def check_onnx_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise OnnxError(f"{path.parent}: no such folder; create it first")
     if not (find_spec("onnx") and find_spec("onnxscript")):
-        raise OnnxError("onnx is not installed: pip install 'napari-tokensparse[onnx]'")
+        raise OnnxError(lacking("writing ONNX", "onnx", "onnx"))
 
 
 def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | None = None) -> Path:
@@ -69,7 +71,8 @@ def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | No
         The file. Its input is ``image``, one preprocessed window ``(1, C, h, w, d)``; its outputs
         are ``logits`` ``(1, K, h, w, d)``, for each stage ``score_1`` … and the grid ids
         ``pruned_1`` …, and ``kept``, as in `TokenTrace`. Its metadata say what the channels and
-        classes are, and how a scan is preprocessed.
+        classes are, and how a scan is preprocessed. A network that crops its windows does so in
+        the graph: how many scores and ids there are then depends on the window.
 
     Raises
     ------
@@ -82,10 +85,12 @@ def export_onnx(model: SCD, path: Path, keep_ratio: float | Sequence[float] | No
     ratios = keep_ratios(
         model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
     )
-    program = _program(model, ratios)
-    program.model.metadata_props.update(_metadata(model, ratios))
+    from onnx import helper, save
+
+    graph = _graph(model, ratios)
+    helper.set_model_props(graph, _metadata(model, ratios))
     with written_whole(path) as part:
-        program.save(part, external_data=False)
+        save(graph, part)
     return path
 
 
@@ -102,26 +107,37 @@ class _Window(nn.Module):
         return (out.logits, *out.trace.scores, *out.trace.pruned, out.trace.kept)
 
 
-def _program(model: SCD, ratios: tuple[float, ...]) -> Any:
+def _graph(model: SCD, ratios: tuple[float, ...]) -> Any:
     """Translate a network."""
-    plain = with_parts(copy.deepcopy(model).cpu(), plain_layer)
-    window = _Window(plain, ratios).eval().requires_grad_(False)
     stages = range(1, model.config.stages + 1)
     names = ["logits", *(f"{kind}_{n}" for kind in ("score", "pruned") for n in stages), "kept"]
-    image = torch.zeros(1, model.config.in_channels, *model.config.window)
+    translations = {torch.ops.aten.sort.stable: _stable_sort()}
+    make = _whole_graph if model.config.crop_value is None else cropping_graph
     with _quiet():
         try:
-            return torch.onnx.export(
-                window,
-                (image,),
-                dynamo=True,
-                verbose=False,
-                input_names=["image"],
-                output_names=names,
-                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
-            )
+            return make(copy.deepcopy(model).cpu(), ratios, names, translations)
         except Exception as error:  # a decoder of the user's own may do anything
             raise OnnxError(f"the network cannot be written as ONNX ({_reason(error)})") from error
+
+
+def _whole_graph(
+    model: SCD,
+    ratios: tuple[float, ...],
+    names: Sequence[str],
+    translations: Mapping[Any, Callable[..., Any]],
+) -> Any:
+    window = _Window(with_parts(model, plain_layer), ratios).eval().requires_grad_(False)
+    program = torch.onnx.export(
+        window,
+        (torch.zeros(1, model.config.in_channels, *model.config.window),),
+        dynamo=True,
+        verbose=False,
+        input_names=["image"],
+        output_names=list(names),
+        custom_translation_table=dict(translations),
+    )
+    assert program is not None
+    return program.model_proto
 
 
 def _stable_sort() -> Callable[..., Any]:
@@ -139,7 +155,7 @@ def _stable_sort() -> Callable[..., Any]:
 
 
 def _metadata(model: SCD, ratios: tuple[float, ...]) -> dict[str, str]:
-    said: dict[str, Any] = {"keep_ratio": ratios}
+    said: dict[str, Any] = {"keep_ratio": ratios, "crop_value": model.config.crop_value}
     if model.info is not None:
         said |= model.info.model_dump(mode="json", exclude={"overlap", "blending", "foreground_ml"})
         said["label_values"] = model.info.label_values

@@ -1,7 +1,8 @@
 """OpenVINO on a CPU: it decodes, and torch encodes.
 
 The decoder is where OpenVINO gains: products of matrices are as fast by torch. It has nothing to do
-with keep ratios, so one graph does for all of them, and the choice of tokens stays torch's own.
+with keep ratios, so one graph does for all of them, and the choice of tokens stays torch's own. A
+graph is of one size: a network that crops its windows needs one for every box.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend, with_parts
+from napari_tokensparse.compute.backends.exporting import takes_gate
 from napari_tokensparse.compute.backends.graphs import GraphError, compiled_graph, decode
 
 if TYPE_CHECKING:
@@ -20,14 +22,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_tokensparse.model.crop import Grid
     from napari_tokensparse.model.scd import SCD
+
+BOXES = 4
+"""Sizes of boxes for which a backend converts a decoder; in others torch decodes: one takes as long
+to convert as hundreds take to be decoded."""
 
 
 class _Made(NamedTuple):
-    """The graph of a model, and the state of its weights and of torch when it was made."""
+    """Graphs of a model by the size of the box, and the state of its weights and of torch then."""
 
     state: tuple[int, ...] | None
-    graph: Any
+    graphs: dict[Grid, Any]
 
 
 _made: WeakKeyDictionary[SCD, _Made] = WeakKeyDictionary()
@@ -37,23 +44,32 @@ def openvino_backend(model: SCD) -> Backend:
     """Run a model on the CPU with OpenVINO, or plainly where that cannot be.
 
     That is so when OpenVINO cannot convert the decoder, one of the user's own perhaps, or gives
-    other logits than torch; the backend's note says so.
+    other logits than torch; the backend's note says so. A network that crops its windows is
+    converted when the first box of a size comes; what then went wrong is found out later.
     """
-    try:
-        graph = _graph_of(model)
-    except GraphError as error:
-        return Backend(PLAIN, model, (f"OpenVINO cannot decode here, so torch does ({error})",))
+    graphs, plain = _graphs_of(model), with_parts(model, lambda part: part)
+    if model.config.crop_value is None:
+        try:
+            if model.config.grid not in graphs:
+                graphs[model.config.grid] = compiled_graph(model, model.config.grid)
+        except GraphError as error:
+            return Backend(PLAIN, model, (_said(error),))
     twin = with_parts(model, lambda part: part)
-    twin.decoder = _OpenVinoDecoder(graph, model)
-    return Backend(OPENVINO, twin)
+    decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
+    twin.decoder = decoder
+    return Backend(OPENVINO, twin, found_out=decoder.notes)
 
 
-def _graph_of(model: SCD) -> Any:
-    """Make the graph, or find it, without a look at the weights, if they are still the same."""
+def _said(error: GraphError) -> str:
+    return f"OpenVINO cannot decode here, so torch does ({error})"
+
+
+def _graphs_of(model: SCD) -> dict[Grid, Any]:
+    """Return a model's graphs, without a look at the weights, if these are still the same."""
     state, made = _state(model), _made.get(model)
     if made is None or made.state is None or made.state != state:
-        made = _made[model] = _Made(state, compiled_graph(model))
-    return made.graph
+        made = _made[model] = _Made(state, {})
+    return made.graphs
 
 
 def _state(model: SCD) -> tuple[int, ...] | None:
@@ -65,19 +81,67 @@ def _state(model: SCD) -> tuple[int, ...] | None:
     return (torch.get_num_threads(), *marks)
 
 
-class _OpenVinoDecoder(nn.Module):
-    """Decode window by window with a compiled graph; for one thread at a time."""
+class _Decoder(nn.Module):
+    """Decode window by window with compiled graphs; for one thread at a time.
 
-    def __init__(self, graph: Any, model: SCD) -> None:
+    Parameters
+    ----------
+    model
+        Whose decoder it stands for.
+    graphs
+        Of the model, by the size of the box; filled as sizes come.
+    """
+
+    def __init__(self, model: SCD, graphs: dict[Grid, Any]) -> None:
         super().__init__()
-        self._request = graph.create_infer_request()
-        self._size = (*model.config.window, model.config.out_channels)
+        self.notes: list[str] = []
+        self._models = (model,)  # so that it is no part of this module
+        self._graphs = graphs
+        self._requests: dict[Grid, Any] = {}
+
+    def _decoded(
+        self, token_map: Tensor, image: Tensor, others: Sequence[Tensor], named: dict[str, Any]
+    ) -> Tensor:
+        (model,) = self._models
+        h, w, d = token_map.shape[2:]
+        request = self._request(model, (h, w, d))
+        if request is None:
+            plain: Tensor = model.decoder(token_map, image, **named)
+            return plain
+        tokens, *rest = (x.flatten(2).transpose(1, 2) for x in (token_map, *others))
+        logits = torch.empty(len(image), *image.shape[2:], model.config.out_channels)
+        for each in zip(*(torch.split(x, 1) for x in (tokens, image, *rest, logits)), strict=True):
+            decode(request, each[:-1], each[-1])
+        return logits.movedim(-1, 1)
+
+    def _request(self, model: SCD, grid: Grid) -> Any:
+        """Return what runs the graph of a box; None where torch decodes."""
+        if grid not in self._requests and len(self._requests) < BOXES:
+            try:
+                if grid not in self._graphs:
+                    self._graphs[grid] = compiled_graph(model, grid)
+                self._requests[grid] = self._graphs[grid].create_infer_request()
+            except GraphError as error:
+                self._requests[grid] = None
+                if _said(error) not in self.notes:
+                    self.notes.append(_said(error))
+        return self._requests.get(grid)
+
+
+class _PlainDecoder(_Decoder):
+    """Decodes tokens, the image and, for the dense baseline, skips."""
 
     def forward(self, token_map: Tensor, image: Tensor, skip_maps: Sequence[Tensor] = ()) -> Tensor:
         """Decode the map ``(B, E, gh, gw, gd)`` and image to logits, channels last in memory."""
-        tokens, *skips = (x.flatten(2).transpose(1, 2) for x in (token_map, *skip_maps))
-        inputs = (tokens, image, *skips)
-        logits = torch.empty(len(image), *self._size)
-        for each in zip(*(torch.split(x, 1) for x in (*inputs, logits)), strict=True):
-            decode(self._request, each[:-1], each[-1])
-        return logits.movedim(-1, 1)
+        named = {"skip_maps": skip_maps} if skip_maps else {}
+        return self._decoded(token_map, image, skip_maps, named)
+
+
+class _GatedDecoder(_Decoder):
+    """Decodes tokens and the image where the first stage kept a token."""
+
+    gated = True
+
+    def forward(self, token_map: Tensor, image: Tensor, gate: Tensor) -> Tensor:
+        """Decode the map, the image and the gate ``(B, 1, gh, gw, gd)``."""
+        return self._decoded(token_map, image, (gate,), {"gate": gate})

@@ -13,8 +13,14 @@ import torch
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
 from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.segmenting.contests import NOTED_BYTES
 from napari_tokensparse.segmenting.estimating.outline import outline
-from napari_tokensparse.segmenting.estimating.rates import calibrating, share_seen, value_of
+from napari_tokensparse.segmenting.estimating.rates import (
+    calibrating,
+    pairs_seen,
+    share_seen,
+    value_of,
+)
 from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
@@ -136,10 +142,11 @@ def estimating(
     yield
     rates = yield from calibrating(model, backend, clock)
     at_once = windows_at_once(config, found.windows, _device(model))
-    passes = -(-found.windows // at_once)
-    share = share_seen(config, ratios)
+    filled = -found.windows % at_once  # so many windows are run again to fill the last pass
+    shares = (*found.looked_at, *found.looked_at[-1:] * filled)
+    network = _network_seconds(rates, shares, config, ratios)
     return Estimate(
-        _seconds(volume, found, rates, share, passes * at_once),
+        network + _other_seconds(volume, found, rates),
         found.windows,
         _room(volume, model, info, found),
     )
@@ -172,15 +179,22 @@ def estimate(
     return value_of(estimating(volume, model, keep_ratio, region=region, backend=backend))
 
 
-def _seconds(
-    volume: Volume, found: Outline, rates: Rates, share: float, windows_computed: int
+def _network_seconds(
+    rates: Rates, looked_at: Sequence[float], config: SCDConfig, keep_ratios: Sequence[float]
 ) -> float:
+    """Return what the windows take of which such shares are looked at."""
+    every, seen, pairs = rates.network
+    whole = every + seen * share_seen(config, keep_ratios)
+    squares = sum(share**2 for share in looked_at)
+    return whole * sum(looked_at) + pairs * pairs_seen(config, keep_ratios) * squares
+
+
+def _other_seconds(volume: Volume, found: Outline, rates: Rates) -> float:
     model_voxels = math.prod(found.grid.shape)
     amounts = (
-        (rates.network[0] + rates.network[1] * share, windows_computed),
-        (rates.stitch, found.windows),
-        (rates.label[0], model_voxels),
-        (rates.label[1], found.voxels),
+        (rates.stitch, sum(found.looked_at)),
+        (rates.label[0], model_voxels * found.inside),
+        (rates.label[1], found.voxels * found.inside),
         (rates.prepare[0], volume.array.size),
         (rates.prepare[1], model_voxels * len(volume.array)),
     )
@@ -228,6 +242,7 @@ def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, found: Outli
     grid, rule = found.grid, label_rule(info)
     image = _FLOAT * len(volume.array) * math.prod(grid.padded)
     labels = (rule.dtype.itemsize + rule.regions) * math.prod(volume.shape)
+    labels += NOTED_BYTES * found.voxels if info.sharpen else 0
     if len(grid.starts) == 1:
         return image + labels
     row, window = math.prod(grid.padded[1:]), math.prod(config.window)

@@ -15,6 +15,8 @@ from napari_tokensparse.volumes.windows import window_grid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.volumes.preprocess import AxisMap, Prepared
@@ -32,16 +34,25 @@ class Outline:
     Attributes
     ----------
     voxels
-        Of the input that are labelled.
+        Of the input that are asked for.
     grid
         The windows on the model's grid.
-    windows
-        How many of them are run.
+    looked_at
+        Of each window that is run, the share of its tokens that the network looks at: all, unless
+        it crops its windows.
+    inside
+        Share of the grid round all that is looked at: the rest is background.
     """
 
     voxels: int
     grid: WindowGrid
-    windows: int
+    looked_at: tuple[float, ...]
+    inside: float = 1.0
+
+    @property
+    def windows(self) -> int:
+        """How many windows are run."""
+        return len(self.looked_at)
 
 
 def outline(
@@ -50,7 +61,7 @@ def outline(
     """Look at a thinned volume as a run would look at all of it.
 
     The grid is exact unless foreground is cropped; specks of foreground between the voxels that are
-    looked at are not seen.
+    seen are missed.
 
     Parameters
     ----------
@@ -82,7 +93,13 @@ def outline(
         reach = windows_over(region, _whole_axes(prepared, grid, step), grid, run)
         run = [start for start, reaches in zip(run, reach, strict=True) if reaches]
     shape = volume.shape if region is None else region.shape
-    return Outline(math.prod(shape), grid, len(run))
+    if config.crop_value is None:
+        return Outline(math.prod(shape), grid, (1.0,) * len(run))
+    held = (prepared.image != config.crop_value).any(dim=0)
+    boxes = [_box(start, grid, step, held) for start in run]
+    sizes = [math.prod(end - first for first, end in box) for box in boxes]
+    looked_at = tuple(size / math.prod(config.window) for size in sizes)
+    return Outline(math.prod(shape), grid, looked_at, _inside(boxes, grid))
 
 
 def _step(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> int:
@@ -135,3 +152,28 @@ def _looked_at(start: Shape, grid: WindowGrid, step: int) -> tuple[slice, ...]:
     spans = zip(start, grid.window, grid.before, strict=True)
     ends = ((max(0, at - before), max(0, at + n - before)) for at, n, before in spans)
     return tuple(slice(first // step, -(-end // step)) for first, end in ends)
+
+
+def _box(start: Shape, grid: WindowGrid, step: int, held: Tensor) -> list[tuple[int, int]]:
+    """Return, per axis, the padded voxels of the tokens of a window that hold anything."""
+    seen = _looked_at(start, grid, step)
+    found = held[seen].nonzero()
+    if not len(found):  # nothing is looked at whole
+        return [(at, at + n) for at, n in zip(start, grid.window, strict=True)]
+    box, ends = [], zip(found.amin(dim=0).tolist(), found.amax(dim=0).tolist(), strict=True)
+    for axis, (first, last) in enumerate(ends):
+        at, before = start[axis], grid.before[axis]
+        low, high = (step * (seen[axis].start + n) + before for n in (first, last + 1))
+        low = max(at, low // grid.patch * grid.patch)
+        high = min(at + grid.window[axis], -(-high // grid.patch) * grid.patch)
+        box.append((low, high))
+    return box
+
+
+def _inside(boxes: Sequence[list[tuple[int, int]]], grid: WindowGrid) -> float:
+    """Return the share of the image round all boxes."""
+    share = 1.0
+    for spans, (first, end) in zip(zip(*boxes, strict=True), grid.extents, strict=bool(boxes)):
+        low, high = max(first, min(a for a, _ in spans)), min(end, max(b for _, b in spans))
+        share *= max(0, high - low) / (end - first)
+    return share

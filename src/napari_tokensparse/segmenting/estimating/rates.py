@@ -28,6 +28,7 @@ from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.choice import make_backend
 from napari_tokensparse.compute.batching import windows_at_once
 from napari_tokensparse.compute.machine import describe_machine
+from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.stitch import Rows, Stitcher
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.compute.backends.base import Backend
     from napari_tokensparse.model.config import SCDConfig
+    from napari_tokensparse.model.crop import Grid, TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD, SCDOutput
 
@@ -52,8 +54,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FORM = 1  # of what is kept: to be counted up when something else is measured
+_FORM = 2  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
+_PART = 0.75  # of each side of a window that is cropped, as a brain's may be
 _LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
 _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
@@ -70,9 +73,12 @@ class Rates(BaseModel):
         What the first windows of a process take more than later ones: memory is fetched from the
         system, and some things are made once.
     network : tuple of float
-        One window, as a line over the share of tokens that its blocks see (`share_seen`).
+        One window: what all its tokens cost, what the share of them costs that its blocks see
+        (`share_seen`), and what their pairs cost in attention, by the same share squared. The last
+        is counted apart for networks that crop their windows: of a share ``s`` of a window the
+        first two are ``s`` times as much, the pairs ``s`` squared times.
     stitch : float
-        One window.
+        One window, of which all was looked at.
     label : tuple of float
         One voxel of the model's grid, and one of the input's.
     prepare : tuple of float
@@ -82,7 +88,7 @@ class Rates(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: NonNegativeFloat
-    network: tuple[NonNegativeFloat, NonNegativeFloat]
+    network: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
     stitch: NonNegativeFloat
     label: tuple[NonNegativeFloat, NonNegativeFloat]
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
@@ -147,14 +153,14 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         yield
         seconds = {ratio: _usual(each, clock) for ratio, each in passes.items()}
         yield
+        shares = _network(backend, seconds, pruned.windows, clock)
+        yield
         stitch = _stitching(config, info, pruned(), clock)
         label = _labelling(config, info, clock)
         yield
-    points = [(share_seen(config, (r,) * config.stages), s) for r, s in seconds.items()]
-    at_once = pruned.windows
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
-        network=_line([(share, s / at_once) for share, s in points]),
+        network=shares,
         stitch=stitch,
         label=label,
         prepare=_preparing(config, info, clock),
@@ -170,11 +176,60 @@ def share_seen(config: SCDConfig, keep_ratios: Sequence[float]) -> float:
     >>> share_seen(preset("btcv"), (0.5, 0.5, 0.5))  # after blocks 2, 5 and 8 of 12
     0.46875
     """
-    live = live_counts(int(np.prod(config.grid)), keep_ratios)
+    return _mean_power(config, keep_ratios, 1)
+
+
+def pairs_seen(config: SCDConfig, keep_ratios: Sequence[float]) -> float:
+    """Return the share of all pairs of tokens that a block of the encoder sees, on average."""
+    return _mean_power(config, keep_ratios, 2)
+
+
+def _mean_power(config: SCDConfig, keep_ratios: Sequence[float], power: int) -> float:
+    """Average a power of the share of tokens alive over the encoder's blocks."""
+    live = live_counts(math.prod(config.grid), keep_ratios)
     ends = [-1, *config.prune_after, config.depth - 1]
     blocks = [last - before for before, last in pairwise(ends)]
-    seen = sum(count * n for count, n in zip(live, blocks, strict=True))
-    return seen / (live[0] * config.depth)
+    shares = [(count / live[0]) ** power for count in live]
+    return sum(n * share for n, share in zip(blocks, shares, strict=True)) / config.depth
+
+
+def _network(
+    backend: Backend, whole: dict[float, float], windows: int, clock: Clock
+) -> tuple[float, float, float]:
+    """Split the seconds of passes into the parts of `Rates`.
+
+    Parameters
+    ----------
+    backend
+        What was timed.
+    whole
+        Seconds of a pass of full windows, by keep ratio.
+    windows
+        In a pass.
+    clock
+        Gives seconds.
+    """
+    config = backend.network.config
+    timed = [(1.0, ratio, seconds / windows) for ratio, seconds in whole.items()]
+    if config.crop_value is not None:
+        some = corner_box(config, _part_of(config.grid))
+        share = math.prod(some.size) / math.prod(config.grid)
+        timed += [(share, r, _usual(_Pass(backend, r, some), clock)) for r in whole]
+    kinds = 2 if config.crop_value is None else 3
+    amounts = [_amounts(config, share, ratio)[:kinds] for share, ratio, _ in timed]
+    every, seen, *pairs = _rates_of(amounts, [seconds for _, _, seconds in timed])
+    return every, seen, sum(pairs)
+
+
+def _amounts(config: SCDConfig, share: float, keep_ratio: float) -> tuple[float, ...]:
+    """Return what there is to do of a share of a window, as `Rates` counts it."""
+    ratios = (keep_ratio,) * config.stages
+    return share, share * share_seen(config, ratios), share**2 * pairs_seen(config, ratios)
+
+
+def _part_of(grid: Grid) -> Grid:
+    h, w, d = (max(1, round(_PART * n)) for n in grid)
+    return h, w, d
 
 
 def _key(backend: Backend) -> str:
@@ -198,11 +253,21 @@ def _device_name(model: SCD) -> str:
 
 
 class _Pass:
-    """A pass of noise through a network, as a run of many windows makes it."""
+    """A pass of noise through a network, as a run of many windows makes it.
 
-    def __init__(self, backend: Backend, keep_ratio: float) -> None:
+    Parameters
+    ----------
+    backend
+        Runs the network.
+    keep_ratio
+        Of every stage.
+    box
+        What of a window is looked at: all of it, if not given.
+    """
+
+    def __init__(self, backend: Backend, keep_ratio: float, box: TokenBox | None = None) -> None:
         config = backend.network.config
-        self._backend, self._keep_ratio = backend, keep_ratio
+        self._backend, self._keep_ratio, self._box = backend, keep_ratio, box
         self._device = next(backend.network.parameters()).device
         self.windows = windows_at_once(config, _MANY, self._device)
         generator = torch.Generator().manual_seed(0)
@@ -211,7 +276,7 @@ class _Pass:
 
     def __call__(self) -> SCDOutput:
         """Run it; the logits come back from a GPU, which waits for it."""
-        out = self._backend(self._noise.to(self._device), self._keep_ratio)
+        out = self._backend(self._noise.to(self._device), self._keep_ratio, box=self._box)
         return replace(out, inside=out.inside.cpu())
 
 
@@ -220,7 +285,7 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
     larger = [3 * n // 2 for n in config.window]
     grid = window_grid(larger, config.window, config.patch_size, 0.5)
     stitcher = Stitcher(grid, config.out_channels, info.blending)
-    tokens, logits = TokenMapBuilder(grid, config.stages), out.logits[0]
+    tokens, logits = TokenMapBuilder(grid, config.stages), out.inside[0]
 
     def add() -> None:
         stitcher.add(grid.starts[-1], logits)
@@ -237,7 +302,7 @@ def _labelling(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
         seconds.append(_usual(partial(_label, rows, info, finer), clock))
         voxels = rows.weights.numel()
         points.append((voxels, voxels * finer**3))
-    return _rates_of(points, seconds)
+    return _two_rates(points, seconds)
 
 
 def _label(rows: Rows, info: ModelInfo, finer: int) -> None:
@@ -269,7 +334,7 @@ def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
         volume = _phantom(config, info, finer)
         seconds.append(_usual(partial(_prepare, volume, config, info), clock))
         points.append((volume.array.size, _prepare(volume, config, info)))
-    return _rates_of(points, seconds)
+    return _two_rates(points, seconds)
 
 
 def _prepare(volume: Volume, config: SCDConfig, info: ModelInfo) -> int:
@@ -308,13 +373,13 @@ def _timed(work: Callable[[], object], clock: Clock) -> float:
     return clock() - began
 
 
-def _line(points: Sequence[Line]) -> Line:
-    """Return where a line through two points begins, and how it rises; neither is negative."""
-    return _rates_of([(1.0, at) for at, _ in points], [seconds for _, seconds in points])
-
-
-def _rates_of(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
-    """Split seconds between two kinds of work, of which there was more or less each time."""
-    scale = np.max(amounts, axis=0)
-    first, second = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
+def _two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
+    first, second = _rates_of(amounts, seconds)
     return first, second
+
+
+def _rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
+    """Split seconds between kinds of work, of which there was more or less each time."""
+    scale = np.max(amounts, axis=0)
+    found: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
+    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.volumes.dicom.series import SAME_PLACE_MM, Slice
+from napari_tokensparse.volumes.dicom.frames import SAME_PLACE_MM
 from napari_tokensparse.volumes.volume import VolumeError
 
 if TYPE_CHECKING:
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_tokensparse.volumes.dicom.slices import Slice
+
 UNEVEN = 0.01
-"""How far a gap may be from the others, as a share of it: the rounding of positions in headers."""
+"""How far a slice may lie from an even grid, as a share of its step."""
+ROUNDED = 0.25
+"""How far it may lie from it, at most, for the rounding of positions in headers."""
+NOTED = 0.002
+"""From which share of a step on a note says how far they do."""
 OFF_LINE_MM = 0.1
 """How far a slice may lie from the straight line through the first and the last."""
 SHEAR_FROM_DEGREES = 0.1
@@ -50,8 +56,9 @@ def check_stack(slices: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[
     ordered = sorted(slices, key=lambda one: one.along_mm)
     _check_gaps(ordered, name)
     positions = np.array([one.position for one in ordered])
+    rounded = _check_even(ordered, name)
     _check_line(ordered, positions, name)
-    return ordered, _shear_note(ordered[0].normal, positions[-1] - positions[0])
+    return ordered, (*rounded, *_shear_note(ordered[0].normal, positions[-1] - positions[0]))
 
 
 def stack_affine(ordered: Sequence[Slice]) -> NDArray[np.float64]:
@@ -72,13 +79,12 @@ def stack_affine(ordered: Sequence[Slice]) -> NDArray[np.float64]:
 
 
 def _check_single(slices: Sequence[Slice], name: str) -> None:
-    many = [one for one in slices if one.frames > 1]
-    if many:
-        raise VolumeError(
-            f"{name}: {_names(many)}: holds {many[0].frames} frames in one file; convert it to "
-            "NIfTI, for example with dcm2niix"
-        )
     lost = [one for one in slices if not one.is_placed]
+    if lost and lost[0].frames > 1:
+        raise VolumeError(
+            f"{name}: {lost[0].path.name}: holds {lost[0].frames} frames and does not say where "
+            "each lies; convert it to NIfTI, for example with dcm2niix"
+        )
     if lost:
         raise VolumeError(
             f"{name}: {_names(lost)}: without position, orientation or pixel spacing; leave it out"
@@ -122,13 +128,38 @@ def _check_gaps(ordered: Sequence[Slice], name: str) -> None:
             f"{name}: {count} of its slices, {usual:g} mm apart, are missing {said}"
             f"{_more(missing)}; copy the whole series"
         )
-    uneven = [(a, b, gap) for a, b, gap in pairs if abs(gap - usual) > UNEVEN * usual]
-    if uneven:
-        a, b, gap = uneven[0]
-        raise VolumeError(
-            f"{name}: slices {_at(a)} and {_at(b)} are {gap:g} mm apart, most others {usual:g} mm"
-            "; choose a series of even spacing"
+
+
+def _check_even(ordered: Sequence[Slice], name: str) -> tuple[str, ...]:
+    """Compare slices with the even grid that fits them best; say so if it is for rounding only."""
+    along = np.array([one.along_mm for one in ordered])
+    numbers = np.arange(len(ordered))
+    step, first = np.polyfit(numbers, along, 1)
+    away = np.abs(along - first - step * numbers)
+    worst = int(away.argmax())
+    if away[worst] <= NOTED * step:
+        return ()
+    rounding = min(_rounding(ordered, ordered[0].normal), ROUNDED * step)
+    if away[worst] <= max(UNEVEN * step, rounding):
+        return (
+            f"the slices lie up to {away[worst]:.2g} mm from even steps, as where positions are "
+            f"rounded in headers; they were taken as {step:.4g} mm apart",
         )
+    gaps, usual = np.diff(along), float(np.median(np.diff(along)))
+    odd = int(np.abs(gaps - usual).argmax())
+    raise VolumeError(
+        f"{name}: slices {_at(ordered[odd])} and {_at(ordered[odd + 1])} are {gaps[odd]:.4g} mm "
+        f"apart, most others {usual:.4g} mm; choose a series of even spacing"
+    )
+
+
+def _rounding(ordered: Sequence[Slice], across: NDArray[np.float64]) -> float:
+    """Return how far a slice may lie off in a direction, mm, for the digits of the positions.
+
+    Zeros at a number's end are often left out, so the finest of all counts.
+    """
+    units = np.array([one.rounding for one in ordered]).min(axis=0)
+    return float(np.abs(across) @ units)
 
 
 def _check_line(ordered: Sequence[Slice], positions: NDArray[np.float64], name: str) -> None:
@@ -137,7 +168,7 @@ def _check_line(ordered: Sequence[Slice], positions: NDArray[np.float64], name: 
         positions - (positions[0] + steps * (positions[-1] - positions[0])), axis=1
     )
     worst = int(away.argmax())
-    if away[worst] > OFF_LINE_MM:
+    if away[worst] > max(OFF_LINE_MM, _rounding(ordered, np.ones(3))):
         raise VolumeError(
             f"{name}: slice {_at(ordered[worst])} lies {away[worst]:.2g} mm off the straight line "
             "of the others; choose another series"
@@ -153,11 +184,13 @@ def _shear_note(normal: NDArray[np.float64], stack: NDArray[np.float64]) -> tupl
 
 
 def _at(one: Slice) -> str:
-    return f"{one.path.name} (at {one.along_mm:.5g} mm)"
+    frame = f" frame {one.index}" * (one.frames > 1)
+    return f"{one.path.name}{frame} (at {one.along_mm:.5g} mm)"
 
 
 def _names(slices: Sequence[Slice]) -> str:
-    return ", ".join(one.path.name for one in slices[:_NAMED]) + _more(slices)
+    paths = list(dict.fromkeys(one.path.name for one in slices))
+    return ", ".join(paths[:_NAMED]) + _more(paths)
 
 
 def _more(items: Sequence[Any]) -> str:

@@ -4,114 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.volumes.dicom.frames import describe, repeats
 from napari_tokensparse.volumes.volume import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
-    from pathlib import Path
 
-    from numpy.typing import NDArray
-
-SAME_PLACE_MM = 0.01
-"""Slices closer than this lie in one place."""
+    from napari_tokensparse.volumes.dicom.slices import Slice
 
 _LISTED = 12
-_FRAME_TAGS = ("TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue")
-
-
-@dataclass(frozen=True)
-class Slice:
-    """What a slice's header says, without its pixels.
-
-    Attributes
-    ----------
-    path
-        Its file.
-    series, number
-        SeriesInstanceUID and SeriesNumber, empty and None where missing.
-    acquisition
-        AcquisitionNumber.
-    modality
-        For example ``MR``.
-    shape
-        Rows and columns.
-    spacing
-        PixelSpacing: of rows and of columns, mm.
-    orientation
-        ImageOrientationPatient: along a row and along a column, LPS.
-    position
-        ImagePositionPatient: centre of the first voxel, LPS mm.
-    frames
-        NumberOfFrames.
-    scaling
-        RescaleSlope and RescaleIntercept; 1 and 0 where missing.
-    among
-        What tells images of one place apart: time point, trigger and echo time, b-value.
-    """
-
-    path: Path
-    series: str
-    number: int | None
-    acquisition: int | None
-    modality: str
-    shape: tuple[int, int]
-    spacing: tuple[float, ...]
-    orientation: tuple[float, ...]
-    position: tuple[float, ...]
-    frames: int
-    scaling: tuple[float, float]
-    among: tuple[float | None, ...]
-
-    @classmethod
-    def of(cls, path: Path, header: Any) -> Slice:
-        """Read a pydicom header; what is missing is empty."""
-
-        def numbers(tag: str) -> tuple[float, ...]:
-            return tuple(float(value) for value in header.get(tag) or ())
-
-        def number(tag: str) -> float | None:
-            value = header.get(tag)
-            return None if value is None or value == "" else float(value)
-
-        def whole(tag: str) -> int | None:
-            value = number(tag)
-            return None if value is None else int(value)
-
-        slope = number("RescaleSlope")
-        return cls(
-            path=path,
-            series=str(header.get("SeriesInstanceUID", "")),
-            number=whole("SeriesNumber"),
-            acquisition=whole("AcquisitionNumber"),
-            modality=str(header.get("Modality", "")),
-            shape=(int(header.Rows), int(header.Columns)),
-            spacing=numbers("PixelSpacing"),
-            orientation=numbers("ImageOrientationPatient"),
-            position=numbers("ImagePositionPatient"),
-            frames=whole("NumberOfFrames") or 1,
-            scaling=(1.0 if slope is None else slope, number("RescaleIntercept") or 0.0),
-            among=tuple(number(tag) for tag in _FRAME_TAGS),
-        )
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the header says where the slice lies."""
-        return (len(self.spacing), len(self.orientation), len(self.position)) == (2, 6, 3)
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """Unit vector across the slice, LPS."""
-        return np.cross(self.orientation[:3], self.orientation[3:])
-
-    @property
-    def along_mm(self) -> float:
-        """Where the slice lies along its own normal."""
-        return float(self.normal @ np.array(self.position))
 
 
 @dataclass(frozen=True)
@@ -126,11 +31,14 @@ class Series:
         SeriesInstanceUID.
     slices
         In the order of their files' names.
+    told
+        What tells it from the other acquisitions of its number, where their headers say more.
     """
 
     number: str
     uid: str
     slices: tuple[Slice, ...]
+    told: str = ""
 
     def __str__(self) -> str:
         """Say what can be said without naming a patient."""
@@ -138,7 +46,8 @@ class Series:
         rows, columns = first.shape
         plane = f" {_plane(first)}" if first.is_placed else ""
         count = f"{len(self.slices)} slice{'s' * (len(self.slices) != 1)}"
-        what = f"{first.modality}{plane}, {count} of {columns} x {rows}"
+        told = f", {self.told}" * bool(self.told)
+        what = f"{first.modality}{plane}, {count} of {columns} x {rows}{told}"
         return f"{self.number} ({what.strip()})"
 
 
@@ -175,49 +84,24 @@ def find_series(slices: Sequence[Slice]) -> list[Series]:
         numbers = list(range(1, len(groups) + 1))
     found = []
     for number, group in sorted(zip(numbers, groups, strict=True), key=lambda pair: pair[0] or 0):
-        parts = _apart(group, lambda one: one.acquisition)
-        for key, part in parts.items():
+        parts = _acquisitions(group)
+        told = describe(list(parts.values()))
+        for (key, part), said in zip(parts.items(), told, strict=True):
             text = str(number) if len(parts) == 1 else f"{number}.{key}"
-            found.append(Series(text, group[0].series, tuple(part)))
+            found.append(Series(text, group[0].series, tuple(part), said))
     return found
 
 
-def frames_of(slices: Sequence[Slice]) -> list[tuple[Slice, ...]]:
-    """Return the frames of a series that holds several images of each place, else all as one."""
-    for tag in range(len(_FRAME_TAGS)):
-        parts = _apart(slices, partial(_among, tag))
-        if len(parts) > 1:
-            return [tuple(part) for _, part in sorted(parts.items())]
-    return [tuple(slices)]
-
-
-def _among(tag: int, one: Slice) -> float | None:
-    return one.among[tag]
-
-
-def _apart(slices: Sequence[Slice], key: Callable[[Slice], Any]) -> dict[Any, list[Slice]]:
-    """Tell slices apart by ``key`` where places repeat, and do not within each part."""
-    parts = _grouped(slices, key)
-    if None in parts or not _repeats(slices) or any(map(_repeats, parts.values())):
+def _acquisitions(slices: Sequence[Slice]) -> dict[Any, list[Slice]]:
+    """Tell the acquisitions of a series apart where places repeat, and do not within each."""
+    parts = _grouped(slices, lambda one: one.acquisition)
+    if None in parts or not repeats(slices) or any(map(repeats, parts.values())):
         return {None: list(slices)}
     return parts
 
 
-def _repeats(slices: Sequence[Slice]) -> bool:
-    """Whether two slices lie in one place."""
-    if not all(one.is_placed for one in slices):
-        return False
-    by_plane = _grouped(slices, lambda one: tuple(np.round(one.orientation, 3)))
-    return any(
-        np.diff(sorted(one.along_mm for one in plane)).min(initial=np.inf) < SAME_PLACE_MM
-        for plane in by_plane.values()
-    )
-
-
-def _grouped(
-    slices: Iterable[Slice], key: Callable[[Slice], Hashable]
-) -> dict[Hashable, list[Slice]]:
-    groups: dict[Hashable, list[Slice]] = defaultdict(list)
+def _grouped(slices: Iterable[Slice], key: Callable[[Slice], Hashable]) -> dict[Any, list[Slice]]:
+    groups: dict[Any, list[Slice]] = defaultdict(list)
     for one in slices:
         groups[key(one)].append(one)
     return dict(groups)

@@ -18,10 +18,10 @@ from napari_tokensparse.widgets.layers import (
     difference_layer,
     hex_colour,
     placement_kwargs,
-    show_layers,
 )
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
+from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.table import Table
 
 if TYPE_CHECKING:

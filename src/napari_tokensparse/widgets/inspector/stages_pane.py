@@ -19,12 +19,11 @@ from napari_tokensparse.widgets.layers import (
     STAGE,
     layer_kind,
     placement_kwargs,
-    result_layer,
-    show_layers,
     stage_looks,
     token_layer,
 )
 from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.showing import result_layer, show_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,15 +12,16 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
 
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import placement_kwargs, show_layers, window_layer
+from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, window_layer
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
+from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Layer
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.preview import Preview, PreviewSession
@@ -93,9 +94,9 @@ class LivePreview(QObject):
         self._sent: _Request | None = None
         self._worker: Worker | None = None
         self._session: PreviewSession | None = None
-        self._layer: Labels | None = None
+        self._layer: Layer | None = None
         self._window: tuple[PreviewSession, Box] | None = None
-        self._hidden: Labels | None = None
+        self._hidden: list[Layer] = []
         self._point.moved.connect(self._follow)
         viewer.layers.events.removed.connect(self._removed)
 
@@ -173,27 +174,26 @@ class LivePreview(QObject):
         spec = window_layer(
             image.name, placement_kwargs(image), source.volume, answer.preview, info
         )
-        if self._layer is not None and self._layer.name != spec.name:
+        if self._layer is not None and not self._layer.name.startswith(spec.name):
             self._viewer.layers.remove(self._layer)
         window = (answer.session, answer.preview.box)
         if self._layer is not None and self._window == window:
             self._layer.data = spec.data  # the rest is as it was, and would take long to set
         else:
-            show_layers(self._viewer, [spec])
-        if self._layer is None:
-            self._layer = self._find(spec.name)
-            self._hide_labels(image)
+            (change,) = show_layers(self._viewer, [spec])
+            if self._layer is None:
+                self._layer = change.layer
+                self._hide_labels(image)
         self._window = window
         self.shown.emit(answer.preview)
 
-    def _find(self, name: str) -> Any:
-        return next((layer for layer in self._viewer.layers if layer.name == name), None)
-
     def _hide_labels(self, image: Image) -> None:
         """Hide the labels of the last run: what the preview leaves out would shine through."""
-        labels = self._find(f"{image.name} labels")
-        if labels is not None and labels.visible:
-            labels.visible, self._hidden = False, labels
+        for layer in self._viewer.layers:
+            ours = layer.metadata.get(RESULT_KEY) == LABELS and layer.name.startswith(image.name)
+            if ours and layer.visible:
+                layer.visible = False
+                self._hidden.append(layer)
 
     def _removed(self, event: Any) -> None:
         """End with the image, and show the labels again once the preview is gone."""
@@ -201,8 +201,8 @@ class LivePreview(QObject):
             self.close()
         if event.value is self._layer:
             self._layer = None
-            if self._hidden is not None:
-                self._hidden.visible, self._hidden = True, None
+            while self._hidden:
+                self._hidden.pop().visible = True
 
 
 def _answer(request: _Request, session: PreviewSession | None) -> _Answer:

@@ -150,6 +150,7 @@ def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
         device=str(next(shown.network.parameters()).device),
         series=series,
         region=None if result.region is None else str(result.region),
+        sharpen=result.stats.sharpened,
     )
     run = Finished(shown.volume, shown.network, result)
     return receipt_of(run, options, [_input(each, series) for each in inputs], None)

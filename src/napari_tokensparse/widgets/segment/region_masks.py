@@ -6,14 +6,9 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QWidget
 
-from napari_tokensparse.widgets.layers import (
-    REGION,
-    RESULT_KEY,
-    placement_kwargs,
-    region_layers,
-    show_layers,
-)
+from napari_tokensparse.widgets.layers import REGION, RESULT_KEY, placement_kwargs, region_layers
 from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.showing import show_layers
 
 if TYPE_CHECKING:
     import napari

@@ -29,6 +29,7 @@ class Request:
     keep_ratio: float
     device: str
     region: Box | None
+    sharpen: bool
     anyway: bool
 
 
@@ -60,5 +61,6 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
-    for event in segmenting(volume, network, request.keep_ratio, region=region):
+    events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
+    for event in events:
         yield event if isinstance(event, Progress) else Result(event, network)

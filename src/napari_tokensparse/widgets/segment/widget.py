@@ -26,12 +26,7 @@ from napari_tokensparse.widgets.controls import (
     ModelCombo,
     research_note,
 )
-from napari_tokensparse.widgets.layers import (
-    RESULT_KEY,
-    placement_kwargs,
-    result_layers,
-    show_layers,
-)
+from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, result_layers
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import ShownResult, results_of
@@ -51,6 +46,7 @@ from napari_tokensparse.widgets.segment.texts import (
     progress_text,
     result_text,
 )
+from napari_tokensparse.widgets.showing import Change, show_layers, undo
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
@@ -86,6 +82,7 @@ class SegmentWidget(QWidget):
         self._source: tuple[tuple[Any, ...], Source] | None = None
         self._confirmed: tuple[Scan, Path] | None = None
         self._short: tuple[Any, ...] | None = None
+        self._last_run: tuple[list[Change], ShownResult | None] = ([], None)
         self.forecast = Forecast(self._question, self)
         self._build()
         self._connect()
@@ -104,10 +101,21 @@ class SegmentWidget(QWidget):
             "slider moves, at the model's resolution; the labels of the last run are hidden "
             "meanwhile"
         )
+        self.sharpen = QCheckBox("Sharpen borders")
+        self.sharpen.setToolTip(
+            "Let the scan's own voxels decide borders, where their intensities tell classes apart; "
+            "the live preview does without"
+        )
         self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
         self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
+        self.undo = QPushButton("Undo run")
+        self.undo.setToolTip(
+            "Take the layers of the last run back, and bring those it updated to what they were; "
+            "labels edited since stay"
+        )
+        self.undo.setEnabled(False)
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
@@ -123,11 +131,12 @@ class SegmentWidget(QWidget):
         form.addRow("Model", self.model)
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.live)
+        form.addRow("", self.sharpen)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        results = (self.beside, self.masks, self.progress, self.message, self.receipt)
+        results = (self.undo, self.beside, self.masks, self.progress, self.message, self.receipt)
         for widget in (self.forecast, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
@@ -142,6 +151,7 @@ class SegmentWidget(QWidget):
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
         preferences.livePreviewChanged.connect(self.live.setChecked)
+        self.undo.clicked.connect(self._undo)
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
@@ -184,7 +194,10 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
-            self.keep_ratio.set_network(config.stages, math.prod(config.grid))
+            self.sharpen.setEnabled(described.info.exclusive)
+            self.sharpen.setChecked(described.info.sharpen)
+            crops = config.crop_value is not None
+            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
         self.channels.set_channels(channels)
@@ -304,6 +317,7 @@ class SegmentWidget(QWidget):
             self.keep_ratio.value(),
             device,
             region,
+            self.sharpen.isChecked(),
             self._short == (scan, folder, device, region),
         )
 
@@ -365,17 +379,36 @@ class SegmentWidget(QWidget):
             result.segmentation,
             result.network.info,
         )
-        show_layers(self._viewer, specs)
+        self._last_run = (show_layers(self._viewer, specs), self._results.latest)
+        self.undo.setEnabled(True)
         show_patient_sides(self._viewer)
         self._results.show(
             ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
         )
-        said = meanwhile(
+        said = self._where(request)
+        said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,
             changed=written_at(request.model) != request.written,
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
+
+    def _where(self, request: Request) -> list[str]:
+        """Say which layer holds the labels, where it is not the usual one."""
+        labels = self._last_run[0][-1].layer
+        usual = f"{request.scan.layer.name} {LABELS}"
+        return [] if labels.name == usual else [f"labels are in the layer {labels.name}"]
+
+    def _undo(self) -> None:
+        """Take the last run back."""
+        changes, earlier = self._last_run
+        kept = undo(self._viewer, changes)
+        self._last_run = ([], None)
+        self.undo.setEnabled(False)
+        if earlier is not None:
+            self._results.show(earlier)
+        said = [f"{name} was edited since, so it stays." for name in kept]
+        self.message.setText("\n".join(["The last run was taken back.", *said]))
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)

@@ -27,8 +27,8 @@ from napari_tokensparse.model.folder import is_bundle
 from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.controls import models, research_note
-from napari_tokensparse.widgets.layers import show_layers
 from napari_tokensparse.widgets.patient import show_patient_sides
+from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.train.plot import TrainingPlot
 from napari_tokensparse.widgets.train.preview import preview_layers
 from napari_tokensparse.widgets.train.run import (

@@ -21,6 +21,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from brain.appearance import scan
+from brain.atlas import LEFT_WHITE_MATTER, RIGHT_WHITE_MATTER, build_atlas, training_t1s
 from brain.deformation import grid_axes, random_warp, smooth_field, uniform
 from brain.structures import (
     BY_SIDE,
@@ -31,7 +32,6 @@ from brain.structures import (
     mirrored_classes,
 )
 from brain.synthesis import SynthesisConfig
-from brain_atlas import LEFT_WHITE_MATTER, RIGHT_WHITE_MATTER, build_atlas, training_t1s
 from napari_tokensparse.model.noise import keyed_generator
 
 if TYPE_CHECKING:
@@ -247,7 +247,8 @@ class People:
 
     def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Make what a training step takes of a key: one pair."""
-        return [tuple(self.sample(seed, index))]
+        sample = self.sample(seed, index)
+        return [(sample.image, sample.shares)]
 
     def sample(self, seed: int, index: int) -> Sample:
         """Make the pair of a key; the same key gives the same pair on one kind of device."""
@@ -273,7 +274,7 @@ class People:
         shares = self._shares(eighths)
         if image is None:
             image = self._painted(eighths, rng)
-        inside = self._inside(anatomy, points, shares, image.shape, with_head, real, rng)
+        inside = self._inside(anatomy, points, shares, with_head, real, rng)
         image = scan(image, inside, SPACING_MM, config, rng)
         shares[0] = torch.where(inside, shares[0], 1.0)
         shares[1:] *= inside
@@ -356,13 +357,13 @@ class People:
         anatomy: Anatomy,
         points: torch.Tensor,
         shares: torch.Tensor,
-        shape: tuple[int, int, int],
         with_head: bool,
         real: bool,
         rng: torch.Generator,
     ) -> torch.Tensor:
         """Tell what is not air: of a head all that was scanned; else an uneven skull strip."""
-        field = smooth_field(grid_axes(shape, SPACING_MM), 40.0, rng).to(self._device)
+        _, h, w, d = shares.shape
+        field = smooth_field(grid_axes((h, w, d), SPACING_MM), 40.0, rng).to(self._device)
         cut = field + float(uniform(rng, *self._config.strip_mm))
         clean_air = float(uniform(rng, 0, 1)) < 0.5
         middle = F.avg_pool3d(points[None], 2)[0]

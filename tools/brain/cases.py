@@ -15,8 +15,7 @@ import torch
 from scipy import ndimage
 
 from brain.deformation import grid_axes, smooth_field
-from brain.structures import STRUCTURES, class_ids
-from brain_people import (
+from brain.people import (
     PeopleConfig,
     anatomy_of,
     interpolated,
@@ -24,6 +23,7 @@ from brain_people import (
     read_person,
     structure_classes,
 )
+from brain.structures import STRUCTURES, class_ids
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume
@@ -108,7 +108,7 @@ def painted(folder: Path, number: int, look: int, group: str) -> Case:
     rng = keyed_generator(VALIDATION_SEED, number, look, int(group == ANY_CONTRAST))
     mean, sd = random_looks(_ANY if group == ANY_CONTRAST else _T1_ONLY, rng)
     which = anatomy.looks.long()
-    shape = tuple(which.shape)
+    shape = (which.shape[0], which.shape[1], which.shape[2])
     image = mean[which] + torch.randn(shape, generator=rng) * sd[which]
     image = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), 0.6))
     image *= torch.exp(0.2 * smooth_field(grid_axes(shape, 1.0), 60.0, rng))
@@ -145,7 +145,8 @@ def _spoiled(
     for name, spoiled in zip(SPOILED, ways, strict=False):
         voxels = torch.where(inside, 100 * (spoiled + 0.1), 0.0)[None].numpy()
         yield name, Volume(voxels, affine, name), truth
-    slices = image.unflatten(2, (-1, 4)).mean(dim=3)[None].numpy()
+    whole = image[..., : image.shape[2] // 4 * 4]
+    slices = whole.reshape(*shape[:2], -1, 4).mean(dim=3)[None].numpy()
     thick = affine @ np.diag([1, 1, 4, 1.0])
     thick[:3, 3] += affine[:3, 2] * 1.5
-    yield SPOILED[-1], Volume(slices, thick, SPOILED[-1]), truth[..., 2::4]
+    yield SPOILED[-1], Volume(slices, thick, SPOILED[-1]), truth[..., 2 : whole.shape[2] : 4]

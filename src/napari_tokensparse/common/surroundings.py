@@ -1,0 +1,39 @@
+"""What other libraries expect of a machine, and a container may not have."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def name_account() -> None:
+    """Give a user id without an account a name, for MONAI and torch ask for one on import.
+
+    Containers often run under such an id. Where there is a name nothing is changed.
+    """
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):  # by system and version of Python
+        user = getattr(os, "getuid", lambda: "unknown")()
+        os.environ["LOGNAME"] = f"user-{user}"
+
+
+def user_place(find: Callable[[], Path]) -> Path:
+    """Return a place of platformdirs; where there is no home, one that nothing can lie below."""
+    try:
+        found = find()
+    except RuntimeError:  # newer versions of platformdirs; older ones give "~"
+        return Path(os.devnull)
+    return found if found.is_absolute() else Path(os.devnull)
+
+
+def quiet_libraries() -> None:
+    """Keep off stderr what libraries say of their own caches, in a home that is read-only."""
+    for name in ("matplotlib", "fontTools", "pooch"):
+        logging.getLogger(name).setLevel(logging.ERROR)

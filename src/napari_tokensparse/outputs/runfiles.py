@@ -1,0 +1,118 @@
+"""The files of one segmentation: which they are, and that none takes the place of a person's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tokensparse.common.ownership import OwnershipError, check_apart, check_free
+from napari_tokensparse.outputs.classfiles import class_files
+from napari_tokensparse.outputs.receipts import ReceiptError, read_receipt, receipt_path
+from napari_tokensparse.outputs.regionfiles import region_file_names
+from napari_tokensparse.outputs.tokens import token_file_names
+from napari_tokensparse.outputs.writing import SEG_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from napari_tokensparse.model.folder import Description
+    from napari_tokensparse.outputs.receipts import Receipt
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a segmentation is written.
+
+    Attributes
+    ----------
+    labels
+        The labels file.
+    legend, receipt
+        Whether names of classes and the receipt are written beside it.
+    table, tokens, regions
+        The table, and the folders of token maps and of masks of regions; None where there is none.
+    """
+
+    labels: Path
+    legend: bool = True
+    receipt: bool = True
+    table: Path | None = None
+    tokens: Path | None = None
+    regions: Path | None = None
+
+    def has_legend(self) -> bool:
+        """Whether names of classes lie beside: DICOM SEG has them in itself."""
+        return self.legend and not self.labels.name.lower().endswith(SEG_SUFFIX)
+
+    def paths(self, model: Description) -> list[Path]:
+        """Return all files but the receipt, for what a model says of itself."""
+        paths = [self.labels, *(class_files(self.labels) if self.has_legend() else ())]
+        if self.table is not None:
+            paths.append(self.table)
+        if self.tokens is not None:
+            paths += [self.tokens / name for name in token_file_names(model.config.stages)]
+        if self.regions is not None:
+            paths += [self.regions / name for name in region_file_names(model.info)]
+        return paths
+
+
+def check_run_files(
+    files: RunFiles, model: Description, inputs: Iterable[Path], *, overwrite: bool = False
+) -> None:
+    """Refuse a run that would replace a person's files, before it is begun.
+
+    Parameters
+    ----------
+    files
+        What is to be written.
+    model
+        What it is made with.
+    inputs
+        What is read.
+    overwrite
+        Whether files that are not as the receipt beside the labels says are replaced; an input
+        never is.
+
+    Raises
+    ------
+    OwnershipError
+        In one line: which file, and why.
+    """
+    paths, receipt = files.paths(model), receipt_path(files.labels)
+    folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
+    check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
+    check_apart(paths, inputs)
+    earlier = earlier_run(files.labels)
+    check_free(paths, written_by(earlier), overwrite=overwrite)
+    if files.receipt and not overwrite:
+        _check_receipt(receipt, earlier, files.labels)
+
+
+def earlier_run(labels: Path) -> Receipt | None:
+    """Return the receipt that lies beside a labels file, if one does."""
+    try:
+        return read_receipt(receipt_path(labels))
+    except ReceiptError:
+        return None
+
+
+def written_by(receipt: Receipt | None) -> frozenset[str]:
+    """Return the hashes of all files that a receipt says were written."""
+    if receipt is None:
+        return frozenset()
+    labels = {receipt.output.sha256} - {None}
+    return frozenset(map(str, labels)) | {file.sha256 for file in receipt.files}
+
+
+def _check_receipt(path: Path, earlier: Receipt | None, labels: Path) -> None:
+    """Refuse to replace what is no receipt, or that of other labels that are still there."""
+    if earlier is None:
+        check_free([path], ())
+        return
+    other = earlier.output.name
+    if other is not None and other != labels.name and labels.with_name(other).exists():
+        raise OwnershipError(
+            f"{path}: is the receipt of {other}; choose another name for the labels, or replace it "
+            "with --overwrite"
+        )

@@ -1,0 +1,226 @@
+"""How each class looks in one scan: Gaussians of intensity and a smooth bias, fitted by EM.
+
+The prior of a voxel is what the network says; a Gaussian of intensity for each class, several for
+the background, and a smooth multiplicative bias are fitted to the scan in turns (Van Leemput et
+al., IEEE TMI 18, 1999; Puonti et al., NeuroImage 143, 2016). How far the data may overrule the
+prior depends on how well they tell two classes apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.polynomial import legendre
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating]
+
+_ROUNDS = 3
+_DEGREE = 3  # of the bias, over all axes together
+_BACKGROUNDS = 3  # what is no class may be air, fluid, vessels
+_PURITY = 2.0  # power of the prior at first: a class is best seen where it is surest
+_POOLED_VOXELS = 200.0  # that a class's own variance is worth as much as that of all
+_POOLED = 0.5  # share, in logs, of the variance of all classes in each
+_LEAST_VARIANCE = 1e-4  # of the scan's own
+_FEWEST = 10.0  # voxels of a class below which nothing is known of it
+_RIDGE = 1e-3
+_GAINS = (0.3, 3.0)
+_APART = (0.5, 1.0)  # standard deviations between classes: the data say nothing, or all they can
+_WORST = 18.0  # nats that a voxel may speak against a class
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Voxels of one scan.
+
+    Attributes
+    ----------
+    intensities
+        ``(S, C)``.
+    places
+        ``(S, 3)``: where in the volume, each axis from -1 to 1.
+    prior
+        ``(S, K)`` share of each class, background first; rows add up to 1.
+    """
+
+    intensities: Floats
+    places: Floats
+    prior: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Gaussians of intensity, of which the first K - 1 are those of the classes, and a bias.
+
+    Attributes
+    ----------
+    means, variances
+        ``(G, C)``, of intensities without the bias.
+    shares
+        ``(G - K + 1,)``: how much of the background each of its Gaussians makes up.
+    bias
+        ``(C, B)``: coefficients of the smooth functions by which 1 becomes the gain of a place.
+    trust
+        ``(K, K)``: from 0, the intensities do not tell two classes apart, to 1.
+    """
+
+    means: Floats
+    variances: Floats
+    shares: Floats
+    bias: Floats
+    trust: Floats
+
+    def unbiased(self, intensities: Floats, places: Floats) -> Floats:
+        """Divide intensities ``(N, C)`` by the gain of their places ``(N, 3)``."""
+        return intensities / _gain(smooth_functions(places), self.bias)
+
+    def log_likelihoods(self, unbiased: Floats, channels: NDArray[np.integer]) -> Floats:
+        """Return how well some classes explain each voxel, in nats but for a constant.
+
+        Parameters
+        ----------
+        unbiased
+            ``(N, C)`` intensities.
+        channels
+            ``(n, N)`` classes of each voxel, 0 the background.
+        """
+        own = np.maximum(channels, 1) - 1
+        found = np.zeros(channels.shape, unbiased.dtype)
+        logs = np.log(self.variances)
+        for x, mean, variance, log in zip(
+            unbiased.T, self.means.T, self.variances.T, logs.T, strict=True
+        ):
+            found -= 0.5 * ((x - mean[own]) ** 2 / variance[own] + log[own])
+        first = len(self.means) - len(self.shares)
+        parts = _log_normal(unbiased, self.means[first:], self.variances[first:])
+        return np.where(channels == 0, _log_sum(parts + np.log(self.shares)), found)
+
+
+def fit(samples: Samples) -> Appearance:
+    """Fit how the classes look.
+
+    Parameters
+    ----------
+    samples
+        Some ten thousand voxels, spread over the scan; of the classes and of what borders on them.
+    """
+    y = samples.intensities.astype(np.float64)
+    functions = smooth_functions(samples.places.astype(np.float64))
+    owners = np.array([*range(1, samples.prior.shape[1]), *[0] * _BACKGROUNDS])
+    prior = samples.prior[:, owners].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(prior)
+    posterior: Floats = prior**_PURITY
+    posterior[:, owners == 0] *= _parted(y[:, 0], samples.prior[:, 0])
+    bias: Floats = np.zeros((y.shape[1], functions.shape[1]))
+    for last in [False] * _ROUNDS + [True]:
+        found = _estimated(y / _gain(functions, bias), posterior, owners, y.var(axis=0))
+        means, variances, shares = found
+        likelihood = _log_normal(y / _gain(functions, bias), means, variances)
+        likelihood[:, owners == 0] += np.log(shares)
+        posterior = _normalised(log_prior + likelihood)
+        if not last:
+            bias = _fitted_bias(y, functions, posterior, means, variances)
+    trust = _trust(posterior, likelihood, owners)
+    # What is decided by it are millions of voxels: float32 is twice as fast.
+    return Appearance(*(v.astype(np.float32) for v in (means, variances, shares, bias, trust)))
+
+
+def smooth_functions(places: Floats) -> Floats:
+    """Return ``(N, B)``: products of Legendre polynomials of each place ``(N, 3)``, but for 1."""
+    x, y, z = (legendre.legvander(places[:, axis], _DEGREE) for axis in range(3))
+    degrees = [d for d in product(range(_DEGREE + 1), repeat=3) if 0 < sum(d) <= _DEGREE]
+    found: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in degrees], axis=1)
+    return found
+
+
+def _gain(functions: Floats, bias: Floats) -> Floats:
+    gain: Floats = np.clip(1 + functions @ bias.T, *_GAINS)
+    return gain
+
+
+def _parted(intensity: Floats, share: Floats) -> Floats:
+    """Give each voxel to one of the background's Gaussians, by what it is nearest to."""
+    of_it = intensity[share > 0.5] if (share > 0.5).any() else intensity
+    middles = np.quantile(of_it, (np.arange(_BACKGROUNDS) + 0.5) / _BACKGROUNDS)
+    nearest = np.abs(intensity[:, None] - middles).argmin(axis=1)
+    parted: Floats = np.eye(_BACKGROUNDS)[nearest]
+    return parted
+
+
+def _estimated(
+    x: Floats, posterior: Floats, owners: NDArray[np.integer], scale: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return means and variances, drawn towards that of all classes, and background's shares."""
+    count = posterior.sum(axis=0)[:, None] + 1e-6
+    means = posterior.T @ x / count
+    own = posterior.T @ x**2 / count - means**2
+    floor = np.maximum(_LEAST_VARIANCE * scale, np.finfo(np.float64).tiny)
+    own = np.log(np.maximum(own, floor))
+    classes = owners > 0
+    pooled = np.log(np.average(np.exp(own[classes]), axis=0, weights=count[classes, 0]))
+    drawn = (count * own + _POOLED_VOXELS * pooled) / (count + _POOLED_VOXELS)
+    background = np.maximum(count[~classes, 0], 1e-6)
+    return means, np.exp((1 - _POOLED) * drawn + _POOLED * pooled), background / background.sum()
+
+
+def _fitted_bias(
+    y: Floats, functions: Floats, posterior: Floats, means: Floats, variances: Floats
+) -> Floats:
+    """Return the bias by which the Gaussians explain the scan best: least squares, weighted."""
+    found = []
+    for x, mean, variance in zip(y.T, means.T, variances.T, strict=True):
+        expected, squared = posterior @ (mean / variance), posterior @ (mean**2 / variance)
+        products = functions.T @ (functions * squared[:, None])
+        ridge = _RIDGE * np.trace(products) / len(products) + np.finfo(np.float64).tiny
+        products += ridge * np.eye(len(products))
+        found.append(np.linalg.solve(products, functions.T @ (x * expected - squared)))
+    return np.array(found)
+
+
+def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -> Floats:
+    """Return how far each pair of classes is told apart: by the distance of their Gaussians.
+
+    The symmetric divergence of two Gaussians of one variance is the square of the distance of their
+    means in standard deviations; here it is counted over the samples, with the background whole.
+    """
+    background = owners == 0
+    shares = [posterior[:, background].sum(axis=1, keepdims=True), posterior[:, ~background]]
+    of_background = _log_sum(likelihood[:, background])[:, None]
+    each = np.concatenate([of_background, likelihood[:, ~background]], axis=1)
+    each = np.maximum(each, each.max(axis=1, keepdims=True) - _WORST)
+    weights = np.concatenate(shares, axis=1)
+    count = weights.sum(axis=0)
+    mean = weights.T @ each / (count[:, None] + 1e-6)
+    beyond = np.diag(mean)[:, None] - mean
+    apart = np.sqrt(np.maximum(beyond + beyond.T, 0))
+    least, enough = _APART
+    trust = np.clip((apart - least) / (enough - least), 0, 1)
+    known = count >= _FEWEST
+    found: Floats = trust * known * known[:, None]
+    return found
+
+
+def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
+    """Return ``(N, G)`` nats of ``(N, C)`` under Gaussians, but for a constant."""
+    found = np.zeros((len(x), len(means)), x.dtype)
+    for each, mean, variance in zip(x.T, means.T, variances.T, strict=True):
+        found -= 0.5 * ((each[:, None] - mean) ** 2 / variance + np.log(variance))
+    return found
+
+
+def _log_sum(nats: Floats) -> Floats:
+    most = nats.max(axis=1, keepdims=True)
+    found: Floats = np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
+    return found
+
+
+def _normalised(nats: Floats) -> Floats:
+    shares: Floats = np.exp(nats - nats.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,29 @@
+"""The way in: what holds for every command."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from napari_tokensparse.commands.app import main
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932", "cp437", "ascii"])
+def test_no_console_is_too_poor_for_what_is_printed(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        text = io.TextIOWrapper(stream, encoding=encoding, write_through=True)
+        monkeypatch.setattr(sys, name, text)
+    for arguments in (["models"], ["segment", "--help"], ["segment", "ζ→.nii", "-o", "ß.nii"]):
+        monkeypatch.setattr(sys, "argv", ["tokensparse", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == (1 if "-o" in arguments else 0)
+    told, errors = (stream.getvalue().decode(encoding, "replace") for stream in streams.values())
+    assert "brain-structures" in told
+    assert "keep-ratio" in told
+    assert errors.startswith("tokensparse: ") and ".nii: no such file" in errors

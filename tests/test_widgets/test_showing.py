@@ -1,0 +1,147 @@
+"""What a person did to layers is never lost: driven by clicks in a real viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_tokensparse.widgets.showing import checksum, is_edited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Opened
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def segmented(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
+    """Open a viewer with a scan that was segmented once."""
+    scan = np.random.default_rng(0).integers(1, 200, (40, 48, 32)).astype(np.uint8)
+    opened.viewer.add_image(scan, name="scan")
+    opened.widget.model.setValue(write_nano())
+    opened.segment()
+    return opened
+
+
+def labels_of(opened: Opened) -> list[str]:
+    return [layer.name for layer in opened.viewer.layers if "labels" in layer.name]
+
+
+def paint(layer: Any) -> None:
+    """Paint as the mouse does: napari's own brush, which can be undone."""
+    layer.selected_label, layer.brush_size = 7, 5
+    layer.paint((20, 20, 16), 7)
+
+
+def test_a_checksum_is_of_values_not_of_memory() -> None:
+    data = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    assert checksum(data) == checksum(np.asfortranarray(data)) != checksum(data + 1)
+    assert checksum(data[::-1]) == checksum(data[::-1].copy())
+
+
+def test_untouched_labels_are_updated(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    before = layer.data
+    segmented.widget.keep_ratio.setValue(0.05)
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels"]
+    assert segmented.viewer.layers["scan labels"] is layer and layer.data is not before
+
+
+def test_painted_labels_stay_and_the_next_run_gets_a_layer_of_its_own(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    paint(layer)
+    assert is_edited(layer)
+    painted = layer.data.copy()
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels", "scan labels 2"]
+    assert np.array_equal(layer.data, painted)
+    assert "labels are in the layer scan labels 2" in segmented.widget.message.text()
+    second = segmented.viewer.layers["scan labels 2"]
+    segmented.segment()  # which is untouched, so it is the one that is updated
+    assert labels_of(segmented) == ["scan labels", "scan labels 2"]
+    assert segmented.viewer.layers["scan labels 2"] is second
+
+
+def test_labels_whose_painting_was_undone_are_untouched(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    paint(layer)
+    layer.undo()
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels"]
+
+
+def test_voxels_changed_by_a_script_count_as_edited(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    layer.data[3, 4, 5] += 1  # napari hears nothing of it
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels", "scan labels 2"]
+
+
+def test_another_model_gets_a_layer_named_after_it(
+    segmented: Opened, write_nano: Callable[..., Path]
+) -> None:
+    first = segmented.viewer.layers["scan labels"].data.copy()
+    segmented.widget.model.setValue(write_nano("bone"))
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels", "scan labels · bone"]
+    assert np.array_equal(segmented.viewer.layers["scan labels"].data, first)
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels", "scan labels · bone"]
+
+
+def test_a_layer_of_the_users_that_is_called_so_is_not_touched(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    own = np.ones((40, 48, 32), np.uint8)
+    scan = np.random.default_rng(0).integers(1, 200, own.shape).astype(np.uint8)
+    opened.viewer.add_image(scan, name="scan")
+    opened.viewer.add_labels(own, name="scan labels")
+    opened.widget.model.setValue(write_nano())
+    opened.segment()
+    assert (opened.viewer.layers["scan labels"].data == 1).all()
+    assert len(labels_of(opened)) == 2
+
+
+def test_a_region_leaves_the_labels_outside_it(segmented: Opened) -> None:
+    viewer, widget = segmented.viewer, segmented.widget
+    layer = viewer.layers["scan labels"]
+    whole = layer.data.copy()
+    box = np.array([[10, 10, 8], [10, 10, 20], [10, 30, 20], [10, 30, 8]])
+    viewer.add_shapes([box], shape_type="rectangle", name="box", ndim=3)
+    widget.keep_ratio.setValue(0.02)  # other labels than before, inside
+    widget.region.setCurrentText("box")
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels"]
+    changed = np.argwhere(layer.data != whole)
+    assert len(changed)
+    low, high = changed.min(axis=0), changed.max(axis=0)
+    assert (low[1:] >= (10, 8)).all() and (high[1:] <= (30, 20)).all()
+
+
+def test_undo_takes_the_last_run_back(segmented: Opened) -> None:
+    viewer, widget = segmented.viewer, segmented.widget
+    before = {layer.name: layer.data.copy() for layer in viewer.layers}
+    widget.keep_ratio.setValue(0.02)
+    segmented.segment()
+    assert any(not np.array_equal(before[n], viewer.layers[n].data) for n in before)
+    widget.undo.click()
+    assert {layer.name for layer in viewer.layers} == set(before)
+    assert all(np.array_equal(before[n], viewer.layers[n].data) for n in before)
+    assert not widget.undo.isEnabled()
+    assert widget.message.text() == "The last run was taken back."
+
+
+def test_undo_removes_what_the_first_run_added_but_not_what_was_edited(segmented: Opened) -> None:
+    viewer, widget = segmented.viewer, segmented.widget
+    paint(viewer.layers["scan labels"])
+    widget.undo.click()
+    assert [layer.name for layer in viewer.layers] == ["scan", "scan labels"]
+    assert isinstance(viewer.layers["scan labels"], Labels)
+    assert "scan labels was edited since, so it stays." in widget.message.text()

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.training.events import Finished, StepDone, from_json
 from napari_tokensparse.training.runconfig import RunConfig
@@ -273,3 +274,35 @@ def test_what_cannot_be_done_is_said_in_one_line(
     lines = result.stderr.splitlines()
     assert lines[-1].startswith("tokensparse: ")
     assert lines[:-1] in ([], ["Read 5 cases"])
+
+
+def test_nnunets_files_are_trained_on_and_evaluated_and_a_class_not_there_is_told(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "Dataset001_Tubes"
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+        for path in sorted((data / part).iterdir()):
+            volume, case = read_volume(path), path.name.removesuffix(".nii.gz")
+            for n, channel in enumerate(volume.array):
+                marked = f"{case}_{n:04d}" if part == "imagesTr" else case
+                write_volume(folder / part / f"{marked}.nrrd", channel, volume, labels=False)
+    said = {
+        "channel_names": {"0": "first", "1": "second"},
+        "labels": {"background": 0, "tube": 1, "ball": 2, "rod": 3, "ring": 4},
+        "numTraining": 5,
+        "file_ending": ".nrrd",
+    }
+    (folder / "dataset.json").write_text(json.dumps(said), "utf-8-sig")
+    model, sets = tmp_path / "model", ("--set", "steps=1", "--set", "validate_every=1")
+    trained = command("train", "--data", folder, "-o", model, "--size", "nano", *sets)
+    assert trained.exit_code == 0, trained.output
+    assert "Read 5 cases\n" in trained.stderr
+    told = "Class 4 (ring) is in no case: it is not learnt."
+    assert told in trained.stderr
+    assert f"- {told}\n" in (model / "docs/README.md").read_text("utf-8")
+    scored = command("evaluate", "--model", model, "--data", folder, "--no-hd95", "--json")
+    assert scored.exit_code == 0, scored.output
+    rows = json.loads(scored.stdout)["rows"]
+    assert len({row["case"] for row in rows}) == 5
+    assert all((row["dice"] is None) == (row["class"] == "ring") for row in rows)

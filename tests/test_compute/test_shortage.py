@@ -1,5 +1,6 @@
 """Memory that runs out in the middle of a run: less at once, then the disk, then the figures."""
 
+import errno
 import json
 import weakref
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+import typer
+from monai.transforms.compose import Compose
 
+from napari_tokensparse.commands.options import plain_errors
 from napari_tokensparse.compute.shortage import Shortage, free_mb, is_shortage, tried
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.infer import SegmentError, segment
@@ -323,3 +327,33 @@ def test_under_any_limit_a_run_ends_in_a_line_or_with_its_labels(
     assert all(said.startswith("noise: memory ran out") for said in refused)
     assert 0 < len(refused) < len(ends) == 40
     figures("limits", {"limits": len(ends), "refused": len(refused)})
+
+
+def asked_too_much(kind: str) -> object:
+    """Ask for more memory than there is, of what a command asks."""
+    if kind == "numpy":
+        return np.zeros(2**45)
+    if kind == "torch":
+        return torch.empty(2**58)
+    if kind == "system":
+        raise OSError(errno.ENOMEM, "Cannot allocate memory", "scan.nii")
+    return Compose([lambda _: np.zeros(2**45)])(0)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "system", "monai"])
+def test_a_command_says_in_one_line_that_memory_ran_out(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, plain_errors(debug=False):
+        asked_too_much(kind)
+    assert ended.value.exit_code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tokensparse: memory ran out (") and "MB are free" in line
+    assert line.endswith("; close other programs, or crop or split the scan")
+
+
+def test_an_error_that_is_not_want_of_memory_is_not_hidden() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), plain_errors(debug=False):
+        raise RuntimeError("shapes differ")
+    with pytest.raises(MemoryError), plain_errors(debug=True):
+        np.zeros(2**45)

@@ -8,9 +8,10 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from qtpy.QtWidgets import QApplication
 
 from napari_tokensparse.contributions.reader import get_reader, read_layers
-from napari_tokensparse.volumes.placement import KEY, volume_from_layer_data
+from napari_tokensparse.volumes.placement import KEY
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import VolumeError, write_nifti
+from napari_tokensparse.widgets.layervolumes import read_layer
 
 SHAPE = (24, 28, 20)  # R, A, S
 SPACING = (2.0, 1.5, 2.5)
@@ -99,9 +100,7 @@ def test_left_stays_left_from_file_to_2d_and_3d_and_back_to_file(
     assert right > 20
     assert down < -20
 
-    volume, known = volume_from_layer_data(
-        layer.data, layer.scale, layer.translate, layer.metadata, layer.name
-    )
+    volume, known = read_layer(layer)
     out = write_nifti(tmp_path / "block.nii.gz", volume.array[0] > 200, like=volume)
     assert known
     assert nib.aff2axcodes(nib.load(out).affine) == tuple(codes)

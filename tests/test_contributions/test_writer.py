@@ -193,7 +193,7 @@ def test_a_map_with_unknown_voxels_is_written_with_them(tmp_path: Path) -> None:
     ("layer", "name", "said"),
     [
         (Image(np.zeros((2, 3, 4, 3), np.uint8), rgb=True), "a.nii", "is a colour image"),
-        (Image(np.zeros((2, 2, 3, 4))), "a.nii", "has 4 axes; choose a 3-D image"),
+        (Image(np.zeros((2, 2, 3, 4))), "a.nii", r"has 4 axes \(2 x 2 x 3 x 4\): right-click"),
         (Labels(np.zeros((3, 4), int)), "a.nii", "has 2 axes; choose a 3-D image"),
         (Labels(np.zeros((2, 3, 4), int)), "no/a.nii", "no: no such folder; create it first"),
     ],

@@ -3,7 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_tokensparse.datasets.checks import CheckedCase, checking, report, without_bad
+from napari_tokensparse.datasets.checks import (
+    CheckedCase,
+    checking,
+    class_notes,
+    report,
+    without_bad,
+)
 from napari_tokensparse.datasets.dataset import Case, DataError, DataSet
 from napari_tokensparse.volumes.volume import Volume
 
@@ -90,7 +96,8 @@ def test_every_problem_of_a_case_is_told() -> None:
     assert found.facts is None
     assert [problem.partition(": ")[2] for problem in found.problems] == [
         "contains infinity (1 voxels); replace them, for example by 0",
-        "has 2 channels: must have 1 (t1); put all into one 4-D file",
+        "has 2 channels: must have 1 (t1); put all into one 4-D file, or each into its own "
+        "(case_0000, case_0001 …)",
         "channel 2 has one value everywhere; leave the case out",
         "label 7 is not in the class list; add or correct it",
         "shape (5, 5, 4): must be its image's (6, 5, 4); resample it",
@@ -138,6 +145,17 @@ def test_nothing_left_to_train_on_is_refused() -> None:
     made = data_set(broken()["nan"][0])
     with pytest.raises(DataError, match="every training case is bad"):
         without_bad(made, list(checking(made)))
+
+
+def test_a_class_that_no_case_to_train_on_holds_is_told() -> None:
+    held, named = label(), {1: "one", 2: "two", 3: "three", 4: "four"}
+    held[0, 0, 0] = 3
+    made = data_set(case("a"), labels=named, validation=(case("b", label=volume(held)),))
+    assert class_notes(made, list(checking(made))) == (
+        "Class 3 (three) is only in held-out cases (b): it is not learnt; train on one of them.",
+        "Class 4 (four) is in no case: it is not learnt.",
+    )
+    assert class_notes(data_set(case()), list(checking(data_set(case())))) == ()
 
 
 def test_what_is_to_know_of_good_cases_is_in_the_report_once_with_their_names():

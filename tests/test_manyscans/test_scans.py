@@ -85,6 +85,21 @@ def test_a_csv_gives_images_from_its_own_folder_and_names(tmp_path: Path) -> Non
     assert cases[0].image == (tmp_path / "x/scan.nii").resolve()
 
 
+@pytest.mark.parametrize(("mark", "between"), [("", ";"), ("\ufeff", "\t"), ("sep=;\n", ";")])
+def test_a_table_may_be_excels_and_its_paths_those_of_windows(
+    tmp_path: Path, mark: str, between: str
+) -> None:
+    lines = ("name", "image"), ("one", r"scans\a.nii.gz")
+    table = mark + "".join(f"{between.join(line)}\r\n" for line in lines)
+    (tmp_path / "cases.tsv").write_text(table, "utf-8", newline="")
+    assert is_many(str(tmp_path / "cases.tsv"), tmp_path / "out")
+    (case,) = list_scans(str(tmp_path / "cases.tsv"), tmp_path / "out")
+    assert (case.name, case.image) == ("one", tmp_path / "scans/a.nii.gz")
+    (tmp_path / "cases.tsv").write_text("image\nD:\\scans\\a.nii.gz\n")
+    with pytest.raises(ValueError, match=r"^D:\\scans\\a.nii.gz: is a path of Windows, and D: is"):
+        list_scans(str(tmp_path / "cases.tsv"), tmp_path / "out")
+
+
 def test_a_csv_may_give_a_file_for_each_channel(
     tmp_path: Path, write_nano: Callable[..., Path]
 ) -> None:

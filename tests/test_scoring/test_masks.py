@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_tokensparse.scoring.masks import agreement
+from napari_tokensparse.scoring.masks import agreement, bounds
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,11 @@ def test_dice_of_two_masks_is_nothing_where_both_are_empty(
 ) -> None:
     masks = (np.array(m, bool).reshape(1, 2, 2) for m in (found, true))
     assert agreement(*masks) == (None if dice is None else pytest.approx(dice))
+
+
+def test_the_box_round_masks_holds_all_of_them_and_there_is_none_round_nothing() -> None:
+    one, two = np.zeros((2, 6, 7, 8), bool)
+    assert bounds(one, two) is None
+    one[1, 2, 3] = two[4, 0, 6] = True
+    assert bounds(one, two) == (slice(1, 5), slice(0, 3), slice(3, 7))
+    assert bounds(one) == (slice(1, 2), slice(2, 3), slice(3, 4))

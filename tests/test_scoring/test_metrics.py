@@ -1,8 +1,13 @@
+import warnings
+
 import numpy as np
 import pytest
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
 from scipy import ndimage
 
-from napari_tokensparse.scoring.metrics import dice_per_class, hd95_per_class
+from napari_tokensparse.scoring.metrics import dice, dice_per_class, hd95, hd95_per_class
 
 
 def test_dice_of_known_overlaps() -> None:
@@ -52,3 +57,19 @@ def test_hd95_is_the_larger_of_both_directions_percentiles(seed: int) -> None:
     expected = max(np.percentile(far[1][edges[0]], 95), np.percentile(far[0][edges[1]], 95))
     hd95 = hd95_per_class(found.astype(int), true.astype(int), [1], spacing)
     assert hd95 == pytest.approx([expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("cut", [slice(None), slice(0, 7)])
+def test_figures_are_those_of_monais_metrics(cut: slice) -> None:
+    rng = np.random.default_rng(4)
+    spacing = [0.8, 1.0, 2.5]
+    shape = (20, 18, 16)
+    masks = [ndimage.gaussian_filter(rng.normal(size=shape), 2)[cut] > 0.02 for _ in "ab"]
+    tensors = [torch.from_numpy(mask)[None, None] for mask in masks]
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        far = compute_hausdorff_distance(
+            *tensors, include_background=True, percentile=95, spacing=spacing
+        )
+    assert hd95(*masks, spacing) == pytest.approx(float(far), rel=1e-5)
+    assert dice(*masks) == pytest.approx(float(compute_dice(*(t.float() for t in tensors))))

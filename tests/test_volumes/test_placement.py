@@ -49,6 +49,12 @@ def centre_lps_zyx(affine):
     return np.array([s, -a, -r])
 
 
+def world(scale, translate):
+    matrix = np.diag([*scale, 1.0])
+    matrix[:3, 3] = translate
+    return matrix
+
+
 def make(affine, **more):
     return Volume(np.arange(60, dtype=np.int16).reshape(1, *SHAPE), affine, "scan", **more)
 
@@ -99,7 +105,7 @@ def test_a_layer_gives_the_files_volume_back_without_copying(axes, signs):
     kwargs = pickle.loads(pickle.dumps(layer_kwargs(volume)))
     data = placement_of(volume.affine, SHAPE).view(volume.array[0])
     back, known = volume_from_layer_data(
-        data, kwargs["scale"], kwargs["translate"], kwargs["metadata"], "scan"
+        data, world(kwargs["scale"], kwargs["translate"]), kwargs["metadata"], "scan"
     )
     assert known
     assert np.shares_memory(back.array, volume.array)
@@ -125,8 +131,8 @@ def test_an_oblique_layer_gives_back_its_exact_affine_and_one_note():
     volume = make(tilted(30))
     kwargs = layer_kwargs(volume)
     data = placement_of(volume.affine, SHAPE).view(volume.array[0])
-    place = kwargs["scale"], kwargs["translate"]
-    back, known = volume_from_layer_data(data, *place, kwargs["metadata"], "scan")
+    place = world(kwargs["scale"], kwargs["translate"])
+    back, known = volume_from_layer_data(data, place, kwargs["metadata"], "scan")
     assert known
     assert np.array_equal(back.affine, volume.affine)
     assert len(layer_kwargs(back)["metadata"][KEY]["notes"]) == 1
@@ -146,7 +152,9 @@ def test_layer_arguments_state_millimetres_axes_and_the_channel():
 
 def test_a_foreign_layer_is_taken_as_shown_and_its_orientation_is_unknown():
     data = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
-    volume, known = volume_from_layer_data(data, (3.0, 1.5, 0.5), (10.0, 20.0, 30.0), {}, "image")
+    volume, known = volume_from_layer_data(
+        data, world((3.0, 1.5, 0.5), (10.0, 20.0, 30.0)), {}, "image"
+    )
     assert not known
     assert volume.notes == (NOTE_FOREIGN_LAYER,)
     assert volume.spacing == (0.5, 1.5, 3.0)
@@ -157,7 +165,7 @@ def test_a_foreign_layer_is_taken_as_shown_and_its_orientation_is_unknown():
     shown = placement_of(volume.affine, volume.shape).view(volume.array[0])
     assert np.array_equal(shown, data)
     again, known = volume_from_layer_data(
-        shown, kwargs["scale"], kwargs["translate"], kwargs["metadata"], "image"
+        shown, world(kwargs["scale"], kwargs["translate"]), kwargs["metadata"], "image"
     )
     assert not known
     assert again.notes == (NOTE_FOREIGN_LAYER,)
@@ -175,7 +183,7 @@ def test_a_layer_changed_since_it_was_read_counts_as_foreign(change):
         translate = translate + 1
     else:
         scale = scale * 2
-    back, known = volume_from_layer_data(data, scale, translate, kwargs["metadata"], "scan")
+    back, known = volume_from_layer_data(data, world(scale, translate), kwargs["metadata"], "scan")
     assert not known
     assert back.spacing == pytest.approx(tuple(scale[::-1]))
 
@@ -197,10 +205,10 @@ def test_orientation_is_unknown_where_the_file_does_not_state_it():
 )
 def test_layer_data_that_are_no_volume_are_refused(data, message):
     with pytest.raises(VolumeError, match=message):
-        volume_from_layer_data(data, (1, 1, 1), (0, 0, 0), {}, "image")
+        volume_from_layer_data(data, np.eye(4), {}, "image")
 
 
 def test_a_mask_layer_becomes_integers():
     data = np.ones((3, 4, 5), dtype=bool)
-    volume, _ = volume_from_layer_data(data, (1, 1, 1), (0, 0, 0), {}, "mask")
+    volume, _ = volume_from_layer_data(data, np.eye(4), {}, "mask")
     assert volume.array.dtype == np.uint8

@@ -14,6 +14,7 @@ import typer
 from napari_tokensparse.commands.options import (
     DebugOption,
     DeviceOption,
+    FoldOption,
     LabelsOption,
     ModelOption,
     OverwriteOption,
@@ -37,9 +38,13 @@ FILES = ("scores.csv", "scores.json")
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A dataset.json, or a folder with images and labels.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="A dataset.json, another list, or a folder with images and labels."),
+    ],
     model: ModelOption,
     labels: LabelsOption = None,
+    fold: FoldOption = None,
     keep_ratio: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,9 +81,11 @@ def evaluate(
             check_results(output, FILES, [data], overwrite=overwrite)
         use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
-        data_set = read_data_set(data, labels)
+        data_set = read_data_set(data, labels, fold)
         if zero_is_unlabelled:
             data_set = replace(data_set, unlabelled=0)
+        for note in data_set.notes:
+            typer.echo(f"Note: {note}", err=True)
         cases = _good(data_set, _cases(data_set, split), skip_bad)
         ratios = [ratios_of(text) for text in keep_ratio or []] or [None]
         scores = evaluating(cases, network, ratios, data_set.unlabelled, device=chosen, hd95=hd95)

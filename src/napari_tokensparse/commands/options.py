@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path  # typer reads the annotations
@@ -38,6 +39,15 @@ KeepOption = Annotated[
 ]
 LabelsOption = Annotated[
     Path | None, typer.Option(help="Folder of labels, where DATA is a folder of images.")
+]
+
+FoldOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Which fold of a list that has them is held out. [default: the lowest, unless "
+        "validation cases are listed]",
+    ),
 ]
 
 
@@ -288,18 +298,32 @@ def plain_errors(debug: bool) -> Iterator[None]:
         name = signal.Signals(stop.number).name
         typer.echo(f"tokensparse: stopped ({name}); no half-written file is left", err=True)
         raise typer.Exit(128 + stop.number) from None
-    except (ValueError, OSError) as error:
-        if debug:
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        said = None if debug else _shortage(error) or _said(error)
+        if said is None:
             raise
-        typer.echo(f"tokensparse: {_said(error)}", err=True)
+        typer.echo(f"tokensparse: {said}", err=True)
         raise typer.Exit(1) from None
 
 
-def _said(error: Exception) -> str:
+def _shortage(error: Exception) -> str | None:
+    """Say that memory ran out; typer's own errors and those of `SCD` are none."""
+    if isinstance(error, ValueError) or "torch" not in sys.modules:
+        is_plain = not isinstance(error, MemoryError)
+        return None if is_plain else "memory ran out; close other programs"
+    from napari_tokensparse.compute.shortage import shortage_line
+
+    return shortage_line(error)
+
+
+def _said(error: Exception) -> str | None:
+    """Say in a line what a user can mend; None of an error that is ours."""
     from pydantic import ValidationError
 
     from napari_tokensparse.common.untrusted import one_line
 
+    if not isinstance(error, ValueError | OSError):
+        return None
     if isinstance(error, ValidationError):
         said = one_line(error)
     elif isinstance(error, OSError) and error.filename is not None:

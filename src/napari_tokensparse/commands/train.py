@@ -13,6 +13,7 @@ import typer
 
 from napari_tokensparse.commands.options import (
     DebugOption,
+    FoldOption,
     LabelsOption,
     ThreadsOption,
     plain_errors,
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path | None, typer.Option(help="A dataset.json, or a folder with images and labels.")
+        Path | None,
+        typer.Option(help="A dataset.json, another list, or a folder with images and labels."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="MODEL_FOLDER", help="Where to.")
     ] = None,
     labels: LabelsOption = None,
+    fold: FoldOption = None,
     recipe: Annotated[str | None, typer.Option(help="auto, btcv or brats. [default: auto]")] = None,
     size: Annotated[str | None, typer.Option(help="Size of the network. [default: auto]")] = None,
     keep_range: Annotated[
@@ -109,7 +112,7 @@ def train(
 
 
 _FIELDS = (
-    *("data", "output", "labels", "recipe", "size", "keep_range", "epochs", "max_minutes"),
+    *("data", "output", "labels", "fold", "recipe", "size", "keep_range", "epochs", "max_minutes"),
     *("device", "seed", "validation_share", "workers", "processes", "skip_bad"),
     *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
 )

@@ -16,7 +16,42 @@ if TYPE_CHECKING:
 Cell: TypeAlias = str | int | float | None
 """What a table holds; None and NaN are what is not known."""
 
+TABLE_SUFFIXES = (".csv", ".tsv")
+"""What names of tables that are read end in."""
+
 _DIGITS = 6
+_DELIMITERS = ",;\t"
+
+
+def read_rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Read a table whose first line names its columns; cells are cut from blanks round them.
+
+    Commas, semicolons or tabs part its columns, whichever the first line has most of. A byte-order
+    mark is passed over, and so is the line ``sep=;`` that Excel understands.
+
+    Returns
+    -------
+    columns
+        Their names.
+    rows
+        One dict each; a cell that is not there is empty.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    UnicodeDecodeError
+        It is not UTF-8.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = file.read().splitlines(keepends=True)
+    if lines and lines[0].lower().startswith("sep="):
+        del lines[0]
+    first = lines[0] if lines else ""
+    table = csv.DictReader(lines, delimiter=max(_DELIMITERS, key=first.count), restval="")
+    columns = tuple(name.strip() for name in table.fieldnames or ())
+    table.fieldnames = columns
+    return columns, [{name: row[name].strip() for name in columns} for row in table]
 
 
 def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:

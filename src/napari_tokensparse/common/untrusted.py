@@ -127,7 +127,7 @@ def _text(path: Path, most: int) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"is larger than {most} bytes")
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")  # Windows' editors put a byte-order mark before it
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import re
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ _SAID = (
 )
 # "you tried to allocate 1024 bytes" (torch, CPU), "Tried to allocate 2.00 GiB" (torch, CUDA),
 # "Unable to allocate 1.50 GiB for an array" (NumPy)
-_ASKED = re.compile(r"allocate ([\d.]+) ?([KMGT]?i?B|bytes)", re.IGNORECASE)
-_UNITS = {"b": 1e-6, "bytes": 1e-6, "kib": 2**10 / 1e6, "mib": 2**20 / 1e6, "gib": 2**30 / 1e6}
+_ASKED = re.compile(r"allocate ([\d.]+) ?([KMGTPE]?i?B|bytes)", re.IGNORECASE)
+_UNITS = {"b": 1e-6, "bytes": 1e-6} | {
+    f"{letter}{ending}": base**power / 1e6
+    for power, letter in enumerate("kmgtpe", start=1)
+    for ending, base in (("ib", 1024), ("b", 1000))
+}
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,28 @@ class Shortage:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: NumPy's, torch's on a GPU, torch's on a CPU."""
+    """Whether an error, or what caused it, says that memory ran out.
+
+    NumPy says so, torch on a GPU and on a CPU, and the system; MONAI's transforms put an error of
+    their own before it.
+    """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID):
+        return True
+    return error.__cause__ is not None and is_shortage(error.__cause__)
+
+
+def shortage_line(error: BaseException) -> str | None:
+    """Say in one line that memory ran out and what to do; None where it was something else."""
+    if not is_shortage(error):
+        return None
+    lacking = Shortage(_asked_mb(str(error)), free_mb(torch.device("cpu")))
+    where = "of the GPU ran out" if isinstance(error, torch.OutOfMemoryError) else "ran out"
+    free = "" if isinstance(error, torch.OutOfMemoryError) else f" ({lacking})"
+    return f"memory {where}{free}; close other programs, or crop or split the scan"
 
 
 def tried(work: Callable[[], object], device: torch.device) -> Shortage | None:

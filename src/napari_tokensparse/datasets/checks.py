@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tokensparse.common.notes import gathered
-from napari_tokensparse.datasets.dataset import DataError, case_notes
+from napari_tokensparse.datasets.dataset import DataError, case_notes, label_counts
 from napari_tokensparse.volumes.volume import VolumeError, check_finite
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 AFFINE_TOLERANCE_MM = 0.01
 """How far a corner of the label may lie from that of its image."""
 
+_AT_ONCE = 2**20  # voxels whose squares are summed
 _NAMED = 10  # unknown label values that a line names
 
 
@@ -62,6 +64,8 @@ class CaseFacts:
         Size of the box round all classes, per axis.
     nbytes
         Of the image as float32.
+    world_axes
+        For each axis of the file, the world's that is nearest: 0 right, 1 front, 2 top.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +74,7 @@ class CaseFacts:
     voxels: dict[int, int]
     extent_mm: tuple[float, float, float]
     nbytes: int
+    world_axes: tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +109,23 @@ def report(checked: Sequence[CheckedCase]) -> str:
     return "\n".join(
         [head, *lines, "Mend them, or leave them out with --skip-bad (Skip bad cases)."]
     )
+
+
+def class_notes(data_set: DataSet, checked: Sequence[CheckedCase]) -> tuple[str, ...]:
+    """Say of each class that no good case holds, or only held-out ones, that it is not learnt."""
+    good = [(case, case.facts.voxels) for case in checked if case.facts is not None]
+    notes = []
+    for value, name in data_set.labels.items():
+        holding = [case for case, voxels in good if voxels.get(value)]
+        if not holding:
+            notes.append(f"Class {value} ({name}) is in no case: it is not learnt.")
+        elif all(case.held_out for case in holding):
+            cases = ", ".join(case.case.name for case in holding[:_NAMED])
+            notes.append(
+                f"Class {value} ({name}) is only in held-out cases ({cases}): it is not learnt; "
+                "train on one of them."
+            )
+    return tuple(notes)
 
 
 def without_bad(data_set: DataSet, checked: Sequence[CheckedCase]) -> DataSet:
@@ -157,7 +179,8 @@ def _image_problems(image: Volume, data_set: DataSet) -> list[str]:
     if found != needed:
         problems.append(
             f"{image.name}: has {found} channels: must have {needed} "
-            f"({', '.join(data_set.channels)}); put all into one 4-D file"
+            f"({', '.join(data_set.channels)}); put all into one 4-D file, or each into its own "
+            "(case_0000, case_0001 …)"
         )
     flat = [n for n, channel in enumerate(image.array, 1) if channel.min() == channel.max()]
     problems += [
@@ -167,7 +190,7 @@ def _image_problems(image: Volume, data_set: DataSet) -> list[str]:
 
 
 def _label_problems(label: Volume, data_set: DataSet) -> list[str]:
-    values = {int(v) for v in np.unique(label.array)}
+    values = set(label_counts(label.array))
     unknown = sorted(values - data_set.values)
     problems = []
     if unknown:
@@ -195,28 +218,46 @@ def grid_problems(image: Volume, label: Volume) -> list[str]:
 
 
 def _facts(image: Volume, label: Volume, data_set: DataSet) -> CaseFacts:
-    mask = np.isin(label.array[0], list(data_set.labels))
-    values, counts = np.unique(label.array[0], return_counts=True)
-    where = np.argwhere(mask)
-    extent = (np.ptp(where, axis=0) + 1) * image.spacing
+    mask = _labelled(label.array[0], data_set)
+    where = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    i, j, k = ((a[-1] - a[0] + 1) * s for a, s in zip(where, image.spacing, strict=True))
     return CaseFacts(
         image.shape,
         image.spacing,
         tuple(_channel(channel, mask) for channel in image.array),
-        {int(v): int(n) for v, n in zip(values, counts, strict=True)},
-        (float(extent[0]), float(extent[1]), float(extent[2])),
+        label_counts(label.array),
+        (float(i), float(j), float(k)),
         4 * image.array.size,
+        _world_axes(image),
     )
 
 
-def _channel(channel: NDArray[np.generic], mask: NDArray[np.bool_]) -> ChannelFacts:
-    inside = channel[mask].astype(np.float64)
-    low, high = np.percentile(inside, (0.5, 99.5))
+def _world_axes(image: Volume) -> tuple[int, int, int]:
+    from nibabel.orientations import io_orientation  # late, as in `volumes.volume`
+
+    i, j, k = (int(world) for world, _ in io_orientation(image.affine))
+    return i, j, k
+
+
+def _labelled(labels: NDArray[Any], data_set: DataSet) -> NDArray[np.bool_]:
+    """Mask ``(i, j, k)`` of all classes, slab by slab: np.isin makes 8 bytes of each voxel."""
+    mask = np.empty(labels.shape, bool)
+    for made, slab in zip(mask, labels, strict=True):
+        made[:] = np.isin(slab, list(data_set.labels))
+    return mask
+
+
+def _channel(channel: NDArray[Any], mask: NDArray[np.bool_]) -> ChannelFacts:
+    inside = channel[mask]
+    mean = float(inside.mean(dtype=np.float64))
+    parts = np.array_split(inside, max(1, inside.size // _AT_ONCE))
+    squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
+    low, high = np.percentile(inside, (0.5, 99.5), overwrite_input=True)
     return ChannelFacts(
         float(channel.min()),
-        float((channel == 0).mean()),
-        float(inside.mean()),
-        float(inside.std()),
+        1 - np.count_nonzero(channel) / channel.size,
+        mean,
+        math.sqrt(squares / inside.size),
         float(low),
         float(high),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse.common.untrusted import json_object, printable
+from napari_tokensparse.common.paths import path_here
+from napari_tokensparse.common.tables import TABLE_SUFFIXES, read_rows
+from napari_tokensparse.common.untrusted import PlainError, json_object, printable
 from napari_tokensparse.datasets.dataset import (
     Case,
     DataError,
@@ -17,18 +19,17 @@ from napari_tokensparse.datasets.dataset import (
     class_names,
     label_values,
 )
-from napari_tokensparse.volumes.volume import SUFFIXES, Volume, VolumeError, volume_name
+from napari_tokensparse.datasets.matching import case_name, channel_files, is_volume, matched
+from napari_tokensparse.volumes.volume import READ_SUFFIXES, Volume, VolumeError, volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 DATASET_JSON = "dataset.json"
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
-# How nnU-Net marks the first channel in the name of an image's file.
-_FIRST_CHANNEL = "_0000"
 _FORMS = (
-    f"a {DATASET_JSON} or a folder with one, a folder with images and labels (or imagesTr and "
-    "labelsTr), or two folders, images and labels"
+    f"a {DATASET_JSON} or a folder with one, a list of cases (JSON or CSV), a folder with images "
+    "and labels (or imagesTr and labelsTr), or two folders, images and labels"
 )
 
 
@@ -38,18 +39,30 @@ class _Classes:
     unlabelled: int | None = None
 
 
-def read_data_set(data: Path, labels: Path | None = None) -> DataSet:
+@dataclass(frozen=True)
+class _Listed:
+    """Cases of a list."""
+
+    training: list[Case]
+    validation: list[Case]
+    notes: tuple[str, ...] = ()
+
+
+def read_data_set(data: Path, labels: Path | None = None, fold: int | None = None) -> DataSet:
     """Find the cases of a data set; no image is opened that need not be.
 
     Parameters
     ----------
     data
         One of: a ``dataset.json`` as the Medical Segmentation Decathlon or nnU-Net write it, or
-        another list with ``training`` and perhaps ``validation``; a folder that holds a
-        ``dataset.json``, or two folders ``images`` and ``labels``; with ``labels``, a folder of
-        images or a single image.
+        another list with ``training`` and perhaps ``validation``; a CSV with the columns ``image``
+        and ``label``; a folder that holds a ``dataset.json``, or two folders ``images`` and
+        ``labels``; with ``labels``, a folder of images or a single image.
     labels
         Folder of labels whose files are named as their images are, or the label of the one image.
+    fold
+        Which ``fold`` of a list that has them is held out for validation: the lowest one if not
+        given and the list names no validation cases.
 
     Returns
     -------
@@ -60,95 +73,130 @@ def read_data_set(data: Path, labels: Path | None = None) -> DataSet:
     Raises
     ------
     DataError
-        It is none of these, an image has no label or the reverse, or a path leaves the data set's
-        folder.
+        It is none of these, an image has no label or the reverse, a path leaves the data set's
+        folder, or there is no such fold.
     """
     data = Path(data)
     if not data.exists():
         raise DataError(f"{data}: does not exist; give {_FORMS}")
-    if labels is not None:
-        return _from_pair(data, Path(labels))
-    if data.is_file():
-        return _from_json(data)
-    if (data / DATASET_JSON).is_file():
-        return _from_json(data / DATASET_JSON)
-    return _from_folders(data)
+    if labels is None and (data / DATASET_JSON).is_file():
+        data = data / DATASET_JSON
+    if labels is None and data.is_file():
+        return _from_list(data, fold)
+    if fold is not None:
+        raise _no_folds(fold)
+    return (
+        _data_set(data.name, _cases_in(data)) if labels is None else _from_pair(data, Path(labels))
+    )
 
 
 def _from_pair(images: Path, labels: Path) -> DataSet:
     if not labels.exists():
         raise DataError(f"{labels}: does not exist; give the labels of {images.name}")
     if images.is_dir() and labels.is_dir():
-        return _data_set(images.name, _matched(images, labels))
-    if _is_volume(images) and _is_volume(labels):
+        return _data_set(images.name, matched(images, labels))
+    if is_volume(images) and is_volume(labels):
         return _data_set(volume_name(images), [Case(volume_name(images), images, labels)])
     raise DataError(
-        f"{images.name} and {labels.name}: give two folders, or one NIfTI image and its label; "
+        f"{images.name} and {labels.name}: give two folders, or one image and its label; "
         "a list of files needs no labels beside it"
     )
 
 
-def _from_folders(folder: Path) -> DataSet:
-    return _data_set(folder.name, _cases_in(folder))
-
-
-def _cases_in(folder: Path) -> list[Case]:
+def _cases_in(folder: Path, ending: str | None = None) -> list[Case]:
     for images, labels in FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            return _matched(folder / images, folder / labels)
+            return matched(folder / images, folder / labels, ending)
     lists = sorted(path.name for path in folder.glob("*.json"))
     hint = f"; or did you mean {', '.join(lists)}?" if lists else ""
     raise DataError(f"{folder}: holds no data set; give {_FORMS}{hint}")
 
 
-def _matched(images: Path, labels: Path) -> list[Case]:
-    label_of = _by_name(labels)
-    image_of = _by_name(images, label_of)
-    alone = [path for name, path in image_of.items() if name not in label_of]
-    alone += [path for name, path in label_of.items() if name not in image_of]
-    if alone:
-        listed = ", ".join(f"{path.parent.name}/{path.name}" for path in alone)
-        raise DataError(
-            f"{listed}: has no partner; name an image and its label alike, or move it away"
-        )
-    if not image_of:
-        raise DataError(f"{images}: holds no NIfTI file; give a folder of .nii.gz or .nii files")
-    return [Case(name, path, label_of[name]) for name, path in image_of.items()]
-
-
-def _by_name(folder: Path, label_of: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """Files by name, in order; an image's name loses nnU-Net's ending where its label lacks it."""
-    found: dict[str, Path] = {}
-    for path in sorted(filter(_is_volume, folder.iterdir())):
-        name = volume_name(path)
-        short = name.removesuffix(_FIRST_CHANNEL)
-        if label_of is not None and name not in label_of and short in label_of:
-            name = short
-        if name in found:
-            raise DataError(f"{found[name].name}, {path.name}: are both {name}; keep one of them")
-        found[name] = path
-    return found
-
-
-def _is_volume(path: Path) -> bool:
-    # Archives made on a Mac hold a "._scan.nii.gz" beside each "scan.nii.gz".
-    name = path.name.lower()
-    return path.is_file() and name.endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _from_json(path: Path) -> DataSet:
+def _from_list(path: Path, fold: int | None) -> DataSet:
     content = _content(path)
     folder = path.parent
-    training = _listed(content, "training", folder) if "training" in content else _cases_in(folder)
-    validation = _listed(content, "validation", folder) if "validation" in content else []
-    cases = _unambiguous([*training, *validation], folder)
-    return _data_set(
+    listed = _cases(content, path, fold)
+    cases = _unambiguous([*listed.training, *listed.validation], folder)
+    made = _data_set(
         _plain(content.get("name") or Path(os.path.abspath(folder)).name),
-        cases[: len(training)],
-        cases[len(training) :],
+        cases[: len(listed.training)],
+        cases[len(listed.training) :],
         _channels(content, path.name),
         _classes(content["labels"], path.name) if content.get("labels") else None,
     )
+    return replace(made, notes=(*listed.notes, *_miscounted(content, path.name, len(cases))))
+
+
+def _cases(content: Mapping[str, Any], path: Path, fold: int | None) -> _Listed:
+    """Read what a list names, or find what lies in nnU-Net's folders beside it."""
+    folder = path.parent
+    if "training" not in content:
+        nnunet = content.get("dataset")
+        if isinstance(nnunet, dict):
+            found = _nnunets(nnunet, folder)
+        else:
+            found = _cases_in(folder, _ending(content, path.name))
+        return _by_fold(found, [], [None] * len(found), fold)
+    items = _items(content, "training")
+    cases = [_case(item, f"training {n}", folder) for n, item in enumerate(items, 1)]
+    held_out = _items(content, "validation") if "validation" in content else []
+    validation = [_case(item, f"validation {n}", folder) for n, item in enumerate(held_out, 1)]
+    folds = [_fold(item.get("fold"), f"training {n}") for n, item in enumerate(items, 1)]
+    return _by_fold(cases, validation, folds, fold)
+
+
+def _by_fold(
+    cases: list[Case], validation: list[Case], folds: Sequence[int | None], chosen: int | None
+) -> _Listed:
+    """Hold out the cases of one fold; those of none are always trained on."""
+    there = sorted({fold for fold in folds if fold is not None})
+    if not there:
+        if chosen is not None:
+            raise _no_folds(chosen)
+        return _Listed(cases, validation)
+    named = ", ".join(map(str, there))
+    if chosen is None and (validation or len(there) == 1):
+        why = "validation cases are listed" if validation else "it is the only one"
+        return _Listed(cases, validation, (f"Folds ({named}) are not used: {why}.",))
+    held_out = there[0] if chosen is None else chosen
+    if held_out not in there:
+        raise DataError(f"fold {held_out}: the list has {named}; choose one of them")
+    parted = [case for case, fold in zip(cases, folds, strict=True) if fold == held_out]
+    training = [case for case, fold in zip(cases, folds, strict=True) if fold != held_out]
+    note = f"Fold {held_out} of {named} is held out: {len(parted)} of {len(cases)} cases."
+    return _Listed(training, [*validation, *parted], (note,))
+
+
+def _no_folds(chosen: int) -> DataError:
+    return DataError(f"fold {chosen}: no case has a fold; leave it out, or give each one a fold")
+
+
+def _fold(value: Any, which: str) -> int | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdecimal():
+        raise DataError(f"{which}: fold {value!r}: must be a whole number from 0")
+    return int(value)
+
+
+def _ending(content: Mapping[str, Any], file: str) -> str | None:
+    """Return what nnU-Net's files end in."""
+    ending = content.get("file_ending")
+    if ending is None:
+        return None
+    if not isinstance(ending, str) or ending.lower() not in READ_SUFFIXES:
+        raise DataError(
+            f"{file}: file_ending {ending!r}: must be one of {', '.join(READ_SUFFIXES)}; convert "
+            "the files"
+        )
+    return ending.lower()
+
+
+def _miscounted(content: Mapping[str, Any], file: str, count: int) -> tuple[str, ...]:
+    said = content.get("numTraining")
+    if not isinstance(said, int) or said == count or "training" in content:
+        return ()
+    return (f"{file} says {said} training cases (numTraining), and {count} are there.",)
 
 
 def _plain(name: Any) -> str:
@@ -157,6 +205,8 @@ def _plain(name: Any) -> str:
 
 
 def _content(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return {"training": _rows(path)}
     try:
         return json_object(path)
     except (OSError, ValueError) as error:
@@ -164,24 +214,72 @@ def _content(path: Path) -> dict[str, Any]:
         raise DataError(f"{path.name}: is not JSON ({reason}); give {_FORMS}") from error
 
 
-def _listed(content: Mapping[str, Any], part: str, folder: Path) -> list[Case]:
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        columns, rows = read_rows(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise DataError(f"{path.name}: cannot be read ({reason}); give a CSV of cases") from error
+    missing = [name for name in ("image", "label") if name not in columns]
+    if missing:
+        raise DataError(
+            f"{path.name}: has no column {' and no column '.join(missing)}; its first line must "
+            "name image and label"
+        )
+    return rows
+
+
+def _items(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
     items = content[part]
     if not isinstance(items, list):
         raise DataError(f"{part}: must be a list of objects with image and label")
-    return [_case(item, f"{part} {n}", folder) for n, item in enumerate(items, 1)]
+    for n, item in enumerate(items, 1):
+        if not isinstance(item, dict) or not {"image", "label"} <= item.keys():
+            raise DataError(f"{part} {n}: must be an object with image and label")
+    return items
 
 
-def _case(item: Any, which: str, folder: Path) -> Case:
-    if not isinstance(item, dict) or not {"image", "label"} <= item.keys():
-        raise DataError(f"{which}: must be an object with image and label")
-    image = _inside(item["image"], f"{which}: image", folder)
-    return Case(volume_name(image), image, _inside(item["label"], f"{which}: label", folder))
+def _case(item: Mapping[str, Any], which: str, folder: Path) -> Case:
+    image = _image(item["image"], f"{which}: image", folder)
+    label = _inside(item["label"], f"{which}: label", folder)
+    name = case_name(image[0]) if isinstance(image, tuple) else volume_name(image)
+    return Case(name, image, label)
+
+
+def _nnunets(listed: Mapping[str, Any], folder: Path) -> list[Case]:
+    """Read the ``dataset`` of a dataset.json, where nnU-Net names the files of each case."""
+    for name, item in listed.items():
+        if not isinstance(item, dict) or not {"images", "label"} <= item.keys():
+            raise DataError(f"dataset {name}: must be an object with images and label")
+    return [
+        Case(
+            name,
+            _image(item["images"], f"dataset {name}: images", folder),
+            _inside(item["label"], f"dataset {name}: label", folder),
+        )
+        for name, item in listed.items()
+    ]
+
+
+def _image(value: Any, which: str, folder: Path) -> Path | tuple[Path, ...]:
+    """Read the path of an image, or a list with one for each channel."""
+    if isinstance(value, list) and value:
+        files = tuple(_inside(text, which, folder) for text in value)
+        return files[0] if len(files) == 1 else files
+    image = _inside(value, which, folder)
+    found = () if image.exists() else channel_files(image)
+    if not found:
+        return image
+    return found[0] if len(found) == 1 else found
 
 
 def _inside(text: Any, which: str, folder: Path) -> Path:
     if not isinstance(text, str) or not text:
-        raise DataError(f"{which} {text!r}: must be one path; put all channels into one 4-D file")
-    path = os.path.normpath(text)
+        raise DataError(f"{which} {text!r}: must be a path (of an image: or one for each channel)")
+    try:
+        path = os.path.normpath(path_here(text, folder))
+    except PlainError as error:
+        raise DataError(f"{which} {error}") from error
     if os.path.isabs(path) or Path(path).parts[:1] == ("..",):
         raise DataError(f"{which} {text!r}: must be a path inside the data set's folder")
     return folder / path
@@ -194,8 +292,10 @@ def _unambiguous(cases: Sequence[Case], folder: Path) -> list[Case]:
     return [Case(_long_name(case.image, folder), case.image, case.label) for case in cases]
 
 
-def _long_name(image: Path | Volume, folder: Path) -> str:
-    assert isinstance(image, Path)
+def _long_name(image: Path | tuple[Path, ...] | Volume, folder: Path) -> str:
+    assert not isinstance(image, Volume)
+    if isinstance(image, tuple):
+        return "-".join([*image[0].relative_to(folder).parent.parts, case_name(image[0])])
     return volume_name("-".join(image.relative_to(folder).parts))
 
 
@@ -227,6 +327,11 @@ def _classes(labels: Any, file: str) -> _Classes:
 
 
 def _value(value: Any, name: Any, file: str) -> int:
+    if isinstance(value, list):
+        raise DataError(
+            f"{file}: label {name!r}: {value!r}: is a region of several values, and regions are "
+            "not read from here; name each value by itself (recipe brats makes its regions of them)"
+        )
     if not isinstance(value, (int, str)) or not str(value).isdecimal():
         raise DataError(f"{file}: label {name!r}: {value!r}: must be a whole number from 0")
     return int(value)
@@ -269,4 +374,4 @@ def _first_channels(cases: Sequence[Case]) -> tuple[str, ...]:
             return channel_names(case.read_image(finite=False))
         except VolumeError:
             continue
-    raise DataError("no image can be read; give NIfTI files (.nii.gz or .nii)")
+    raise DataError("no image can be read; give NIfTI, NRRD or MGH files, or DICOM folders")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tokensparse.common.untrusted import PlainError
+from napari_tokensparse.volumes.channels import stack_channels
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume, VolumeError, check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
 MAX_CLASSES = 255
 ROUNDED = 0.01
@@ -34,22 +37,28 @@ class Case:
     name
         What to call it; no other case of its data set has the same name.
     image, label
-        A NIfTI file, or a volume in memory.
+        What `read_volume` takes, or a volume in memory; the image may be several files too, one
+        for each channel, in the channels' order.
     """
 
     name: str
-    image: Path | Volume
+    image: Path | tuple[Path, ...] | Volume
     label: Path | Volume
 
     def read_image(self, finite: bool = True) -> Volume:
         """Return the image, (C, i, j, k): a fourth axis of the file is its channels.
+
+        Of several files, the first one's grid is the image's (see `stack_channels`).
 
         Raises
         ------
         VolumeError
             It cannot be read or, unless ``finite`` is False, contains NaN or infinity.
         """
-        return _volume(self.image, finite)
+        if not isinstance(self.image, tuple):
+            return _volume(self.image, finite)
+        parts = {f"channel {n}": _volume(file, finite) for n, file in enumerate(self.image, 1)}
+        return replace(stack_channels(parts, tuple(parts)), name=self.name, channel_names=())
 
     def read_label(self) -> Volume:
         """Return the label, (1, i, j, k) of integers.
@@ -84,6 +93,8 @@ class DataSet:
     unlabelled
         Label value of voxels that nobody has labelled, which are left out of the loss; None if
         there are none.
+    notes
+        What a person should know about it, one sentence each.
     """
 
     name: str
@@ -92,6 +103,7 @@ class DataSet:
     training: tuple[Case, ...]
     validation: tuple[Case, ...] = ()
     unlabelled: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would mix up cases or classes later."""
@@ -120,10 +132,20 @@ def case_notes(image: Volume, label: Volume) -> tuple[str, ...]:
 
 def label_values(labels: Iterable[Volume]) -> tuple[int, ...]:
     """Return the label values above 0 that occur, ascending."""
-    found: set[int] = set()
-    for label in labels:
-        found.update(int(value) for value in np.unique(label.array) if value > 0)
+    found = {value for label in labels for value in label_counts(label.array) if value > 0}
     return tuple(sorted(found))
+
+
+def label_counts(array: NDArray[Any]) -> dict[int, int]:
+    """Count the voxels of each label value, ascending, slab by slab: a sort copies what it sorts.
+
+    ``array`` is (1, i, j, k), of whole numbers.
+    """
+    found: Counter[int] = Counter()
+    for slab in array[0]:
+        values, counts = np.unique(slab, return_counts=True)
+        found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return dict(sorted(found.items()))
 
 
 def class_names(values: Iterable[int], names: Mapping[int, str] | None = None) -> dict[int, str]:

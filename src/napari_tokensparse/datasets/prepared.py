@@ -234,7 +234,11 @@ def _write(prepared: PreparedCase, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _identity(source: Path | Volume) -> list[Any]:
+def _identity(source: Path | tuple[Path, ...] | Volume) -> list[Any]:
+    if isinstance(source, tuple):
+        return [_identity(file) for file in source]
+    if isinstance(source, Path) and source.is_dir():
+        return [_identity(file) for file in sorted(source.rglob("*")) if file.is_file()]
     if isinstance(source, Path):
         found = source.stat()
         return [str(source.resolve()), found.st_size, found.st_mtime_ns]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.paths import path_here
+from napari_tokensparse.common.tables import TABLE_SUFFIXES, read_rows
 from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.segmenting.options import base_name
 from napari_tokensparse.volumes.reading import could_be_volume, is_zarr
@@ -56,7 +57,9 @@ def is_many(source: str, output: Path) -> bool:
     """
     if Path(source).is_dir() and not is_zarr(Path(source)):
         return not output.name.lower().endswith(OUTPUT_SUFFIXES)
-    return source.lower().endswith(".csv") or (glob.has_magic(source) and not Path(source).exists())
+    return source.lower().endswith(TABLE_SUFFIXES) or (
+        glob.has_magic(source) and not Path(source).exists()
+    )
 
 
 def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple[ScanCase, ...]:
@@ -66,8 +69,8 @@ def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple
     ----------
     source
         A folder, whose scans are taken: files, and folders of a DICOM series; a glob, ``**`` for
-        any folders; or a CSV with a column ``image``, or else one for each channel, paths from the
-        CSV's folder, and perhaps ``name``. Its other columns are not looked at.
+        any folders; or a CSV (TSV) with a column ``image``, or else one for each channel, paths
+        from its folder, and perhaps ``name``. Its other columns are not looked at.
     output
         The folder for the labels.
     channels
@@ -78,7 +81,7 @@ def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple
     ManyScansError
         In one line: there are none, two have one name, or the output is the scans' own folder.
     """
-    if source.lower().endswith(".csv"):
+    if source.lower().endswith(TABLE_SUFFIXES):
         cases = tuple(_listed(Path(source), channels))
     elif Path(source).is_dir():
         cases = _named(filter(_is_scan, Path(source).iterdir()))
@@ -117,18 +120,17 @@ def _whole_path(path: Path) -> Path:
 def _listed(path: Path, channels: Sequence[str]) -> Iterator[ScanCase]:
     """Read a CSV of cases."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = _columns(path, table.fieldnames or (), channels)
-            rows = list(table)
+        there, rows = read_rows(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ManyScansError(f"{path}: cannot be read ({reason}); give a CSV of cases") from error
+    columns = _columns(path, there, channels)
     for number, row in enumerate(rows, start=2):
         missing = next((column for column in columns if not row[column]), None)
         if missing is not None:
             raise ManyScansError(f"{path}: line {number} names no {missing}")
-        files = [_whole_path(path.parent / row[column]) for column in columns]
+        here = [path_here(row[column], path.parent) for column in columns]
+        files = [_whole_path(path.parent / file) for file in here]
         each = () if columns == ("image",) else tuple(zip(columns, files, strict=True))
         yield ScanCase(row.get("name") or volume_name(files[0]), files[0], each)
 

@@ -6,24 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_tokensparse.datasets.checks import grid_problems
 from napari_tokensparse.datasets.dataset import case_notes
-from napari_tokensparse.scoring.masks import found_masks, true_masks
-from napari_tokensparse.scoring.metrics import dice_per_class, hd95_per_class
+from napari_tokensparse.scoring.masks import bounds, found_masks, true_masks
+from napari_tokensparse.scoring.metrics import dice
+from napari_tokensparse.scoring.metrics import hd95 as hd95_mm
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tokensparse.datasets.dataset import Case
-    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD
-    from napari_tokensparse.segmenting.infer import Segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +88,19 @@ def score_case(
     if problems:
         raise SegmentError("; ".join(problems))
     info = check_fit(image, model)
+    true = true_masks(label.array[0], info)  # each is made when its turn comes
     result = segment(image, model, keep_ratio, device=device)
-    masks = _masks(result, label.array[0], info, unlabelled)
-    dice = {name: float(dice_per_class(*pair, [1])[0]) for name, pair in masks.items()}
-    far = {
-        name: float(hd95_per_class(*pair, [1], image.spacing)[0]) if hd95 else math.nan
-        for name, pair in masks.items()
-    }
-    notes = (*case_notes(image, label), *concerns(image, info), *result.stats.notes)
-    return CaseScores(case.name, result.stats.keep_ratios, dice, far, result.labels, notes)
+    known = None if unlabelled is None else label.array[0] != unlabelled
+    masks = zip(found_masks(result, info), true, strict=True)
+    scores = [_scores(*pair, known, image.spacing if hd95 else None) for pair in masks]
+    return CaseScores(
+        case.name,
+        result.stats.keep_ratios,
+        {c.name: dice for c, (dice, _) in zip(info.classes, scores, strict=True)},
+        {c.name: far for c, (_, far) in zip(info.classes, scores, strict=True)},
+        result.labels,
+        (*case_notes(image, label), *concerns(image, info), *result.stats.notes),
+    )
 
 
 def evaluating(
@@ -116,13 +118,17 @@ def evaluating(
             yield score_case(case, model, keep_ratio, unlabelled, device=device, hd95=hd95)
 
 
-def _masks(
-    result: Segmentation, truth: NDArray[np.integer], info: ModelInfo, unlabelled: int | None
-) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Masks of each class or region by name: what was found, and what is true."""
-    known = np.ones(truth.shape, bool) if unlabelled is None else truth != unlabelled
-    masks = zip(found_masks(result, info), true_masks(truth, info), strict=True)
-    return {
-        c.name: ((found & known).astype(np.uint8), (true & known).astype(np.uint8))
-        for c, (found, true) in zip(info.classes, masks, strict=True)
-    }
+def _scores(
+    found: NDArray[np.bool_],
+    true: NDArray[np.bool_],
+    known: NDArray[np.bool_] | None,
+    spacing: Sequence[float] | None,
+) -> tuple[float, float]:
+    """Dice and HD95 in mm of one class; no spacing, no HD95."""
+    if known is not None:
+        found, true = found & known, true & known
+    box = bounds(found, true)
+    if box is None:
+        return math.nan, math.nan
+    found, true = found[box], true[box]
+    return dice(found, true), math.nan if spacing is None else hd95_mm(found, true, spacing)

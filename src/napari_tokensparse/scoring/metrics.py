@@ -1,18 +1,56 @@
-"""How good labels are."""
+"""How good labels are, a class at a time: masks of one class, never all of them at once.
+
+Why not MONAI's metrics: `compute_dice` takes one float per class and voxel, 7 GB for 27 classes in
+400³ voxels. `compute_hausdorff_distance` takes a distance for every voxel of the box round both
+masks, some 50 bytes each, and its percentile takes no more than 2²⁴ of them. Here voxels are
+counted and distances go from surface to surface; the figures are the same.
+"""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+_PERCENTILE = 95
+
+
+def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    """Dice of two masks of one shape, in 0..1; NaN where the true one is empty."""
+    of_found, of_true = np.count_nonzero(found), np.count_nonzero(true)
+    if not of_true:
+        return float("nan")
+    return 2 * np.count_nonzero(found & true) / (of_found + of_true)
+
+
+def hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
+    """95th percentile of the distance between the surfaces of two masks, in mm.
+
+    A surface voxel has a face towards what is not of the mask, or towards the outside of the array.
+
+    Parameters
+    ----------
+    found, true
+        Masks of one shape.
+    spacing_mm
+        Voxel size along each axis.
+
+    Returns
+    -------
+    float
+        The larger of both directions; NaN where either mask is empty.
+    """
+    if not found.any() or not true.any():
+        return float("nan")
+    surfaces = [_surface_mm(mask, spacing_mm) for mask in (found, true)]
+    return max(_far(*surfaces), _far(*surfaces[::-1]))
 
 
 def dice_per_class(
@@ -23,7 +61,7 @@ def dice_per_class(
     Parameters
     ----------
     prediction, truth
-        Label volumes of the same shape; a value that is not among ``values`` is background.
+        Label volumes of the same shape.
     values
         Label values of the classes, background left out.
 
@@ -38,13 +76,7 @@ def dice_per_class(
         The shapes differ.
     """
     _check_shapes(prediction, truth)
-    count = len(values) + 1
-    pairs = _class_indices(truth, values) * count + _class_indices(prediction, values)
-    both = np.bincount(pairs.ravel(), minlength=count**2).reshape(count, count)
-    of_truth, of_prediction = both.sum(axis=1)[1:], both.sum(axis=0)[1:]
-    dice = np.full(len(values), np.nan)
-    np.divide(2 * both.diagonal()[1:], of_truth + of_prediction, out=dice, where=of_truth > 0)
-    return dice
+    return np.array([dice(prediction == value, truth == value) for value in values])
 
 
 def hd95_per_class(
@@ -57,17 +89,15 @@ def hd95_per_class(
 
     Parameters
     ----------
-    prediction, truth
-        Label volumes of the same shape.
-    values
-        Label values of the classes, background left out.
+    prediction, truth, values
+        As for `dice_per_class`.
     spacing_mm
         Voxel size along each axis.
 
     Returns
     -------
     ndarray
-        Shape (len(values),); the larger of both directions; NaN where either side is empty.
+        Shape (len(values),), as `hd95`.
 
     Raises
     ------
@@ -75,8 +105,7 @@ def hd95_per_class(
         The shapes differ.
     """
     _check_shapes(prediction, truth)
-    pairs = [(prediction == value, truth == value) for value in values]
-    return np.array([_hd95(found, true, spacing_mm) for found, true in pairs])
+    return np.array([hd95(prediction == v, truth == v, spacing_mm) for v in values])
 
 
 def _check_shapes(prediction: NDArray[np.integer], truth: NDArray[np.integer]) -> None:
@@ -84,20 +113,15 @@ def _check_shapes(prediction: NDArray[np.integer], truth: NDArray[np.integer]) -
         raise ValueError(f"labels of shape {prediction.shape}: truth has shape {truth.shape}")
 
 
-def _hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
-    if not found.any() or not true.any():
-        return float("nan")
-    masks = [torch.from_numpy(np.ascontiguousarray(m))[None, None] for m in (found, true)]
-    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
-        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        distance = compute_hausdorff_distance(
-            masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing_mm)
-        )
-    return float(distance)
+def _surface_mm(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Return where the surface voxels of a mask lie, ``(n, 3)`` in mm."""
+    edge = np.asarray(ndimage.binary_erosion(mask))
+    np.logical_xor(mask, edge, out=edge)
+    return np.argwhere(edge).astype(np.float64) * np.asarray(spacing_mm, np.float64)
 
 
-def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.intp]:
-    table = np.zeros(int(max(labels.max(initial=0), *values)) + 1, np.intp)
-    table[list(values)] = np.arange(1, len(values) + 1)
-    indices: NDArray[np.intp] = table[labels]
-    return indices
+def _far(start: NDArray[np.float64], end: NDArray[np.float64]) -> float:
+    # Voxels lie on a grid: a balanced tree would take long to part those that lie level.
+    tree = cKDTree(end, balanced_tree=False, compact_nodes=False)
+    distances, _ = tree.query(start)
+    return float(np.percentile(distances, _PERCENTILE, overwrite_input=True))

@@ -16,7 +16,7 @@ from napari_tokensparse.common.extras import require
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.ownership import record
 from napari_tokensparse.datasets.cases import read_data_set, split
-from napari_tokensparse.datasets.checks import checking, report, without_bad
+from napari_tokensparse.datasets.checks import checking, class_notes, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
 from napari_tokensparse.model.bundle import load_weights, write_bundle
 from napari_tokensparse.model.folder import BUNDLE_FILES
@@ -121,7 +121,7 @@ def _check_output(config: RunConfig, resume: bool) -> None:
 def _read(config: RunConfig) -> DataSet:
     if config.data is None:
         raise RunError("data: give a dataset.json or a folder with images and labels")
-    data_set = read_data_set(config.data, config.labels)
+    data_set = read_data_set(config.data, config.labels, config.fold)
     return replace(data_set, unlabelled=0) if config.zero_is_unlabelled else data_set
 
 
@@ -142,7 +142,9 @@ def _checked(
         if not config.skip_bad:
             raise RunError(report(checked))
         data_set = without_bad(data_set, checked)
-    return data_set, [case for case in checked if not case.problems]
+    good = [case for case in checked if not case.problems]
+    notes = (*data_set.notes, *class_notes(data_set, good))
+    return replace(data_set, notes=notes), good
 
 
 def _trained(
@@ -201,7 +203,8 @@ def _recipe(
     }
     training = type(made.training)(**{**made.training.model_dump(), **changes})
     info = made.info.model_copy(update={"name": Path(os.path.abspath(config.output)).name})
-    return made.model_copy(update={"training": training, "info": info})
+    reasons = (*data_set.notes, *made.reasons)
+    return made.model_copy(update={"training": training, "info": info, "reasons": reasons})
 
 
 def _cache_bytes(config: RunConfig, workers: int) -> int:

@@ -31,8 +31,10 @@ class RunConfig(BaseModel):
     Attributes
     ----------
     data, labels : Path or None
-        A ``dataset.json``, a folder with images and labels, or a folder of images beside one of
-        labels; None where volumes are handed over in Python.
+        A ``dataset.json`` or another list, a folder with images and labels, or a folder of images
+        beside one of labels; None where volumes are handed over in Python.
+    fold : int or None
+        Which fold of a list that has them is held out; the lowest one if not given.
     output : Path
         Model folder to write; ``training/`` in it holds what a resume needs.
     recipe : str
@@ -71,6 +73,7 @@ class RunConfig(BaseModel):
 
     data: Path | None = None
     labels: Path | None = None
+    fold: NonNegativeInt | None = None
     output: Path
     recipe: Literal["auto", "btcv", "brats"] = "auto"
     size: str = "auto"

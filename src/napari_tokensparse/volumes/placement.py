@@ -21,7 +21,7 @@ What a layer carries in ``layer.metadata["tokensparse"]``, all of it plain and p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,10 @@ MODEL_KEY = "tokensparse_model"
 """In the metadata of labels that a model made: what files of them say of it, as plain values."""
 NOTE_FOREIGN_LAYER = (
     "the layer's orientation is unknown: its axes are taken as (z, y, x) = up, back, left"
+)
+NOTE_NO_LENGTHS = (
+    "the layer's units are no lengths (napari's own are pixels), so the size of its voxels is not "
+    "known: its scale is taken as mm; set the layer's units"
 )
 
 _OBLIQUE_FROM_DEGREES = 0.1
@@ -150,6 +154,14 @@ def placement_of(affine: NDArray[np.float64], shape: Sequence[int]) -> Placement
     )
 
 
+def shown_placement(volume: Volume) -> Placement:
+    """Find how a volume is shown that a layer may have given: such a layer's axes stay its own."""
+    placement = placement_of(volume.affine, volume.shape)
+    if not volume.axes_as_shown:
+        return placement
+    return replace(placement, axes=(2, 1, 0), flips=(False, False, False))
+
+
 def layer_kwargs(volume: Volume, channel: int = 0) -> dict[str, Any]:
     """Return what a napari layer on this volume's grid is created with, except data and name.
 
@@ -170,25 +182,24 @@ def layer_kwargs(volume: Volume, channel: int = 0) -> dict[str, Any]:
 
 def volume_from_layer_data(
     data: ArrayLike,
-    scale: Sequence[float],
-    translate: Sequence[float],
+    world: NDArray[np.float64],
     metadata: Mapping[str, Any],
     name: str,
     *,
     finite: bool = True,
     lazy: bool = False,
 ) -> tuple[Volume, bool]:
-    """Turn what a napari image layer holds back into a volume.
+    """Turn what a napari layer holds back into a volume.
 
     A layer from our reader that has kept its shape and place gives the file's voxel order, affine
-    and header. Any other is taken as it is shown: axes (z, y, x), ``scale`` as the spacing in mm.
+    and header. Any other is taken as it is shown, turned, sheared or mirrored as it is.
 
     Parameters
     ----------
     data
         Shape (z, y, x).
-    scale, translate
-        The layer's, for (z, y, x), in mm.
+    world
+        Shape (4, 4): index (z, y, x, 1) to napari's world, (z, y, x) = up, back, left in mm.
     metadata
         The layer's.
     name
@@ -208,37 +219,13 @@ def volume_from_layer_data(
     Raises
     ------
     VolumeError
-        If the data are not 3-D, or contain NaN or infinity.
+        If the data are not 3-D or contain NaN or infinity, or the matrix is not invertible.
     """
     array = _checked(data, name, finite=finite, lazy=lazy)
-    place = (*map(float, scale[-3:]), *map(float, translate[-3:]))
     ours = metadata.get(KEY)
-    volume = None if ours is None else _ours(array, place, ours, name)
-    if volume is None:
-        world = np.diag([*place[:3], 1.0])
-        world[:3, 3] = place[3:]
-        volume = _foreign(array, world, name)
+    volume = None if ours is None else _ours(array, world, ours, name)
+    volume = volume or _foreign(array, world, name)
     return volume, _UNKNOWN.isdisjoint(volume.notes)
-
-
-def volume_from_world(data: ArrayLike, world: NDArray[np.float64], name: str) -> Volume:
-    """Turn a layer that is turned, sheared or mirrored into a volume, as it is shown.
-
-    Parameters
-    ----------
-    data
-        Shape (z, y, x).
-    world
-        Shape (4, 4): index (z, y, x, 1) to napari's world, (z, y, x) = up, back, left in mm.
-    name
-        The layer's.
-
-    Raises
-    ------
-    VolumeError
-        The data are not 3-D, or the matrix is not invertible.
-    """
-    return _foreign(_checked(data, name, finite=False), world, name)
 
 
 def orientation_known(metadata: Mapping[str, Any]) -> bool:
@@ -294,13 +281,15 @@ def _checked(data: ArrayLike, name: str, *, finite: bool, lazy: bool = False) ->
 
 
 def _ours(
-    array: NDArray[Any], place: Sequence[float], ours: Mapping[str, Any], name: str
+    array: NDArray[Any], world: NDArray[np.float64], ours: Mapping[str, Any], name: str
 ) -> Volume | None:
     """Return the file's volume, or None where the layer was cropped, resampled or moved since."""
     placement = placement_of(ours["affine"], ours["shape"])
     if placement.unview(array).shape != tuple(ours["shape"]):
         return None
-    if not np.allclose(place, (*placement.scale, *placement.translate), rtol=1e-6, atol=1e-4):
+    place = np.diag([*placement.scale, 1.0])
+    place[:3, 3] = placement.translate
+    if not np.allclose(world, place, rtol=1e-6, atol=1e-4):
         return None
     header = ours["header"]
     return Volume(
@@ -316,4 +305,5 @@ def _ours(
 
 def _foreign(array: NDArray[Any], world: NDArray[np.float64], name: str) -> Volume:
     affine = np.linalg.inv(_TO_LPS_ZYX) @ world @ np.eye(4)[[2, 1, 0, 3]]
-    return Volume(array.transpose()[None], affine, name, notes=(NOTE_FOREIGN_LAYER,))
+    notes = (NOTE_FOREIGN_LAYER,)
+    return Volume(array.transpose()[None], affine, name, notes=notes, axes_as_shown=True)

@@ -77,6 +77,9 @@ class Volume:
         What a person should know about this volume, one sentence each.
     slices
         Of a DICOM series, the file of each slice along k; else empty.
+    axes_as_shown
+        Whether (i, j, k) are the axes (x, y, z) of a napari layer, which it keeps wherever the
+        affine turns them.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class Volume:
     header: Nifti1Header | None = None
     notes: tuple[str, ...] = ()
     slices: tuple[Path, ...] = ()
+    axes_as_shown: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no function here could use."""

@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.volumes.placement import MODEL_KEY, placement_of
+from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,7 +113,7 @@ def result_layers(
     info
         Names and colours of the classes.
     """
-    tokens, view = result.tokens, placement_of(volume.affine, volume.shape).view
+    tokens, view = result.tokens, shown_placement(volume).view
     importance = [
         _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
@@ -148,7 +148,7 @@ def token_layer(
     tokens
         Its token maps.
     """
-    turn = placement_of(volume.affine, volume.shape).view
+    turn = shown_placement(volume).view
     if view == PRUNED_AT:
         spec = _pruned_at(tokens, turn)
     elif view == STAGE:
@@ -176,7 +176,7 @@ def region_layers(
     info
         Names and colours of the regions.
     """
-    view = placement_of(volume.affine, volume.shape).view
+    view = shown_placement(volume).view
     specs = [
         LayerSpec(
             Labels,
@@ -214,7 +214,7 @@ def difference_layer(
         "colormap": _label_colours({n: _rgba(c) for n, c in DIFFERENCE_COLOURS.items()}),
         "opacity": 0.8,
     }
-    view = placement_of(volume.affine, volume.shape).view
+    view = shown_placement(volume).view
     return placed(LayerSpec(Labels, view(difference), looks), image_name, placement)
 
 
@@ -226,7 +226,7 @@ def window_layer(
     info: ModelInfo,
 ) -> LayerSpec:
     """Describe the layer of a live preview, as large as its window; as for `result_layers`."""
-    shown = placement_of(volume.affine, volume.shape)
+    shown = shown_placement(volume)
     corners = preview.box.start, tuple(stop - 1 for stop in preview.box.stop)
     ends = [shown.to_shown(corner, volume.shape) for corner in corners]
     transform = Affine(**{name: placement[name] for name in ("scale", "rotate", "shear")})

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.transforms import Affine
 
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.showing import result_layer
 
@@ -40,7 +40,7 @@ def show_outline(viewer: napari.Viewer, image: Image, volume: Volume, box: Box) 
     box
         On the volume's grid.
     """
-    to_shown = placement_of(volume.affine, volume.shape).to_shown
+    to_shown = shown_placement(volume).to_shown
     last_voxel = [end - 1 for end in box.stop]
     ends = [to_shown(index, volume.shape) for index in (box.start, last_voxel)]
     first, last = np.sort(ends, axis=0).astype(int)

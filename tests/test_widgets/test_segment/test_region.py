@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
-from napari_tokensparse.volumes.placement import layer_kwargs, placement_of, volume_from_layer_data
+from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import Volume
+from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.segment.region import VIEW, WHOLE, RegionCombo
 
 if TYPE_CHECKING:
@@ -188,9 +189,7 @@ def test_the_current_view_is_what_the_canvas_shows_through_all_slices(scene: Sce
 
 def test_a_foreign_layer_has_its_region_in_its_own_axes(scene: Scene) -> None:
     image = scene.viewer.add_image(np.ones((9, 10, 11)), name="foreign")
-    volume, known = volume_from_layer_data(
-        image.data, image.scale, image.translate, image.metadata, image.name
-    )
+    volume, known = read_layer(image)
     assert not known
     square = np.array([[4, 1, 2], [4, 1, 6], [4, 5, 6], [4, 5, 2]])
     scene.combo.setValue(scene.viewer.add_shapes([square], shape_type="polygon"))

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Labels
 
+from napari_tokensparse.contributions.writer import write_image
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.preview import PreviewSession
+from napari_tokensparse.volumes.placement import NOTE_NO_LENGTHS, shown_placement
+from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.widgets.segment.scan import read_scan
+from napari_tokensparse.widgets.train.run import layer_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,5 +110,64 @@ def test_a_time_series_is_refused_with_a_way_to_pick_a_frame(wrap: Callable[...,
         read_scan([layer])
     assert str(refused.value) == (
         "cine: has 4 axes (5 x 8 x 9 x 10): right-click it in the layer list, choose Split Stack, "
-        "and take one frame or channel here"
+        "and take one frame or channel"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "spacing"),
+    [
+        ({"scale": (0.3, 0.1, 0.1), "units": ("cm",) * 3}, (1.0, 1.0, 3.0)),
+        ({"scale": (5, 2, 1), "units": ("um", "um", "nm")}, (1e-6, 0.002, 0.005)),
+        ({"scale": (2e-3, 1e-3, 1e-3), "units": ("m",) * 3}, (1.0, 1.0, 2.0)),
+        ({"units": ("inch", "angstrom", "mm")}, (1.0, 1e-7, 25.4)),
+        ({"affine": np.diag([2.5, 0.5, 0.75, 1]), "units": ("mm",) * 3}, (0.75, 0.5, 2.5)),
+        ({"scale": (2, 1, 1), "rotate": (0, 0, 30), "units": ("mm",) * 3}, (1.0, 1.0, 2.0)),
+    ],
+)
+def test_a_layers_units_and_affine_say_how_large_its_voxels_are(
+    place: dict[str, Any], spacing: tuple[float, ...], tmp_path: Path
+) -> None:
+    layer = Image(grey(), name="scan", **place)
+    scan = read_scan([layer])
+    assert scan.volume.spacing == pytest.approx(spacing)
+    assert NOTE_NO_LENGTHS not in scan.notes
+    pair = layer_pair(layer, Labels(grey(), **place))
+    assert pair.image.spacing == pytest.approx(spacing)
+    np.testing.assert_array_equal(pair.image.affine, pair.label.affine)
+    data, meta, _ = layer.as_layer_data_tuple()
+    saved = read_volume(write_image(str(tmp_path / "saved.nii"), data, meta)[0])
+    np.testing.assert_allclose(saved.affine, scan.volume.affine, rtol=1e-5)
+
+
+def test_pixels_are_no_lengths_and_the_run_says_so() -> None:
+    scan = read_scan([Image(grey(), scale=(2, 1, 1))])
+    assert scan.volume.spacing == (1, 1, 2)
+    assert scan.notes[-1] == NOTE_NO_LENGTHS
+    painted = Labels(grey())
+    in_cm = layer_pair(Image(grey(), units=("cm",) * 3), painted)
+    assert in_cm.label.spacing == in_cm.image.spacing == (10.0, 10.0, 10.0)
+
+
+def test_a_layer_that_was_given_other_units_or_an_affine_is_read_anew() -> None:
+    layer = Image(grey(), units=("mm",) * 3)
+    scan = read_scan([layer])
+    assert scan.is_of([layer])
+    layer.units = ("um",) * 3
+    assert not scan.is_of([layer])
+    scan = read_scan([layer])
+    layer.affine = np.diag([2.0, 1, 1, 1])
+    assert not scan.is_of([layer])
+
+
+@pytest.mark.parametrize("place", [{"rotate": (0, 0, 90)}, {"scale": (-2, 1, 1)}])
+def test_what_is_found_in_a_turned_or_mirrored_layer_lies_on_it(place: dict[str, Any]) -> None:
+    layer = Image(grey(), units=("mm",) * 3, **place)
+    volume = read_scan([layer]).volume
+    shown = shown_placement(volume)
+    np.testing.assert_array_equal(shown.view(volume.array[0]), layer.data)
+    for voxel in [(0, 0, 0), (1, 2, 3)]:
+        z, y, x = layer.data_to_world(voxel)
+        assert volume.affine @ [*shown.to_file(voxel, volume.shape), 1] == pytest.approx(
+            [-x, -y, z, 1]
+        )

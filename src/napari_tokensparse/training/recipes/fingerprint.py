@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import io_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_tokensparse.datasets.cases import Case, DataSet
+    from napari_tokensparse.datasets.cases import DataSet
     from napari_tokensparse.datasets.checks import CaseFacts
-    from napari_tokensparse.volumes.volume import Volume
 
 Triple = tuple[float, float, float]
 
@@ -74,9 +70,8 @@ class Fingerprint:
 
 def fingerprint(data_set: DataSet, facts: Sequence[CaseFacts]) -> Fingerprint:
     """Gather what the training cases are like from the facts that their check found."""
-    pairs = list(zip(data_set.training, facts, strict=True))
-    spacings = np.array([_in_ras(case, fact.spacing) for case, fact in pairs])
-    shapes = np.array([_in_ras(case, fact.shape) for case, fact in pairs])
+    spacings = np.array([_in_ras(fact, fact.spacing) for fact in facts])
+    shapes = np.array([_in_ras(fact, fact.shape) for fact in facts])
     channels = [channel for fact in facts for channel in fact.channels]
     return Fingerprint(
         cases=len(facts),
@@ -126,18 +121,11 @@ def _typical_spacing(spacings: NDArray[np.float64]) -> Triple:
     return _triple(typical)
 
 
-def _in_ras(case: Case, values: Iterable[float]) -> NDArray[np.float64]:
+def _in_ras(fact: CaseFacts, values: Iterable[float]) -> NDArray[np.float64]:
     """Put what stands in the order of a file's axes in that of right, front, top."""
     ordered = np.empty(3)
-    for value, (world, _) in zip(values, io_orientation(_affine(case.image)), strict=True):
-        ordered[int(world)] = value
+    ordered[list(fact.world_axes)] = list(values)
     return ordered
-
-
-def _affine(image: Path | Volume) -> NDArray[np.float64]:
-    if not isinstance(image, Path):
-        return image.affine
-    return np.asarray(nib.load(image).affine)  # type: ignore[attr-defined]
 
 
 def _is_ct(channel: str, minimum: float) -> bool:

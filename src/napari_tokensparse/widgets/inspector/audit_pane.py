@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QLabel, QSplitter, QVBoxLayout, QWidget
 
 from napari_tokensparse.model.ratios import describe_keep_ratio
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import (
     DIFFERENCE,
@@ -169,7 +169,7 @@ def hide_token_maps(viewer: napari.Viewer, image: Image) -> None:
 def go_to(viewer: napari.Viewer, result: ShownResult, voxel: Shape) -> None:
     """Move the slices and the camera to a voxel (i, j, k) of a result."""
     volume = result.volume
-    shown = placement_of(volume.affine, volume.shape).to_shown(voxel, volume.shape)
+    shown = shown_placement(volume).to_shown(voxel, volume.shape)
     world = result.image.data_to_world(shown)
     dims, camera = viewer.dims, viewer.scene.camera
     for axis, value in enumerate(world, start=dims.ndim - len(world)):

@@ -21,10 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokensparse.volumes.placement import volume_from_layer_data
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.sweep_plot import SweepPlot, legend
 from napari_tokensparse.widgets.layers import RESULT_KEY
+from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.plot import png_button
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
@@ -178,7 +178,7 @@ class CurvePane(QWidget):
         return Request(
             result,
             _ratios(self.ratios.text()),
-            None if layer is None else _labels_volume(layer),
+            None if layer is None else read_layer(layer, like=result.image)[0],
             scorers if self.controls.isChecked() else scorers[:1],
         )
 
@@ -228,14 +228,6 @@ def _ratios(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError(f"keep ratios {text!r}: give numbers in (0, 1], commas between") from None
-
-
-def _labels_volume(layer: Labels) -> Volume:
-    data = layer.data[0] if layer.multiscale else layer.data
-    volume, _ = volume_from_layer_data(
-        data, layer.scale, layer.translate, layer.metadata, layer.name
-    )
-    return volume
 
 
 def _fill(combo: QComboBox, entries: list[str]) -> None:

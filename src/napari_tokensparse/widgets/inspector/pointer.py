@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.layers import RESULT_KEY
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def voxel_at(viewer: napari.Viewer, image: Image, volume: Volume, pointer: Point
     tuple of int or None
         None where the pointer is beside the volume or, in 3-D, meets nothing.
     """
-    placement = placement_of(volume.affine, volume.shape)
+    placement = shown_placement(volume)
     if len(pointer.displayed) == 3:
         shown = _first_coloured(viewer, image, pointer)
     else:

@@ -10,7 +10,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, window_layer
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
@@ -125,7 +125,7 @@ class LivePreview(QObject):
             return source.voxel
         shown = source.image.world_to_data(self._point.value())[-3:]
         volume = source.volume
-        return placement_of(volume.affine, volume.shape).to_file(shown, volume.shape)
+        return shown_placement(volume).to_file(shown, volume.shape)
 
     def _follow(self) -> None:
         """Ask for the window that is looked at now."""

@@ -15,8 +15,8 @@ from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import VolumeError
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.segment.scan import read_layer
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from napari.layers import Shapes
 from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _whole(layer: Image) -> NDArray[np.float64]:
 
 def _file_box(first: NDArray[np.int64], last: NDArray[np.int64], volume: Volume) -> Box:
     """Turn the first and the last shown voxel into a box of the file's voxels."""
-    placement = placement_of(volume.affine, volume.shape)
+    placement = shown_placement(volume)
     ends = [placement.to_file(end.tolist(), volume.shape) for end in (first, last)]
     i, j, k = np.sort(np.array(ends).astype(int), axis=0).T.tolist()
     return Box((i[0], j[0], k[0]), (i[1] + 1, j[1] + 1, k[1] + 1))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_tokensparse.volumes.channels import stack_channels
-from napari_tokensparse.volumes.placement import NOTE_FOREIGN_LAYER, volume_from_layer_data
+from napari_tokensparse.volumes.placement import NOTE_FOREIGN_LAYER, NOTE_NO_LENGTHS
+from napari_tokensparse.widgets.layervolumes import layer_place, read_layer, to_world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +28,8 @@ class Scan:
     volume
         The voxels of all channels.
     notes
-        What a person should know, one line each: where left and right are assumed, and what was
-        resampled.
+        What a person should know, one line each: where left and right or the size of voxels are
+        assumed, and what was resampled.
     layers
         One for each channel.
     """
@@ -69,10 +68,12 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
         missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
         what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
         raise ValueError(f"No {what}: open a volume, then choose it here.")
-    read = [read_layer(layer) for layer in found]
+    read = [read_layer(layer, lazy=True) for layer in found]
     known = all(oriented for _, oriented in read)
     volume = read[0][0]
     notes: tuple[str, ...] = () if known else (NOTE_FOREIGN_LAYER,)
+    if any(NOTE_NO_LENGTHS in one.notes for one, _ in read):
+        notes += (NOTE_NO_LENGTHS,)
     if len(read) > 1:
         volume = stack_channels(
             dict(zip(channels, (one for one, _ in read), strict=True)), channels
@@ -82,27 +83,14 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
     return Scan(found[0], volume, notes, found, tuple(_states(found)))
 
 
-def read_layer(layer: Image) -> tuple[Volume, bool]:
-    """Return a layer's voxels, and whether its orientation is known."""
-    if layer.rgb:
-        raise ValueError(f"{layer.name}: is a colour image; choose a 3-D scan, one channel")
-    data, scale, translate = _state(layer)
-    if data.ndim > 3:
-        raise ValueError(
-            f"{layer.name}: has {data.ndim} axes ({' x '.join(map(str, data.shape))}): right-click "
-            "it in the layer list, choose Split Stack, and take one frame or channel here"
-        )
-    return volume_from_layer_data(data, scale, translate, layer.metadata, layer.name, lazy=True)
-
-
 def _states(layers: Sequence[Image]) -> list[Any]:
     return [part for layer in layers for part in _state(layer)]
 
 
 def _state(layer: Image) -> tuple[Any, ...]:
     data = layer.data[0] if layer.multiscale else layer.data
-    return data, layer.scale, layer.translate
+    return data, to_world(layer_place(layer)).tolist()
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one is other or (np.size(one) < 8 and np.array_equal(one, other))
+    return one is other or (isinstance(one, list) and one == other)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image
 
-from napari_tokensparse.volumes.placement import placement_of
+from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.layers import PREVIEW, LayerSpec, labels_spec, placed
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def preview_layers(preview: Preview) -> list[LayerSpec]:
     """Describe the layers of a preview: the labels, over the image where it is not open already."""
-    view = placement_of(preview.image.affine, preview.image.shape).view
+    view = shown_placement(preview.image).view
     labels = labels_spec(view(preview.labels), preview.info)
     specs = [replace(labels, kwargs={**labels.kwargs, "name": PREVIEW})]
     if not preview.image_is_open:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from napari_tokensparse.common import settings
 from napari_tokensparse.model.folder import describe_folder
 from napari_tokensparse.training.events import CaseRead, Chosen, Validated
-from napari_tokensparse.volumes.placement import layer_kwargs, volume_from_layer_data
+from napari_tokensparse.volumes.placement import layer_kwargs
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import placement_kwargs
+from napari_tokensparse.widgets.layervolumes import read_layer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -67,7 +68,7 @@ class Request:
             from napari_tokensparse.datasets.cases import layers_data_set, read_data_set
 
         if self.config.data is not None:
-            data_set = read_data_set(self.config.data, self.config.labels)
+            data_set = read_data_set(self.config.data, self.config.labels, self.config.fold)
             return replace(data_set, unlabelled=0) if self.config.zero_is_unlabelled else data_set
         names = {value: name for pair in self.pairs for value, name in pair.names.items()}
         volumes = [(pair.image, pair.label) for pair in self.pairs]
@@ -117,11 +118,9 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
     ValueError
         In one plain line, if one of them is not a 3-D volume of one channel.
     """
-    if image.rgb:
-        raise ValueError(f"{image.name}: is a colour image; choose a 3-D scan, one channel")
     return LayerPair(
-        _volume(image, image.metadata),
-        _volume(labels, image.metadata),
+        _volume(image, image),
+        _volume(labels, image),
         placement_kwargs(image),
         _class_names(labels),
     )
@@ -130,7 +129,7 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
 def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
     """Check every case, and report on all of them at the end."""
     with IMPORTING:
-        from napari_tokensparse.datasets.checks import checking, report
+        from napari_tokensparse.datasets.checks import checking, class_notes, report
 
     data_set = request.data_set()
     total, checked = len(data_set.training) + len(data_set.validation), []
@@ -139,7 +138,8 @@ def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Repo
         yield CaseRead(len(checked), total, case.case.name, case.problems)
         if stop.is_set():
             return
-    yield Report(report(checked))
+    notes = (*data_set.notes, *class_notes(data_set, checked))
+    yield Report("\n".join([report(checked), *notes]))
 
 
 def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
@@ -207,10 +207,9 @@ class _Previews:
         return describe_folder(self._request.config.output).info
 
 
-def _volume(layer: Image | Labels, metadata: Mapping[str, Any]) -> Volume:
+def _volume(layer: Image | Labels, image: Image) -> Volume:
     """Return a copy: the person may go on painting."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    volume, _ = volume_from_layer_data(data, layer.scale, layer.translate, metadata, layer.name)
+    volume, _ = read_layer(layer, like=image)
     return replace(volume, array=volume.array.copy(), name=layer.name)
 
 

@@ -182,3 +182,9 @@ def test_an_unknown_preset_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError) as refused:
         preset("huge")
     assert str(refused.value) == f"preset 'huge': choose one of {', '.join(PRESETS)}"
+
+
+@pytest.mark.parametrize("decoder", ["unetr-x8-v2", "pup"])
+def test_a_decoder_that_needs_even_or_more_tokens_gets_no_cropped_windows(decoder: str) -> None:
+    with pytest.raises(ValueError, match=rf"crop_value 0: decoder '{decoder}' cannot decode boxes"):
+        preset("nano", decoder=decoder, crop_value=0.0)

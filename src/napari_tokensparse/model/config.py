@@ -225,6 +225,11 @@ def _check_decoder(config: SCDConfig) -> None:
             f"token grid {config.grid}: decoder 'pup' normalises it over space, so it must have "
             "more than one token"
         )
+    if config.crop_value is not None and config.decoder in ("unetr-x8-v2", "pup"):
+        raise ValueError(
+            f"crop_value {config.crop_value:g}: decoder {config.decoder!r} cannot decode boxes of "
+            "any size; leave crop_value out or choose another decoder"
+        )
     if config.decoder == "unetr-x8-v2" and any(n % 2 or n < 4 for n in config.grid):
         raise ValueError(
             f"token grid {config.grid}: decoder 'unetr-x8-v2' halves it, so every side must be "

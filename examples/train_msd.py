@@ -1,6 +1,6 @@
 """Train on a data set in the form of the Medical Segmentation Decathlon, then evaluate.
 
-Usage: ``python examples/train_msd.py [FOLDER [MINUTES]]``; without a folder, a tiny
+Usage: ``python examples/train_msd.py [MINUTES [FOLDER]]``; without a folder, a tiny
 data set of bright boxes is made.
 """
 
@@ -43,8 +43,8 @@ def boxes(folder: Path) -> Path:
 
 
 with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as output:
-    data = Path(sys.argv[1]) if len(sys.argv) > 1 else boxes(Path(made))
-    minutes = float(sys.argv[2]) if len(sys.argv) > 2 else 0.3
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 0.3
+    data = Path(sys.argv[2]) if len(sys.argv) > 2 else boxes(Path(made))
     config = RunConfig(data=data, output=Path(output) / "model", max_minutes=minutes)
     for event in running(config):
         if isinstance(event, Chosen):

@@ -55,7 +55,7 @@ def rows_of(events: Iterable[object]) -> list[Row]:
 
 
 def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai() -> None:
-    rows = rows_of(time_inference(plan()))
+    rows = rows_of(time_inference(plan(rounds=1)))
     totals = {(r.variant, r.keep_ratio): r for r in rows if r.part == "total"}
     named = [("scd", 0.5), ("scd", 1.0), ("dense", 1.0)]
     assert list(totals) == [*named, ("monai-unetr", 1.0)] if has_unetr() else named
@@ -106,7 +106,7 @@ def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
 
 
 def test_a_training_step_is_timed_with_its_parts_and_memory() -> None:
-    rows = rows_of(time_training(plan(keep_ratios=(0.5,))))
+    rows = rows_of(time_training(plan(keep_ratios=(0.5,), rounds=1)))
     assert [(r.variant, r.keep_ratio, r.part) for r in rows] == [
         (variant, ratio, part)
         for variant, ratio in (("scd", 0.5), ("dense", 1.0))

@@ -91,12 +91,9 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path
     last = from_json(events.read_text().splitlines()[-1])
     assert isinstance(last, Finished) and last.reason == "stopped"
 
-    resumed = subprocess.run(
-        [*line, "--resume", "--events", str(events), "--set", f"steps={last.step + 2}"],
-        capture_output=True,
-        text=True,
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    more = ("--resume", "--events", events, "--set", f"steps={last.step + 2}")
+    resumed = command("train", "-o", tmp_path / "model", *more)
+    assert resumed.exit_code == 0, resumed.output
     steps = [e.step for e in map(from_json, events.read_text().splitlines()) if type(e) is StepDone]
     assert steps == list(range(1, last.step + 3))
 

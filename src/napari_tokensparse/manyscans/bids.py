@@ -111,8 +111,8 @@ def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[Scan
     where = folder.relative_to(data_set)
     if len(channels) > 1:
         return _of_several(images, where, channels)
-    kind = next((k for k in (*channels, *_PREFERRED) if k in images), None)
-    found = {} if kind is None else images[kind]
+    chosen = next((k for k in (*channels, *_PREFERRED) if k in images), None)
+    found = {} if chosen is None else images[chosen]
     return [ScanCase(name, path, labels=_labels(where, name)) for name, path in found.items()]
 
 

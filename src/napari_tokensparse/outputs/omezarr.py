@@ -204,7 +204,7 @@ def _join(path: Path, version: int) -> None:
     import zarr
 
     group = zarr.open_group(path.parent, mode="a", zarr_format=3 if version == 3 else 2)
-    said = dict(group.attrs)
+    said: dict[str, Any] = dict(group.attrs)
     if version == 3:
         ome = {"version": "0.5", **said.get("ome", {})}
         group.attrs["ome"] = {**ome, "labels": [*ome.get("labels", []), path.name]}

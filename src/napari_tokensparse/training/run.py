@@ -7,7 +7,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -270,7 +270,7 @@ def _write_model(
     load_weights(model, best_weights(config.output / FOLDER), str(config.output))
     done = counters(config.output / FOLDER).step if validated is None else validated.step
     text = card(config, recipe, data_set, validated, done, notes)
-    metadata = {
+    metadata: dict[str, Any] = {
         "version": "0.1.0",
         "changelog": {"0.1.0": "trained"},
         "task": f"Segmentation of {', '.join(c.name for c in recipe.info.classes)}",

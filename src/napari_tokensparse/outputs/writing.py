@@ -128,6 +128,8 @@ def write_volume(
         In one line: the shape differs, or the file cannot be written there (`check_output`).
     """
     path, array = check_output(path), np.asarray(array)
+    if like.slices:
+        _check_series(path, like)
     if array.shape != like.shape:
         raise VolumeError(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 from napari_tokensparse.cli import app
 from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids
 from napari_tokensparse.manyscans.cases import ManyScansError
+from napari_tokensparse.manyscans.scans import describe_model, plan, segment_scan
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import describe_folder
 from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +137,18 @@ def test_the_command_writes_a_derivative_beside_the_data_set(
     refused = CliRunner().invoke(app, [*command, "-o", "x.nii.gz"])
     assert refused.exit_code == 1
     assert "--bids: give a data set, and no -o" in refused.output
+
+
+def test_a_run_that_goes_on_skips_what_is_there(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    model = write_nano()
+    write_scan(tmp_path / "raw" / "sub-01" / "anat" / "sub-01_T1w.nii.gz", 0)
+    described = describe_model(str(model))
+    folder = prepare_bids(tmp_path / "raw", tmp_path / "raw", described)
+    (case,) = bids_scans(tmp_path / "raw", described.info.channels)  # not its own derivative
+    options = Options(model="nano", keep_ratio=(0.5,) * 3, device="cpu", legend=False)
+    work = plan(str(model), described, options, folder)
+    assert segment_scan(case, work).status == "done"
+    assert (folder / "sub-01" / "anat" / "sub-01_dseg.nii.gz").is_file()
+    assert segment_scan(case, work).status == "skipped"

@@ -71,7 +71,7 @@ def check_output(
         )
     if not os.access(path.parent, os.W_OK):
         raise VolumeError(f"{path.parent}: may not be written to; choose another folder")
-    if like is not None and like.slices:
+    if like is not None:
         _check_series(path, like)
     if like is not None and path.name.lower().endswith(SEG_SUFFIX):
         from napari_tokensparse.outputs.dicomseg import check_seg
@@ -83,7 +83,7 @@ def check_output(
 def _check_series(path: Path, like: Volume) -> None:
     """Refuse a place among the slices of a series, which it would make unreadable."""
     try:
-        check_apart([path], [like.slices[0].parent])
+        check_apart([path], [file.parent for file in like.slices[:1]])
     except OwnershipError as error:
         raise VolumeError(str(error)) from error
 
@@ -128,8 +128,7 @@ def write_volume(
         In one line: the shape differs, or the file cannot be written there (`check_output`).
     """
     path, array = check_output(path), np.asarray(array)
-    if like.slices:
-        _check_series(path, like)
+    _check_series(path, like)
     if array.shape != like.shape:
         raise VolumeError(
             f"{path.name}: array of shape {array.shape}: must be {like.shape}, as {like.name} is"

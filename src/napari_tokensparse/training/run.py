@@ -278,7 +278,7 @@ def _write_model(
         "authors": "",
         "copyright": "",
         "data_source": data_set.name,
-        **dict(config.about),
+        **{str(key): value for key, value in config.about.items()},
         "napari_tokensparse_version": importlib.metadata.version("napari-tokensparse"),
     }
     write_bundle(config.output, model.eval(), metadata, text)

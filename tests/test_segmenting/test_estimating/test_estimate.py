@@ -177,6 +177,23 @@ def test_parts_are_measured_by_the_clock(
         assert sum(rates.prepare) * 32**3 == pytest.approx(1.0, rel=0.2)
 
 
+@pytest.mark.parametrize("sharpened", [False, True])
+def test_sharpening_is_counted_with_the_labels(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, sharpened: bool
+) -> None:
+    now, sharpen = [0.0], rates_module.sharpen
+
+    def slowly(*given: Any) -> int:
+        now[0] += 1.0
+        return sharpen(*given)
+
+    monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
+    monkeypatch.setattr(rates_module, "sharpen", slowly)
+    backend = make_backend(make_model(sharpen=sharpened), "plain")
+    first, second = value_of(measuring(backend, lambda: now[0])).label
+    assert first * 32**3 + second * 64**3 == pytest.approx(1.0 if sharpened else 0.0, rel=0.2)
+
+
 def test_memory_counts_what_is_held(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate_module, "free_mb", lambda _: 100.0)
     model, volume = make_model(), brain_in_a_box()

@@ -111,7 +111,10 @@ def _graph(model: SCD, ratios: tuple[float, ...]) -> Any:
     """Translate a network."""
     stages = range(1, model.config.stages + 1)
     names = ["logits", *(f"{kind}_{n}" for kind in ("score", "pruned") for n in stages), "kept"]
-    translations = {torch.ops.aten.sort.stable: _stable_sort()}
+    translations = {
+        torch.ops.aten.sort.stable: _stable_sort(),
+        torch.ops.aten.log_sigmoid.default: _log_sigmoid(),
+    }
     make = _whole_graph if model.config.crop_value is None else cropping_graph
     with _quiet():
         try:
@@ -152,6 +155,19 @@ def _stable_sort() -> Callable[..., Any]:
         return opset18.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
     return stable_sort
+
+
+def _log_sigmoid() -> Callable[..., Any]:
+    """Return a log-sigmoid that keeps its digits: torch.onnx takes the logarithm of a sigmoid.
+
+    That is 0 far below 0, so tokens of little importance would be alike.
+    """
+    from onnxscript import opset18
+
+    def log_sigmoid(x: Any) -> Any:
+        return opset18.Neg(opset18.Softplus(opset18.Neg(x)))
+
+    return log_sigmoid
 
 
 def _metadata(model: SCD, ratios: tuple[float, ...]) -> dict[str, str]:

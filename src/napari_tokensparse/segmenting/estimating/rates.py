@@ -30,7 +30,9 @@ from napari_tokensparse.compute.batching import windows_at_once
 from napari_tokensparse.compute.machine import describe_machine
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import live_counts
+from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
+from napari_tokensparse.segmenting.sharpening import sharpen
 from napari_tokensparse.segmenting.stitch import Rows, Stitcher
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed
@@ -62,6 +64,7 @@ _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
 _BLOCK = 16  # voxels: edge of a structure
+_SURE = 10.0  # nats between its class and the others: those contend at its border alone
 
 
 class Rates(BaseModel):
@@ -80,7 +83,8 @@ class Rates(BaseModel):
     stitch : float
         One window, of which all was looked at.
     label : tuple of float
-        One voxel of the model's grid, and one of the input's.
+        One voxel of the model's grid, and one of the input's, sharpening included if the model asks
+        for it.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
     """
@@ -242,6 +246,7 @@ def _key(backend: Backend) -> str:
         "device": _device_name(model),
         "network": model.config.model_dump(),
         "preprocessing": model.info.preprocessing,
+        "sharpen": model.info.sharpen,
     }
     said.pop("memory_gb")
     return hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
@@ -295,23 +300,32 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
 
 
 def _labelling(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
-    """Time the labels of a window on its own grid, and on one of half the voxel size."""
-    rows = _blocks(config)
+    """Time the labels of a window on its own grid, and on one of half the voxel size.
+
+    They are sharpened if the model asks for it.
+    """
+    rows, generator = _blocks(config), np.random.default_rng(0)
     points, seconds = [], []
     for finer in (1, 2):
-        seconds.append(_usual(partial(_label, rows, info, finer), clock))
+        size = (config.in_channels, *(finer * n for n in config.window[::-1]))
+        grey = generator.integers(1, 200, size, np.int16).transpose(0, 3, 2, 1)
+        volume = Volume(grey, np.eye(4), "phantom")
+        seconds.append(_usual(partial(_label, rows, info, finer, volume), clock))
         voxels = rows.weights.numel()
         points.append((voxels, voxels * finer**3))
     return _two_rates(points, seconds)
 
 
-def _label(rows: Rows, info: ModelInfo, finer: int) -> None:
-    """Label an input whose voxels are so much smaller than the model's."""
-    model = rows.weights.shape
-    h, w, d = (n * finer for n in model)
+def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume) -> None:
+    """Label a volume whose voxels are so much smaller than the model's."""
     first, second, third = (AxisMap(axis, 1 / finer, 0.0) for axis in range(3))
-    extents = [(0, n) for n in model]
-    InputGrid((h, w, d), (first, second, third), extents, label_rule(info)).add(rows)
+    extents = [(0, n) for n in rows.weights.shape]
+    contests = Contests(rows.sums.shape[-1]) if info.sharpen else None
+    axes, rule = (first, second, third), label_rule(info)
+    grid = InputGrid(volume.shape, axes, extents, rule, contests=contests)
+    grid.add(rows)
+    if contests is not None:
+        sharpen(grid.labels, contests, volume, info.label_values)
 
 
 def _blocks(config: SCDConfig) -> Rows:
@@ -324,7 +338,7 @@ def _blocks(config: SCDConfig) -> Rows:
     inside = torch.zeros_like(classes, dtype=torch.bool)
     inside[tuple(slice(n // 4, n - n // 4) for n in config.window)] = True
     sums = one_hot(classes * inside, config.out_channels).float() - 0.5
-    return Rows(sums, torch.ones(config.window))
+    return Rows(_SURE * sums, torch.ones(config.window))
 
 
 def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:

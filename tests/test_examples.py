@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = {
     "custom_decoder.py": "logits (2, 3, 32, 32, 32) of 8 tokens kept to the end",
-    "forward_pass.py": "stage 2: 320 tokens scored, 240 pruned",
-    "segment_volume.py": "keep ratio 0.25: tokens {'processed': 640, 'pruned at 1': 480",
+    "forward_pass.py": "stage 2: 2560 tokens scored, 1920 pruned",
+    "segment_volume.py": "keep ratio 0.25: tokens {'processed': 2912, 'pruned at 1': 2184",
     "train_from_layers.py": "wrote ball: steps",
     "train_msd.py": "image-2 at keep ratio 0.5: box",
 }

@@ -144,8 +144,8 @@ def _by_class(figures: Figures) -> str:
 _TEXT = """\
 # brain-structures
 
-27 brain structures of a FreeSurfer-style `aseg` in a brain MRI of any contrast. Label values, names
-and colours are FreeSurfer's. For research only, not for diagnosis.
+27 brain structures of a FreeSurfer-style `aseg` in a **skull-stripped** brain MRI, T1-weighted best.
+Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
 
 - **Network.** SCD; window 64 × 80 × 64 voxels of {spacing:g} mm, each the mean of eight places of
   the scan; patch 4 (12 mm) behind a convolutional stem; stages before block 1 and after blocks 2
@@ -217,6 +217,11 @@ labels taken, on the same machine.
 
 ## Limits
 
+- A whole head must be skull-stripped first; the background must be exactly 0. Heads were not yet
+  trained on.
+- Contrasts unlike a T1's cost 15 points and more.
+- Without the encoder's blocks the labels are as good on these scans: what the tokens tell one
+  another is not used yet.
 - Adults; no lesions, tumours or children in training.
 - Working resolution is {spacing:g} mm: thin structures suffer.
 """

@@ -144,8 +144,8 @@ def _by_class(figures: Figures) -> str:
 _TEXT = """\
 # brain-structures
 
-27 brain structures of a FreeSurfer-style `aseg` in a **skull-stripped** brain MRI, T1-weighted best.
-Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
+27 brain structures of a FreeSurfer-style `aseg` in a **skull-stripped** brain MRI, T1-weighted
+best. Label values, names and colours are FreeSurfer's. For research only, not for diagnosis.
 
 - **Network.** SCD; window 64 × 80 × 64 voxels of {spacing:g} mm, each the mean of eight places of
   the scan; patch 4 (12 mm) behind a convolutional stem; stages before block 1 and after blocks 2

@@ -121,7 +121,7 @@ def test_segment_writes_the_labels_alone_where_nothing_else_is_wanted(
     ("arguments", "said"),
     [
         (["missing.nii.gz", "-o", "x.nii.gz"], "missing.nii.gz"),
-        (["oblique.nii.gz", "-o", "x.png"], "x.png: must end in .nii.gz, .nii or .nrrd"),
+        (["oblique.nii.gz", "-o", "x.png"], "x.png: must end in .nii.gz, .nii, .nrrd or .ome.zarr"),
         (["oblique.nii.gz", "-o", "no/x.nii.gz"], "no: no such folder; create it first"),
         (
             ["oblique.nii.gz", "-o", "x.nii", "--table", "x.xls"],

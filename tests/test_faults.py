@@ -186,6 +186,7 @@ def test_the_command_says_in_one_line_that_the_disk_is_full(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/labels.nii").write_bytes(b"as it was")
     options = ("--model", write_nano(), "--backend", "plain", "-o", "out/labels.nii")
+    options = (*options, "--overwrite")  # for what lies there was not written by us
     run = run_python(tmp_path / "full.py", "segment", scan, *options, cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == (

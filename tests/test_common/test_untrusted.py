@@ -29,7 +29,6 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
         ('{"a": ' + "9" * 100_000 + "}", "holds a number of 100000 digits"),
         ("[]", "must hold one JSON object"),
         ("", "Expecting value"),
-        ("\ufeff{}", "Unexpected UTF-8 BOM"),
     ],
 )
 def test_json_beyond_the_limits_is_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:

@@ -137,7 +137,7 @@ def test_a_write_that_fails_is_one_line_with_the_name_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("out.png", r"out.png: must end in .nii.gz, .nii or .nrrd"),
+        ("out.png", r"out.png: must end in .nii.gz, .nii, .nrrd or .ome.zarr"),
         ("no/out.nrrd", "no: no such folder; create it first"),
         ("taken.nii", "taken.nii: is a folder; name a file"),
     ],

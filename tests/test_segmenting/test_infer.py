@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
+from napari_tokensparse.compute.devices import DeviceError
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.controls import SCORERS, Scorer
 from napari_tokensparse.model.folder import INFERENCE
@@ -397,7 +398,7 @@ def test_devices_are_named_and_auto_takes_the_first() -> None:
     assert devices[-1] == "cpu"
     assert choose_device("auto") == choose_device() == devices[0]
     assert choose_device("cpu") == "cpu"
-    with pytest.raises(SegmentError) as refused:
+    with pytest.raises(DeviceError) as refused:
         choose_device("tpu")
     assert str(refused.value) == f"device 'tpu': this machine has {', '.join(devices)}"
 

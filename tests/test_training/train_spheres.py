@@ -44,7 +44,8 @@ def network(**changes: Any) -> SCD:
 
 def main() -> None:
     folder, *fields = sys.argv[1:]
-    config = TrainConfig(**{k: yaml.safe_load(v) for k, v in (f.split("=") for f in fields)})
+    given = {k: yaml.safe_load(v) for k, v in (f.split("=") for f in fields)}
+    config = TrainConfig(**{"precision": "float32", **given})  # the same on any processor
     for event in train(network(), config, Setting(Spheres(), Path(folder))):
         if os.environ.get("RANK", "0") == "0":
             print(to_json(event), flush=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _GAIN = 1.2  # that bfloat16 must bring to be worth its fewer digits
-_ROUNDS = 5
+_ROUNDS = 12
 
 
 @cache
@@ -24,7 +24,11 @@ def bfloat16_gain() -> float:
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return 0.0
-    return _seconds(torch.float32) / _seconds(torch.bfloat16)
+    taken: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(_ROUNDS):  # in turns, so that what else the machine does slows both
+        for dtype, seconds in taken.items():
+            seconds.append(_seconds(dtype))
+    return min(taken[torch.float32]) / min(taken[torch.bfloat16])
 
 
 def mixed_precision(device: str, precision: Precision) -> str:
@@ -52,14 +56,12 @@ def mixed_precision(device: str, precision: Precision) -> str:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """Take the shortest time of some convolutions of 16 channels, channels last."""
+    """Time a convolution of 16 channels, channels last, after one that warms up."""
     laid = {"memory_format": torch.channels_last_3d}
     maps = torch.ones(1, 16, 32, 32, 32, dtype=dtype).to(**laid)  # type: ignore[call-overload]
     kernel = torch.ones(16, 16, 3, 3, 3, dtype=dtype).to(**laid)  # type: ignore[call-overload]
-    taken = []
     with torch.inference_mode():
-        for _ in range(_ROUNDS):
-            began = time.perf_counter()
-            F.conv3d(maps, kernel, padding=1)
-            taken.append(time.perf_counter() - began)
-    return min(taken)
+        F.conv3d(maps, kernel, padding=1)
+        began = time.perf_counter()
+        F.conv3d(maps, kernel, padding=1)
+        return time.perf_counter() - began

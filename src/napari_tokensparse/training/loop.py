@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_tokensparse.compute.precision import Precision
     from napari_tokensparse.model.scd import SCD, SCDOutput
     from napari_tokensparse.scoring.evaluate import CaseScores
     from napari_tokensparse.training.loading import Sampler, Window
@@ -176,7 +175,8 @@ class _Run:
 
     def __init__(self, model: SCD, config: TrainConfig, setting: Setting) -> None:
         self._config, self._setting = config, setting
-        self._accelerator = accelerator = _accelerator(setting.device, config.precision)
+        precision = counters(setting.folder).precision or _precision(setting.device, config)
+        self._accelerator = accelerator = _accelerator(setting.device, precision)
         if config.batch_size % accelerator.num_processes:
             raise TrainError(
                 f"batch_size {config.batch_size}: {accelerator.num_processes} processes share the "
@@ -194,7 +194,7 @@ class _Run:
             patch_size=model.config.patch_size,
             classes=model.config.out_channels,
         )
-        self.counters = Counters()
+        self.counters = Counters(precision=precision)
         self._saved_at = 0.0  # seconds of the run
         self.path = setting.folder / STATE_FILE
 
@@ -398,10 +398,21 @@ class _Run:
         self._saved_at = self.counters.seconds
 
 
-def _accelerator(device: str, asked: Precision) -> Accelerator:
+def _precision(device: str, config: TrainConfig) -> str:
+    """Choose the precision; several processes of a CPU do not measure, for they might differ."""
+    if device == "cpu" and config.precision == "auto" and _is_shared():
+        return mixed_precision(device, "float32")
+    return mixed_precision(device, config.precision)
+
+
+def _is_shared() -> bool:
+    """Whether a launcher started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _accelerator(device: str, precision: str) -> Accelerator:
     """Make the accelerator of a run: on the given device, or by rank under a launcher."""
-    precision = mixed_precision(device, asked)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _is_shared():
         return Accelerator(cpu=device == "cpu", mixed_precision=precision)
     # Accelerate keeps its first device for the whole process; a second run may want another.
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -38,6 +38,8 @@ class Counters:
         Best mean Dice so far, and validations since.
     reason
         Why the run ended; empty while it goes on.
+    precision
+        What Accelerate calls the mixed precision that the run began with: a resume keeps it.
     """
 
     step: NonNegativeInt = 0
@@ -47,6 +49,7 @@ class Counters:
     best_dice: float | None = None
     since_best: NonNegativeInt = 0
     reason: str = ""
+    precision: str = ""
 
 
 _COUNTERS = TypeAdapter(Counters)

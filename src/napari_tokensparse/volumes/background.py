@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokensparse.volumes.volume import is_lazy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -84,7 +86,8 @@ def with_zero_background(
     ----------
     volume
         The input. It is returned as it is unless the transforms tell background by sign, and its
-        border has one value that is not 0, or much of the rest is below it.
+        border has one value that is not 0, or much of the rest is below it; and always if it is
+        read block by block, each block once.
     definitions
         The model's transforms.
 
@@ -109,7 +112,7 @@ def background_notes(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -
 
 
 def _shifts(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> list[_Shift | None]:
-    if not tells_by_sign(definitions):
+    if is_lazy(volume.array) or not tells_by_sign(definitions):
         return []
     return [_shift(channel) for channel in volume.array]
 

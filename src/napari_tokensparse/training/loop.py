@@ -38,7 +38,14 @@ from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
 from napari_tokensparse.training.loading import loading
 from napari_tokensparse.training.losses import make_loss, share_entropy
 from napari_tokensparse.training.optim import learning_rate, make_optimizer, set_learning_rate
-from napari_tokensparse.training.state import Counters, check_moments, counters_of, read, write
+from napari_tokensparse.training.state import (
+    Counters,
+    check_moments,
+    counters,
+    counters_of,
+    read,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -394,7 +401,12 @@ class _Run:
             raise TrainError(
                 f"{self.path}: belongs to another network or run; give another output folder"
             ) from error
-        self.counters = replace(counters_of(saved, self.path), in_a_row=0, reason="")
+        self.counters = replace(
+            counters_of(saved, self.path),
+            in_a_row=0,
+            reason="",
+            precision=self.counters.precision,
+        )
         self._saved_at = self.counters.seconds
 
 

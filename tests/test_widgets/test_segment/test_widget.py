@@ -248,7 +248,7 @@ def test_the_image_combo_follows_the_viewer_and_leaves_results_out(
         (
             np.zeros((4, 8, 8, 8)),
             "scan: has 4 axes (4 x 8 x 8 x 8): right-click it in the layer list, choose Split "
-            "Stack, and take one frame or channel here",
+            "Stack, and take one frame or channel",
         ),
     ],
     ids=["none", "2-D", "NaN", "rgb", "4-D"],

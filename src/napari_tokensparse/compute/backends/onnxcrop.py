@@ -110,12 +110,12 @@ class _Boxed(nn.Module):
     ) -> tuple[SparseTokens, TokenTrace]:
         """Do what the encoder's ``finish`` does, with numbers of tokens that are not known yet."""
         encoder: Any = self.model.encoder
-        x, ids, scores = start.tokens, start.ids, start.scores
+        x, ids, first = start.tokens, start.ids, start.scores
         outputs = []
         for number, (stay, go) in enumerate(zip(places[::2], places[1::2], strict=True)):
             cls, live = x[:, :1], Live(x[:, 1:], ids)
-            if number or scores is None:
-                scores = encoder.score(number, live, cls)
+            begun = None if number else first
+            scores: Tensor = encoder.score(number, live, cls) if begun is None else begun
             order = scores.argsort(dim=1, descending=True, stable=True)
             kept, gone = (order.index_select(1, some).sort(dim=1).values for some in (stay, go))
             outputs.append(encoder.stages[number].split(live, scores, kept, gone))

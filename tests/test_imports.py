@@ -42,7 +42,7 @@ def find_devices():
 controls.find_devices = find_devices
 _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
 assert widget.model.combo.findText("brain-structures") >= 0
-assert "Tokens of a window" in widget.keep_ratio.meaning.text()
+assert "Tokens of a full window" in widget.keep_ratio.meaning.text()
 from napari.qt.threading import WorkerBase
 WorkerBase.await_workers()
 assert asked and asked[0] is not threading.main_thread()

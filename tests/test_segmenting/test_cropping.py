@@ -275,7 +275,7 @@ def test_an_outline_tells_what_will_be_looked_at(
     covered = 1.0
     for first, end, n in ((4, 64, 68), (8, 44, 48), (0, 28, 28)):  # the bodies, in whole tokens
         covered *= (end - first) / n
-    assert found.inside == pytest.approx(covered, rel=0.1)
+    assert found.inside == pytest.approx(covered, rel=0.2 if thinned else 0.1)
 
 
 def test_seconds_follow_what_is_looked_at(

@@ -94,6 +94,8 @@ def test_a_folder_of_another_program_or_model_is_refused(
         prepare_bids(tmp_path / "mine", tmp_path / "raw", described)
 
 
+# Another test may have a cluster beside.
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")
 def test_the_command_writes_a_derivative_beside_the_data_set(
     tmp_path: Path, write_nano: Callable[..., Path]
 ) -> None:

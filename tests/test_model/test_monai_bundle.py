@@ -27,7 +27,7 @@ OF_TENSORS = {
     *("type", "format", "num_channels", "spatial_shape", "dtype", "value_range"),
     *("is_patch_data", "channel_def"),
 }
-# MONAI goes back to the scan in two steps, and undoes the averaging of eight voxels by repeating the
+# MONAI goes back to the scan in two steps, and undoes the mean of eight voxels by repeating the
 # one: borders are coarser than ours, which are interpolated at once.
 BORDERS = 0.1
 WITH_MONAIS_WARNINGS = pytest.mark.filterwarnings(

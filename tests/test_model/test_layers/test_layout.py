@@ -31,7 +31,7 @@ def both_ways(layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, list[tor
 def assert_same_gradients(own: list[torch.Tensor], torchs: list[torch.Tensor]) -> None:
     """A gradient is a sum: how far it is rounded goes with its largest entry, not with each."""
     for a, b in zip(own, torchs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-5 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * float(b.abs().max()))
 
 
 def replaced(layer: nn.Module) -> nn.Module:

@@ -90,13 +90,14 @@ class PeopleConfig(SynthesisConfig):
         Largest offset of the brain's centre from the window's, stripped and with its head on.
     """
 
+    rotation_deg: float = 25.0
     bias: float = 0.6
     slice_share: float = 0.4
     real_share: float = 0.5
     strip_mm: tuple[float, float] = (-1.0, 2.5)
     t1_share: float = 0.5
     head_share: float = 0.0
-    shift_mm: float = 9.0
+    shift_mm: float = 12.0
     head_shift_mm: float = 36.0
 
 

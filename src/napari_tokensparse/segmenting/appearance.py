@@ -95,9 +95,7 @@ class Appearance:
         own = np.maximum(channels.astype(np.intp), 1) - 1
         nats = np.zeros(channels.shape, unbiased.dtype)
         spreads, logs = 0.5 / self.variances, 0.5 * np.log(self.variances)
-        for x, mean, spread, log in zip(
-            unbiased.T, self.means.T, spreads.T, logs.T, strict=True
-        ):
+        for x, mean, spread, log in zip(unbiased.T, self.means.T, spreads.T, logs.T, strict=True):
             nats -= (x - mean.take(own)) ** 2 * spread.take(own) + log.take(own)
         first = len(self.means) - len(self.shares)
         of_background = channels == 0
@@ -148,7 +146,7 @@ def smooth_functions(places: Floats) -> Floats:
 
 
 def _cubes(bias: Floats) -> Floats:
-    """Arrange coefficients ``(C, B)`` by the degree along each axis, with the 1 that they add to."""
+    """Arrange coefficients ``(C, B)`` by their degree along each axis, and add 1."""
     cubes: Floats = np.zeros((len(bias), *[_DEGREE + 1] * 3))
     cubes[(slice(None), *zip(*_DEGREES, strict=True))] = bias
     cubes[:, 0, 0, 0] = 1

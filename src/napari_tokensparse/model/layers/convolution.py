@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from napari_tokensparse.model.layers.operators import lacking, operator
+from napari_tokensparse.model.layers.operators import operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _SMALL = 20_480
 _LEAST_WEIGHTS = 128  # of a place of the kernel, for which products of matrices are worth it
 _AT_ONCE = 2**18  # numbers of a map that are laid out for a product of matrices
-_FORWARD, _BACKWARD = "torch.mkldnn_convolution", "torch.ops.aten.convolution_backward"
+_CONVOLVE = operator("torch.mkldnn_convolution")
+_BACKWARD = operator("torch.ops.aten.convolution_backward")
 _HAS_ONEDNN: bool = (
     torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and not lacking(_FORWARD, _BACKWARD)
+    and None not in (_CONVOLVE, _BACKWARD)
 )
 
 
@@ -83,7 +84,7 @@ class _SameConvolution(torch.autograd.Function):
 
 def _same(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     one = (1, 1, 1)
-    same: Tensor = operator(_FORWARD)(x, weight, bias, one, one, one, 1)
+    same: Tensor = _CONVOLVE(x, weight, bias, one, one, one, 1)
     return same
 
 
@@ -130,7 +131,7 @@ class _OtherConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.how, ctx.bias = how, bias is not None
         stride, padding, dilation = how
-        out: Tensor = operator(_FORWARD)(x, weight, bias, padding, stride, dilation, 1)
+        out: Tensor = _CONVOLVE(x, weight, bias, padding, stride, dilation, 1)
         return out
 
     @staticmethod
@@ -141,7 +142,7 @@ class _OtherConvolution(torch.autograd.Function):
         pair = [torch.cat([each, torch.zeros_like(each)]) for each in (grads[0], x)]
         mask = [*ctx.needs_input_grad[:2], ctx.bias and ctx.needs_input_grad[2]]
         sizes = [len(weight)] if ctx.bias else None
-        of_x, of_weight, of_bias = operator(_BACKWARD)(
+        of_x, of_weight, of_bias = _BACKWARD(
             *pair, weight, sizes, stride, padding, dilation, False, [0, 0, 0], 1, mask
         )
         return None if of_x is None else of_x[:1], of_weight, of_bias, None, None, None

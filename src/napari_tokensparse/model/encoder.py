@@ -167,7 +167,7 @@ class SparseEncoder(nn.Module):
     def finish(
         self, start: EncoderStart, rule: Rule, pins: Tensor | None = None
     ) -> tuple[SparseTokens, TokenTrace]:
-        """Prune at each stage by a rule and the pins ``(B, L)`` of the grid, and encode the rest."""
+        """Prune at each stage by a rule and pins ``(B, L)`` of the grid, and encode the rest."""
         x, scores, how = start.tokens, start.scores, start.how
         live = Live(x[:, 1:], start.ids)
         outputs: list[StageOutput] = []

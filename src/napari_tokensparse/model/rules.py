@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-
 from napari_tokensparse.model.ratios import keep_ratios
 
 if TYPE_CHECKING:

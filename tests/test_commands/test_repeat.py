@@ -213,7 +213,10 @@ AT_ODDS = [
     (["scans", "-o", "out", "--no-receipt"], "--no-receipt: is for one scan"),
     (["scans", "-o", "out", "--model", "nonesuch"], "model 'nonesuch': neither"),
     (["scans", "-o", "out", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in (0, 1]"),
-    (["scans", "-o", "out", "--ablate", "decoder"], "--ablate decoder: only 'encoder' can be left out"),
+    (
+        ["scans", "-o", "out", "--ablate", "decoder"],
+        "--ablate decoder: only 'encoder' can be left out",
+    ),
     (["scans", "-o", "out", "--workers", "0"], "workers 0: must be 1 or more"),
     (["scans", "-o", "out"], "scans: no scan is there"),
     (["scan*.nii.gz", "-o", "out.nii.gz"], "out.nii.gz: is a file; give a folder"),

@@ -101,7 +101,7 @@ def test_a_token_that_was_not_processed_has_no_scores(result: Segmentation) -> N
 
 
 def test_a_voxel_that_preprocessing_left_out_has_no_token(result: Segmentation) -> None:
-    axes = (AxisMap(0, 1.0, -1.0), *result.tokens._axes[1:])
+    axes = (AxisMap(0, 1.0, -1.0), *result.tokens.places.axes[1:])
     cropped = replace(
         result, tokens=replace(result.tokens, places=replace(result.tokens.places, axes=axes))
     )
@@ -221,7 +221,7 @@ def test_classes_are_counted_by_tokens_and_by_volume(result: Segmentation) -> No
 
 
 def test_voxels_outside_the_token_grid_are_not_processed(result: Segmentation) -> None:
-    axes = (AxisMap(0, 1.0, -1.0), *result.tokens._axes[1:])  # row 0 lies outside
+    axes = (AxisMap(0, 1.0, -1.0), *result.tokens.places.axes[1:])  # row 0 lies outside
     cropped = replace(
         result, tokens=replace(result.tokens, places=replace(result.tokens.places, axes=axes))
     )

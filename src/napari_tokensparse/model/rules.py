@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_tokensparse.model.ratios import keep_ratios
 
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 KEEP, FREE, DROP = 1, 0, -1
 """What a pin says of a token: it is never pruned, nothing, it is pruned at the first stage."""
-
-
-class Rule(Protocol):
-    """Says how many tokens a stage keeps."""
-
-    def count(self, stage: int, scores: Tensor) -> int:
-        """Return how many of the live tokens with scores ``(B, n)`` stage 0, 1, … keeps."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +61,9 @@ class Importance:
         least = math.log(self.least) if self.least else -math.inf
         enough = (scores >= least).sum(dim=1).max()
         return min(scores.shape[1], max(1, int(enough)))
+
+
+Rule: TypeAlias = Share | Importance
 
 
 def rule_of(chosen: float | Sequence[float] | Rule, stages: int) -> Rule:

@@ -97,7 +97,7 @@ def _run(
             summary = write_summary(folder / SUMMARY_FILE, results, described.info)
             record(folder, [summary])
             typer.echo(f"Wrote {summary}")
-    _tell(results)
+    _report(results)
     return results
 
 
@@ -129,7 +129,7 @@ def _failed(results: Sequence[ScanResult]) -> list[ScanResult]:
     return sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
 
 
-def _tell(results: Sequence[ScanResult]) -> None:
+def _report(results: Sequence[ScanResult]) -> None:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     changed = [r for r in results if r.status == "changed by hand"]
     counts |= {"changed by hand": 0} if changed else {}

@@ -52,7 +52,7 @@ def launched(
             _process(config.processes, folder, resume) as process,
             (folder / "events.jsonl").open(encoding="utf-8") as lines,
         ):
-            yield from _told(process, lines, folder, stop)
+            yield from _events(process, lines, folder, stop)
 
 
 def command(processes: int, folder: Path, resume: bool) -> list[str]:
@@ -88,7 +88,7 @@ def _process(processes: int, folder: Path, resume: bool) -> Iterator[subprocess.
                 process.wait()
 
 
-def _told(
+def _events(
     process: subprocess.Popen[bytes], lines: TextIO, folder: Path, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     """Yield events as their lines appear, until the process ends."""

@@ -31,14 +31,14 @@ class Series:
         SeriesInstanceUID.
     slices
         In the order of their files' names.
-    told
+    description
         What tells it from the other acquisitions of its number, where their headers say more.
     """
 
     number: str
     uid: str
     slices: tuple[Slice, ...]
-    told: str = ""
+    description: str = ""
 
     def __str__(self) -> str:
         """Say what can be said without naming a patient."""
@@ -46,8 +46,8 @@ class Series:
         rows, columns = first.shape
         plane = f" {_plane(first)}" if first.is_placed else ""
         count = f"{len(self.slices)} slice{'s' * (len(self.slices) != 1)}"
-        told = f", {self.told}" * bool(self.told)
-        what = f"{first.modality}{plane}, {count} of {columns} x {rows}{told}"
+        more = f", {self.description}" * bool(self.description)
+        what = f"{first.modality}{plane}, {count} of {columns} x {rows}{more}"
         return f"{self.number} ({what.strip()})"
 
 
@@ -85,10 +85,10 @@ def find_series(slices: Sequence[Slice]) -> list[Series]:
     found = []
     for number, group in sorted(zip(numbers, groups, strict=True), key=lambda pair: pair[0] or 0):
         parts = _acquisitions(group)
-        told = describe(list(parts.values()))
-        for (key, part), said in zip(parts.items(), told, strict=True):
+        descriptions = describe(list(parts.values()))
+        for (key, part), description in zip(parts.items(), descriptions, strict=True):
             text = str(number) if len(parts) == 1 else f"{number}.{key}"
-            found.append(Series(text, group[0].series, tuple(part), said))
+            found.append(Series(text, group[0].series, tuple(part), description))
     return found
 
 

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS, Block, init_weights
-from napari_tokensparse.model.layers.embedding import make_embedding
+from napari_tokensparse.model.layers.blocks import (
+    LAYER_NORM_EPS,
+    Block,
+    init_weights,
+    make_embedding,
+)
 from napari_tokensparse.model.rules import pinned
 from napari_tokensparse.model.stage import Live, Stage, StageOutput
 from napari_tokensparse.model.tokens import at_places

@@ -76,7 +76,8 @@ def test_segment_replaces_its_own_files_and_none_of_a_person(folder: Path) -> No
         ("segment", "cases/summary.csv", "--model", "nano", "-o", "cases"),
         ("sweep", "scan.nii.gz", "--labels", "taken/sweep.csv", "--model", "nano", "-o", "taken"),
         ("audit", "taken/difference.nii.gz", "--model", "nano", "-o", "taken"),
-        ("evaluate", "--data", "taken/scores.json", "--model", "nano", "-o", "taken"),
+        ("evaluate", "--data", "images", "--labels", "taken", "--model", "nano", "-o", "taken"),
+        ("evaluate", "--data", "list.csv", "--model", "nano", "-o", "exam"),
     ],
 )  # fmt: skip
 def test_an_input_is_never_replaced_even_if_a_person_says_overwrite(
@@ -93,14 +94,18 @@ def test_an_input_is_never_replaced_even_if_a_person_says_overwrite(
     (folder / "exam/S0005.dcm").write_bytes(next((folder / "exam").iterdir()).read_bytes())
     (folder / "cases").mkdir()
     (folder / "cases/summary.csv").write_text("image\n../scan.nii.gz\n")
-    for name in ("sweep.csv", "scores.json"):
-        (folder / "taken" / name).write_text("{}")
+    (folder / "taken/sweep.csv").write_text("{}")
+    (folder / "images").mkdir()
+    shutil.copy(folder / "f.nii.gz", folder / "images/difference.nii.gz")
+    (folder / "list.csv").write_text("image,label\nexam,f.nii.gz\n")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     refused = run(*arguments, "--overwrite")
     assert refused.exit_code == 1
     assert refused.stderr.startswith("tokensparse: ")
     assert "is the scan or another input" in refused.stderr or "lies in the" in refused.stderr
     assert refused.stderr.count("\n") == 1
+    if arguments[0] == "segment":
+        assert arguments[-1] in refused.stderr  # the file that was named, not one beside it
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

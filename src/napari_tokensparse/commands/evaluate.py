@@ -77,11 +77,12 @@ def evaluate(
         from napari_tokensparse.scoring.evaluate import evaluating
         from napari_tokensparse.segmenting.infer import choose_device
 
+        data_set = read_data_set(data, labels, fold)
         if output is not None:
-            check_results(output, FILES, [data], overwrite=overwrite)
+            given = [data, *([labels] if labels else []), *data_set.files]
+            check_results(output, FILES, given, overwrite=overwrite)
         use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
-        data_set = read_data_set(data, labels, fold)
         if zero_is_unlabelled:
             data_set = replace(data_set, unlabelled=0)
         for note in data_set.notes:

@@ -86,11 +86,13 @@ def segment_bids(
 
     data_set = Path(source)
     cases = bids_scans(data_set, described.info.channels)
-    folder = prepare_bids(output, data_set, described)
+    folder = prepare_bids(output, data_set, described, overwrite=overwrite)
     # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
     options = options.model_copy(update={"legend": False})
     results = _run(cases, folder, model, described, options, cluster, overwrite)
-    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    finished = (r.case for r in results if r.receipt is not None)
+    for kept in write_sidecars(folder, data_set, finished, overwrite=overwrite):
+        typer.echo(f"Note: {kept.name} was changed by hand, and stays; --overwrite replaces it")
     return int(bool(_failed(results)))
 
 

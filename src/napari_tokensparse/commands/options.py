@@ -324,6 +324,8 @@ def _said(error: Exception) -> str | None:
 
     if not isinstance(error, ValueError | OSError):
         return None
+    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, as `head` has
+        return None
     if isinstance(error, ValidationError):
         said = one_line(error)
     elif isinstance(error, OSError) and error.filename is not None:

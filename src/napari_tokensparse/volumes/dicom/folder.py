@@ -36,21 +36,23 @@ _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
 @dataclass(frozen=True)
 class _Found:
-    """What a folder holds: slices, and names of the files that were left out."""
+    """What a folder holds: slices, and names of what was left out, by why."""
 
     slices: list[Slice]
     not_dicom: list[str]
     not_images: list[str]
+    passed_over: dict[str, list[str]]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Say what was left out."""
-        said = []
-        for what, names in (("not DICOM", self.not_dicom), ("no images", self.not_images)):
-            more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
-            if names:
-                said.append(f"left out, as {what}: {', '.join(names[:_NAMED])}{more}")
-        return tuple(said)
+        what = {"not DICOM": self.not_dicom, "no images": self.not_images, **self.passed_over}
+        return tuple(f"left out, as {why}: {_names(names)}" for why, names in what.items() if names)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+    return ", ".join(names[:_NAMED]) + more
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -165,8 +167,23 @@ def _files(folder: Path, most: int | None = None) -> Iterator[Path]:
             yield Path(entry.path)
 
 
+def _passed_over(folder: Path) -> dict[str, list[str]]:
+    """Name what is not read of a folder though it may be of the series."""
+    with os.scandir(folder) as entries:
+        each = sorted(entries, key=lambda entry: entry.name)
+    hidden = [e.name for e in each if e.name.startswith(".")]
+    shown = [e for e in each if not e.name.startswith(".")]
+    return {
+        "links to what is not there": [
+            e.name for e in shown if e.is_symlink() and not Path(e.path).exists()
+        ],
+        "hidden": [n for n in hidden if (folder / n).is_file() and begins_as_dicom(folder / n)],
+        "in folders within": [e.name for e in shown if e.is_dir() and holds_dicom(Path(e.path))],
+    }
+
+
 def _found(folder: Path) -> _Found:
-    found = _Found([], [], [])
+    found = _Found([], [], [], _passed_over(folder))
     with quiet_pydicom() as pydicom:
         for path in sorted(_files(folder)):
             header = _header(path, pydicom)
@@ -177,7 +194,9 @@ def _found(folder: Path) -> _Found:
             else:
                 found.slices.extend(_of_header(path, partial(slices_of, path, header)))
     if not found.slices and not found.not_images:
-        raise VolumeError(f"{folder}: holds no DICOM files; give a file, or the folder of a series")
+        within = found.passed_over["in folders within"]
+        mend = f"its folders do ({_names(within)}): give" if within else "give a file, or"
+        raise VolumeError(f"{folder}: holds no DICOM files; {mend} the folder of a series")
     if not found.slices:
         raise VolumeError(f"{folder}: none of its DICOM files is an image; give another folder")
     return found

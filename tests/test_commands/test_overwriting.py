@@ -84,14 +84,13 @@ def test_an_input_is_never_replaced_even_if_a_person_says_overwrite(
     folder: Path, dicoms: dict[str, Any], arguments: tuple[str, ...]
 ) -> None:
     dicoms["write_series"](folder / "exam", np.zeros((7, 5, 6), np.uint16))
-    for name in ("f", "hard", "taken/difference"):
-        (folder / "taken").mkdir(exist_ok=True)
-        shutil.copy(folder / "scan.nii.gz", folder / f"{name}.nii.gz")
-    for name in ("hard", "soft"):
-        (folder / f"{name}.nii.gz").unlink(missing_ok=True)
+    (folder / "taken").mkdir()
+    mask = (nib.load(folder / "scan.nii.gz").get_fdata() > 450).astype(np.uint8)
+    for name in ("f", "taken/difference"):
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / f"{name}.nii.gz")
     (folder / "hard.nii.gz").hardlink_to(folder / "scan.nii.gz")
     (folder / "soft.nii.gz").symlink_to("scan.nii.gz")
-    (folder / "exam/S0005.dcm").write_bytes(next((folder / "exam").iterdir()).read_bytes())
+    next((folder / "exam").iterdir()).rename(folder / "exam/S0005.dcm")
     (folder / "cases").mkdir()
     (folder / "cases/summary.csv").write_text("image\n../scan.nii.gz\n")
     (folder / "taken/sweep.csv").write_text("{}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from napari_tokensparse.commands.shown import say_about
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def say_estimate(
     from napari_tokensparse.segmenting.estimating.estimate import estimate
     from napari_tokensparse.segmenting.infer import choose_device
 
+    say_about(volume, network)
     placed = network.to(choose_device(device))
     found = estimate(volume, placed, keep_ratio, region=region, backend=backend)
     if as_json:

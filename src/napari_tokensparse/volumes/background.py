@@ -58,7 +58,9 @@ def border_value(channel: NDArray[Any]) -> float | None:
     The eight corners have it, and at least half of the voxels on the faces.
     """
     ends = (0, -1)
-    faces = _computed(*(channel[(slice(None),) * axis + (end,)] for axis in range(3) for end in ends))
+    faces = _computed(
+        *(channel[(slice(None),) * axis + (end,)] for axis in range(3) for end in ends)
+    )
     corners = {float(face[j, k]) for face in faces[:2] for j in ends for k in ends}
     if len(corners) != 1:
         return None
@@ -149,7 +151,7 @@ def _range_beside(channel: NDArray[Any], border: float) -> tuple[float, float]:
 
 
 def _computed(*values: Any) -> tuple[Any, ...]:
-    """Return parts or figures of a channel; of a lazy one, computed in one reading of its blocks."""
+    """Return parts or figures of a channel; of a lazy one, by one reading of its blocks."""
     if not is_lazy(values[0]):
         return values
     import dask

@@ -132,8 +132,11 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
 
 def _misnamed(path: Path) -> str | None:
     """Say what to call a file whose name is wrong about its compression."""
-    with path.open("rb") as file:
-        start = file.read(348)
+    try:
+        with path.open("rb") as file:
+            start = file.read(348)
+    except OSError:
+        return None
     name, packed = path.name, path.name.lower().endswith(".gz")
     if packed and start[344:347] in (b"n+1", b"ni1"):
         return f"it is not compressed: call it {name[:-3]}"

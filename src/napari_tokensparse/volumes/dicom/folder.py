@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.dicom.frames import choose_frame
@@ -76,13 +78,16 @@ def read_dicom(folder: Path, choice: Choice) -> Volume:
     return _volume(choose_series(found.slices, choice.series, name), choice, name, found.notes)
 
 
-def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
+def read_each(folder: Path) -> tuple[list[Volume], list[Volume], list[str]]:
     """Read every series of a folder.
 
     Returns
     -------
     volumes
         Called after the folder and, where there are several, the series' number.
+    films
+        Those of several images of each place: their first axis is of these, in the order in which
+        they are chosen, and a note says what tells them apart.
     problems
         Why other series cannot be read, one line each.
 
@@ -91,18 +96,43 @@ def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
     VolumeError
         As `read_dicom`, if none can be read.
     """
-    volumes, problems = [], []
+    volumes: list[Volume] = []
+    films: list[Volume] = []
+    problems: list[str] = []
     there = _found(folder)
     found = find_series(there.slices)
     for series in found:
         name = volume_name(folder) + f" {series.number}" * (len(found) > 1)
         try:
             volumes.append(_volume(series.slices, Choice(), name, there.notes))
+        except TimeSeriesError as error:
+            films += _film(series.slices, error, name, there.notes, problems)
         except VolumeError as error:
             problems.append(str(error))
-    if not volumes:
+    if not (volumes or films):
         raise VolumeError(problems[0])
-    return volumes, problems
+    return volumes, films, problems
+
+
+def _film(
+    slices: Sequence[Slice],
+    several: TimeSeriesError,
+    name: str,
+    left_out: tuple[str, ...],
+    problems: list[str],
+) -> list[Volume]:
+    """Return the one volume of all images of each place; none, and a problem, if they differ."""
+    try:
+        frames = [_volume(slices, Choice(n), name, left_out) for n in range(several.frames)]
+        array = np.concatenate([frame.array for frame in frames])
+    except ValueError as error:  # VolumeError is one; numpy's is of other shapes
+        problems.append(str(error))
+        return []
+    if not all(np.allclose(frame.affine, frames[0].affine, atol=1e-3) for frame in frames):
+        problems.append(str(several))
+        return []
+    # The files of the slices are those of one frame, and labels are of all or of another.
+    return [replace(frames[0], array=array, notes=(*frames[0].notes, str(several)), slices=())]
 
 
 def number_of(folder: Path, wanted: str) -> str:
@@ -178,8 +208,15 @@ def _passed_over(folder: Path) -> dict[str, list[str]]:
             e.name for e in shown if e.is_symlink() and not Path(e.path).exists()
         ],
         "hidden": [n for n in hidden if (folder / n).is_file() and begins_as_dicom(folder / n)],
-        "in folders within": [e.name for e in shown if e.is_dir() and holds_dicom(Path(e.path))],
+        "in folders within": [e.name for e in shown if e.is_dir() and _may_hold(Path(e.path))],
     }
+
+
+def _may_hold(folder: Path) -> bool:
+    try:
+        return holds_dicom(folder)
+    except OSError:  # it may not be looked into
+        return False
 
 
 def _found(folder: Path) -> _Found:

@@ -185,13 +185,15 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
 
 def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     """Gather what is asked of a run, with names in place of paths."""
+    from napari_tokensparse.model.hub import is_hub_address
     from napari_tokensparse.segmenting.options import Options, options_for
 
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
     filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
     said = {name: asked[name] for name in Options.model_fields if name in asked}
-    paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
+    local = ("regions", "table", "tokens", *(["model"] * (not is_hub_address(said["model"]))))
+    paths = (name for name in local if said[name] is not None)
     names = {name: Path(os.path.abspath(said[name])).name for name in paths}
     return options_for(model, **{**said, **names, **filled})
 

@@ -54,6 +54,17 @@ def model_folder(source: str | os.PathLike[str]) -> Path:
     return available_models().get(name, Path(source))
 
 
+def is_hub_address(name: str) -> bool:
+    """Whether a model is named by its address on the hub.
+
+    Examples
+    --------
+    >>> is_hub_address("hf://lab/brain@v1"), is_hub_address("hf://brain"), is_hub_address("brain")
+    (True, False, False)
+    """
+    return _FORM.fullmatch(name) is not None
+
+
 def _hub_folder(source: str) -> Path:
     form = _FORM.fullmatch(source)
     if form is None:

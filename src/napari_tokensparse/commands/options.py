@@ -204,6 +204,7 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
 
 def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     """Gather what is asked of a run, with names in place of paths."""
+    from napari_tokensparse.model.hub import is_hub_address
     from napari_tokensparse.segmenting.options import Options, options_for
 
     if asked["ablate"] not in (None, "encoder"):
@@ -211,7 +212,8 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
     said = {name: asked[name] for name in Options.model_fields if name in asked}
     said |= {"pin": None, "drop": None}  # numbers of tokens, when there is a scan
-    paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
+    local = ("regions", "table", "tokens", *(["model"] * (not is_hub_address(said["model"]))))
+    paths = (name for name in local if said[name] is not None)
     names = {name: Path(os.path.abspath(said[name])).name for name in paths}
     return options_for(model, **{**said, **names, **filled})
 
@@ -374,6 +376,8 @@ def _said(error: Exception) -> str | None:
     from napari_tokensparse.common.untrusted import one_line
 
     if not isinstance(error, ValueError | OSError):
+        return None
+    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, as `head` has
         return None
     if isinstance(error, ValidationError):
         said = one_line(error)

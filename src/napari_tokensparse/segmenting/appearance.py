@@ -135,8 +135,8 @@ def fit(samples: Samples) -> Appearance:
             bias = _fitted_bias(y, functions, posterior, means, variances)
     trust = _trust(posterior, likelihood, owners)
     # What is decided by it are millions of voxels: float32 is twice as fast.
-    fitted = (means, variances, shares, _cubes(bias), trust)
-    return Appearance(*(each.astype(np.float32) for each in fitted))
+    fields = (means, variances, shares, _cubes(bias), trust)
+    return Appearance(*(each.astype(np.float32) for each in fields))
 
 
 def smooth_functions(places: Floats) -> Floats:
@@ -149,8 +149,8 @@ def smooth_functions(places: Floats) -> Floats:
 def _cubes(bias: Floats) -> Floats:
     """Arrange coefficients ``(C, B)`` by their degree along each axis, and add 1."""
     cubes: Floats = np.zeros((len(bias), *[_DEGREE + 1] * 3))
-    for (a, b, c), each in zip(_DEGREES, bias.T, strict=True):
-        cubes[:, a, b, c] = each
+    a, b, c = np.transpose(_DEGREES)
+    cubes[:, a, b, c] = bias
     cubes[:, 0, 0, 0] = 1
     return cubes
 

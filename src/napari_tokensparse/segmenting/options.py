@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from napari_tokensparse.model.hub import is_hub_address
 from napari_tokensparse.model.ratios import keep_ratios
 from napari_tokensparse.model.rules import Importance, Share
 from napari_tokensparse.volumes.region import Box, parse_box
@@ -45,13 +46,21 @@ def _checked_name(name: str) -> str:
 BaseName = Annotated[str, AfterValidator(_checked_name)]
 
 
+def _checked_model(name: str) -> str:
+    """Let an address of the hub pass: it is no path of this machine, and names no patient."""
+    return name if is_hub_address(name) else _checked_name(name)
+
+
+ModelName = Annotated[str, AfterValidator(_checked_model)]
+
+
 class Options(BaseModel):
     """What is asked for, in the words of ``tokensparse segment``; `options_for` makes it.
 
     Attributes
     ----------
     model : str
-        Name of the model or of its folder.
+        Name of the model or of its folder, or its address on the hub.
     keep_ratio : tuple of float
         Per stage, the model's own filled in.
     importance : float or None
@@ -90,7 +99,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: BaseName
+    model: ModelName
     keep_ratio: tuple[float, ...]
     importance: float | None = Field(default=None, ge=0, le=1)
     pin: str | None = None

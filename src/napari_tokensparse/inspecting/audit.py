@@ -258,11 +258,11 @@ def compare(
 
 def difference(reference: NDArray[np.integer], pruned: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Compare labels voxel by voxel, as ``Audit.difference`` says."""
-    found = np.full(reference.shape, CHANGED_CLASS, np.uint8)
-    found[reference == pruned] = SAME
-    found[(reference != 0) & (pruned == 0)] = LOST
-    found[(reference == 0) & (pruned != 0)] = GAINED
-    return found
+    changes = np.full(reference.shape, CHANGED_CLASS, np.uint8)
+    changes[reference == pruned] = SAME
+    changes[(reference != 0) & (pruned == 0)] = LOST
+    changes[(reference == 0) & (pruned != 0)] = GAINED
+    return changes
 
 
 def token_shares(

@@ -13,7 +13,7 @@ from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.choice import check_backend, make_backend
 from napari_tokensparse.compute.backends.compiled import COMPILE
 from napari_tokensparse.compute.devices import available_devices, choose_device
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.controls import SCORERS
 from napari_tokensparse.model.scd import SCD
@@ -245,7 +245,9 @@ def check_scorer(scorer: str) -> None:
 def _begun(volume: Volume, backend: Backend, options: Options) -> WindowRun:
     """Prepare a run, or say how much memory that would have needed."""
     runs: list[WindowRun] = []
-    lacking = tried(lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu"))
+    lacking = shortage_of(
+        lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu")
+    )
     if lacking is None:
         return runs[0]
     size = " x ".join(map(str, volume.shape))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from napari_tokensparse.compute.batching import windows_at_once
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
@@ -168,7 +168,7 @@ class WindowRun:
             Memory ran out, and there is nothing more to save.
         """
         out: list[SCDOutput] = []
-        lacking = tried(lambda: out.append(self._network(windows)), self._device)
+        lacking = shortage_of(lambda: out.append(self._network(windows)), self._device)
         if lacking is None:
             return out[0]
         if self._at_once > 1:
@@ -255,7 +255,7 @@ class WindowRun:
         """Sharpen the labels; where memory runs out, they stay as they are from there on."""
         began = time.perf_counter()
         values = self._info.label_values
-        lacking = tried(
+        lacking = shortage_of(
             lambda: sharpen(self._out.labels, contests, self._volume, values), torch.device("cpu")
         )
         if lacking is not None:
@@ -268,7 +268,7 @@ class WindowRun:
         at = 0
         while at < len(rows):
             some = rows.part(at, at + self._rows_at_once)
-            lacking = tried(partial(self._out.add, some), torch.device("cpu"))
+            lacking = shortage_of(partial(self._out.add, some), torch.device("cpu"))
             if lacking is None:
                 at += len(some)
             elif len(some) > 1:

@@ -1,7 +1,7 @@
 """What of labels a person has locked: no later run changes it. Arrays and plain values alone.
 
-A locked class keeps exactly its voxels: none is taken from it, and none is given to it. A voxel that
-was corrected by hand keeps its label, whatever that is.
+A locked class keeps exactly its voxels: none is taken from it, and none is given to it. A voxel
+that was corrected by hand keeps its label, whatever that is.
 """
 
 from __future__ import annotations

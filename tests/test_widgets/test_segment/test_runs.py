@@ -94,9 +94,9 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     assert viewer.canvas.grid.enabled and viewer.canvas.grid.shape == (1, 2)
     assert viewer.layers["scan labels"].visible and back.visible
     assert viewer.layers[-1] is back or viewer.layers[-2] is back
-    cells = viewer.canvas.grid.position(viewer.layers.index(back), len(viewer.layers))
+    cells = viewer.canvas.grid.position(viewer.layers.index(back), viewer.layers)
     other = viewer.layers.index(viewer.layers["scan labels"])
-    assert cells != viewer.canvas.grid.position(other, len(viewer.layers))
+    assert cells != viewer.canvas.grid.position(other, viewer.layers)
 
 
 def test_the_list_outlives_the_image_and_the_widget(two_runs: Opened) -> None:

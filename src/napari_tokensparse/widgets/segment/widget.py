@@ -41,6 +41,7 @@ from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
 from napari_tokensparse.widgets.segment.run import Lacking, Request, Result, run
 from napari_tokensparse.widgets.segment.runs import RunList
+from napari_tokensparse.widgets.segment.save_actions import SaveActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
 from napari_tokensparse.widgets.segment.texts import (
     meanwhile,
@@ -121,6 +122,7 @@ class SegmentWidget(QWidget):
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
         form.addRow("Image", self.channels)
@@ -132,7 +134,8 @@ class SegmentWidget(QWidget):
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        results = (self.runs, self.beside, self.masks, self.progress, self.message, self.receipt)
+        saving = (self.save, self.receipt)
+        results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
         for widget in (self.forecast, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
@@ -150,7 +153,7 @@ class SegmentWidget(QWidget):
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
-        for part in (self.receipt, self.runs):
+        for part in (self.save, self.receipt, self.runs):
             part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)

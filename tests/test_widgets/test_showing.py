@@ -170,7 +170,7 @@ def test_a_locked_class_keeps_exactly_its_voxels(segmented: Opened) -> None:
     assert np.array_equal(layer.data == 7, before)
     assert locked_values(layer.metadata) == {7}  # still
     (said,) = layer.metadata[KEPT_KEY]
-    assert said.endswith("voxels keep their labels, as seven is locked")
+    assert said.startswith("kept as seven is locked: ")
     assert f"Note: {said}." in segmented.widget.message.text()
     layer.metadata = with_lock(layer.metadata, 7, False)
     segmented.segment()
@@ -191,7 +191,7 @@ def test_edited_voxels_stay_where_a_person_wants_that(segmented: Opened) -> None
         assert labels_of(segmented) == ["scan labels"]
         assert np.array_equal(layer.data[edits], painted[edits])
         assert np.array_equal(edited_voxels(layer), edits)
-    assert "edited by hand keep their labels" in layer.metadata[KEPT_KEY][0]
+    assert "edited by hand, and so kept" in layer.metadata[KEPT_KEY][0]
     widget.runs.keep_edits.setChecked(False)
     segmented.segment()  # and without the wish they are nobody's to replace
     assert labels_of(segmented) == ["scan labels", "scan labels 2"]

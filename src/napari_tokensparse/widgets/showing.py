@@ -143,6 +143,11 @@ def edited_voxels(layer: Layer) -> NDArray[np.bool_] | None:
     return edited if earlier is None else edited | earlier.array()
 
 
+def counted(voxels: int) -> str:
+    """Write a number of voxels."""
+    return f"{voxels} voxel{'s' * (voxels != 1)}"
+
+
 def checksum(data: NDArray[Any]) -> int:
     """Return a checksum of an array's values, in whatever order they lie in memory."""
     return zlib.crc32(np.ascontiguousarray(data).view(np.uint8).reshape(-1).data)
@@ -199,9 +204,11 @@ def _said_of_kept(
     names = [str(name_of.get(value, value)) for value in sorted(locked_values(layer.metadata))]
     said = []
     if by_hand:
-        said.append(f"{by_hand} voxels that were edited by hand keep their labels")
+        said.append(f"edited by hand, and so kept: {counted(by_hand)}")
     if by_lock:
-        said.append(f"{by_lock} voxels keep their labels, as {', '.join(names)} is locked")
+        said.append(
+            f"kept as {', '.join(names)} {'are' if names[1:] else 'is'} locked: {counted(by_lock)}"
+        )
     return tuple(said)
 
 

@@ -98,7 +98,7 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
     files = ["scan_labels.nii.gz", *beside, "scan_labels.receipt.json"]
     labels, *others = (scan.with_name(name) for name in files)
     assert save(segmented) == (
-        f"Saved {labels}, and beside it {', '.join(path.name for path in others)}."
+        f"Saved {labels.name}, and beside it {', '.join(path.name for path in others)}."
     )
     assert dialogs.offered[0][0] == str(labels) and "DICOM" not in dialogs.offered[0][1]
     found = nib.load(labels)
@@ -109,7 +109,7 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
         (row,) = csv.DictReader(file)
     assert (row["name"], int(row["voxels"])) == ("seven", np.count_nonzero(layer.data))
     receipt = read_receipt(others[3])
-    assert receipt.notes[0] == f"{edited} voxels of the labels were edited by hand"
+    assert receipt.notes[0] == f"edited by hand: {edited} voxels of the labels"
     assert [each.name for each in receipt.files] == beside
     assert receipt.output.name == labels.name and receipt.options.table == beside[2]
 
@@ -130,7 +130,8 @@ def test_a_scan_is_never_written_over_and_a_format_is_taken_from_its_line(
     assert "is the scan or another input itself" in save(segmented)
     assert scan.read_bytes() == before
     dialogs.path, dialogs.line = scan.with_name("mine"), "NRRD (*.nrrd)"
-    assert save(segmented).startswith(f"Saved {scan.with_name('mine.nrrd')}")
+    assert save(segmented).startswith("Saved mine.nrrd, and beside it mine.label.txt")
+    assert scan.with_name("mine.nrrd").is_file()
     assert save(segmented).startswith("Not saved: mine.nrrd is there already")  # no dialog asked
     assert len(dialogs.asked) == 1
 
@@ -145,7 +146,7 @@ def test_maps_are_saved_one_by_one_or_all_into_a_folder(
 
     dialogs.path = scan.with_name("one.nrrd")
     actions[0].trigger()
-    assert said(segmented) == f"Saved {dialogs.path}."
+    assert said(segmented) == "Saved one.nrrd."
     assert dialogs.offered[-1][0] == str(scan.with_name("scan_importance-1.nii.gz"))
     values, _ = nrrd.read(str(dialogs.path))
     shown = viewer.layers["scan importance 1"].data
@@ -153,12 +154,12 @@ def test_maps_are_saved_one_by_one_or_all_into_a_folder(
 
     dialogs.path = None
     actions[-2].trigger()
-    assert said(segmented) == f"Saved {scan.with_name('scan_pruned-at.nii.gz')}."
+    assert said(segmented) == "Saved scan_pruned-at.nii.gz."
     pruned = np.asarray(nib.load(scan.with_name("scan_pruned-at.nii.gz")).dataobj)
     np.testing.assert_array_equal(pruned[:, :, ::-1].T, viewer.layers["scan pruned at"].data)
 
     actions[-1].trigger()
-    assert said(segmented).startswith(f"Saved {scan.with_name('scan_tokens')}/importance-1.nii.gz")
+    assert said(segmented).startswith("Saved importance-1.nii.gz, and beside it")
     mine = scan.with_name("scan_tokens") / "pruned-at.nii.gz"
     mine.write_bytes(b"mine")
     actions[-1].trigger()
@@ -180,7 +181,7 @@ def test_labels_of_a_dicom_series_go_beside_its_folder_as_dicom_seg(
     opened.segment()
     dialogs.path = tmp_path / "exam_labels.dcm"
     assert save(opened) == (
-        f"Saved {dialogs.path}, and beside it exam_labels.csv, exam_labels.receipt.json."
+        "Saved exam_labels.dcm, and beside it exam_labels.csv, exam_labels.receipt.json."
     )
     assert dialogs.offered[0][0] == str(tmp_path / "exam_labels.nii.gz")
     assert "DICOM SEG (*.dcm)" in dialogs.offered[0][1]

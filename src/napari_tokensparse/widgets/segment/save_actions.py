@@ -36,7 +36,7 @@ from napari_tokensparse.widgets.segment.save_result import (
     save_map,
     save_maps,
 )
-from napari_tokensparse.widgets.showing import KEPT_KEY, edited_voxels
+from napari_tokensparse.widgets.showing import KEPT_KEY, counted, edited_voxels
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
@@ -133,13 +133,14 @@ class SaveActions(QWidget):
         run = history_of(self._viewer).numbered(layer.metadata.get(RUN_KEY))
         shown = None if run is None else run.shown()
         data, meta, _ = layer.as_layer_data_tuple()
+        meta = {**meta, "metadata": dict(layer.metadata)}
         path = Path.home() / f"{_plain(layer.name)}.nii.gz"
         if shown is not None:
             edited = edited_voxels(layer)
             by_hand = 0 if edited is None else int(np.count_nonzero(edited))
             kept = layer.metadata.get(KEPT_KEY, ())
             if by_hand:
-                kept = (*kept, f"{by_hand} voxels of the labels were edited by hand")
+                kept = (*kept, f"edited by hand: {counted(by_hand)} of the labels")
             shown = replace(shown, kept=kept)
             path = self._place(shown, _plain(layer.name.removeprefix(f"{shown.image.name} ")))
         inputs = [] if shown is None else inputs_of(shown)
@@ -203,7 +204,7 @@ class SaveActions(QWidget):
     def _tell(self, written: list[Path]) -> None:
         first, *rest = written
         beside = f", and beside it {', '.join(path.name for path in rest)}" if rest else ""
-        self.said.emit(f"Saved {first}{beside}.")
+        self.said.emit(f"Saved {first.name}{beside}.")
 
     def _follow(self, _event: Any = None) -> None:
         """Offer what there is to save."""

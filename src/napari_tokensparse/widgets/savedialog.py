@@ -37,7 +37,7 @@ _FAILED = re.compile(r"File (?P<path>.+) save failed\.", re.DOTALL)
 @cache  # once for all viewers
 def watch_save_dialog() -> None:
     """Mend napari's Save dialog, as the module says, for as long as the program runs."""
-    notification_manager.notification_ready.connect(_write_instead)
+    notification_manager.notification_ready.connect(_write_instead, position="first")
     app = QApplication.instance()
     assert isinstance(app, QApplication)
     app.focusChanged.connect(_choose_our_line)

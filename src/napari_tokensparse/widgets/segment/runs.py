@@ -81,7 +81,6 @@ class RunList(QWidget):
     def take(self, request: Request, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
-        assert info is not None  # or it would not have segmented
         name = str(scan.layer.name)
         *maps, labels = result_layers(
             name, request.placement, scan.volume, result.segmentation, info
@@ -95,7 +94,13 @@ class RunList(QWidget):
         layer = changes[-1].layer
         kept = layer.metadata.get(KEPT_KEY, ())
         shown = ShownResult(
-            scan.layer, scan.volume, result.network, result.segmentation, scan.layers, kept
+            scan.layer,
+            scan.volume,
+            result.network,
+            result.options,
+            result.segmentation,
+            scan.layers,
+            kept,
         )
         put = layer.metadata[PUT_LABELS_KEY]
         self._history.add(Run.of(number, shown, put, request.placement))

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QLabel
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+)
 
 from napari_tokensparse.widgets.savedialog import watch_save_dialog
 
@@ -100,8 +107,11 @@ def test_our_line_is_chosen_in_the_dialog_and_a_bare_name_becomes_nifti(
             QTimer.singleShot(50, lambda: answer(looks - is_there))
             return
         chosen.append(dialog.selectedNameFilter())
-        dialog.selectFile(str(tmp_path / "truth labels"))
-        dialog.done(QFileDialog.DialogCode.Accepted)
+        dialog.findChild(QLineEdit).setText(str(tmp_path / "truth labels"))
+        save_button = dialog.findChild(QDialogButtonBox).button(
+            QDialogButtonBox.StandardButton.Save
+        )
+        qtbot.mouseClick(save_button, Qt.MouseButton.LeftButton)
 
     QTimer.singleShot(50, answer)
     save()

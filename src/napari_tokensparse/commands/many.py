@@ -63,10 +63,12 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
     # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
     options = asked_options({**asked, "legend": False}, described)
     cases = bids_scans(data_set, described.info.channels)
-    folder = prepare_bids(asked["bids"], data_set, described)
+    folder = prepare_bids(asked["bids"], data_set, described, overwrite=asked["overwrite"])
     work = plan(asked["model"], described, options, folder, overwrite=asked["overwrite"])
     results = _run(cases, work, folder, described, cluster)
-    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    finished = (r.case for r in results if r.receipt is not None)
+    for kept in write_sidecars(folder, data_set, finished, overwrite=asked["overwrite"]):
+        typer.echo(f"Note: {kept.name} was changed by hand, and stays; --overwrite replaces it")
     return int(bool(_failed(results)))
 
 

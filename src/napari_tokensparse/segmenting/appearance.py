@@ -80,7 +80,8 @@ class Appearance:
         """Divide intensities ``(N, C)`` by the gain of their places ``(N, 3)``."""
         x, y, z = places.T
         gain = np.stack([legendre.legval3d(x, y, z, each) for each in self.bias], axis=1)
-        return intensities / np.clip(gain, *_GAINS)
+        unbiased: Floats = intensities / np.clip(gain, *_GAINS)
+        return unbiased
 
     def log_likelihoods(self, unbiased: Floats, channels: NDArray[np.integer]) -> Floats:
         """Return how well some classes explain each voxel, in nats but for a constant.
@@ -134,8 +135,8 @@ def fit(samples: Samples) -> Appearance:
             bias = _fitted_bias(y, functions, posterior, means, variances)
     trust = _trust(posterior, likelihood, owners)
     # What is decided by it are millions of voxels: float32 is twice as fast.
-    found = (means, variances, shares, _cubes(bias), trust)
-    return Appearance(*(each.astype(np.float32) for each in found))
+    fields = (means, variances, shares, _cubes(bias), trust)
+    return Appearance(*(each.astype(np.float32) for each in fields))
 
 
 def smooth_functions(places: Floats) -> Floats:
@@ -148,7 +149,8 @@ def smooth_functions(places: Floats) -> Floats:
 def _cubes(bias: Floats) -> Floats:
     """Arrange coefficients ``(C, B)`` by their degree along each axis, and add 1."""
     cubes: Floats = np.zeros((len(bias), *[_DEGREE + 1] * 3))
-    cubes[(slice(None), *zip(*_DEGREES, strict=True))] = bias
+    a, b, c = np.transpose(_DEGREES)
+    cubes[:, a, b, c] = bias
     cubes[:, 0, 0, 0] = 1
     return cubes
 

@@ -157,7 +157,9 @@ def _show_notes(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     if viewer is None:
         return
     from napari_tokensparse.widgets.patient import show_patient_sides
+    from napari_tokensparse.widgets.savedialog import watch_save_dialog
 
+    watch_save_dialog()
     show_patient_sides(viewer)
     read = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
     notes = [f"{one['name']}: {note}" for one in read for note in one["notes"]]

@@ -29,6 +29,7 @@ from napari_tokensparse.segmenting.sharpening import sharpen
 from napari_tokensparse.segmenting.stitch import Stitcher, frame_of
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed
+from napari_tokensparse.volumes.background import with_zero_background
 from napari_tokensparse.volumes.region import windows_over
 
 if TYPE_CHECKING:
@@ -254,10 +255,13 @@ class WindowRun:
     def _sharpen(self, contests: Contests) -> None:
         """Sharpen the labels; where memory runs out, they stay as they are from there on."""
         began = time.perf_counter()
-        values = self._info.label_values
-        lacking = shortage_of(
-            lambda: sharpen(self._out.labels, contests, self._volume, values), torch.device("cpu")
-        )
+        values, definitions = self._info.label_values, self._info.preprocessing
+
+        def sharpened() -> None:
+            seen, _ = with_zero_background(self._volume, definitions)  # as the network saw it
+            sharpen(self._out.labels, contests, seen, values)
+
+        lacking = shortage_of(sharpened, torch.device("cpu"))
         if lacking is not None:
             self._notes.append("memory ran out: not all borders were sharpened")
         self._sharpened = lacking is None

@@ -47,7 +47,7 @@ def test_what_the_model_says_is_filled_in_once_and_cannot_be_changed() -> None:
     volume = Volume(np.zeros((1, 8, 8, 8)), np.eye(4), "scan")
     assert asked.box(volume) == Box((1, 2, 3), (4, 5, 6))
     assert own.box(volume) is None
-    with pytest.raises(ValueError, match="keep ratio 1.5: must be in"):
+    with pytest.raises(ValueError, match=r"keep ratio 1\.5: must be in"):
         options_for(MODEL, 1.5)
     with pytest.raises(ValidationError, match="frozen"):
         asked.seed = 8

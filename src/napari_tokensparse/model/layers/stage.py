@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS
-from napari_tokensparse.model.predictor import make_predictor
+from napari_tokensparse.model.layers.predictor import make_predictor
 from napari_tokensparse.model.tokens import (
     gumbel_like,
     soft_threshold_mask,

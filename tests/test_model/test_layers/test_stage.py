@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from napari_tokensparse.model.layers.stage import Live, Stage
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.model.stage import Live, Stage
 from napari_tokensparse.model.tokens import gumbel_like, soft_top_k_mask, split_top_k
 
 DRAWS = 20_000

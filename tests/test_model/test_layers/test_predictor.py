@@ -3,7 +3,11 @@ from typing import Any
 import pytest
 import torch
 
-from napari_tokensparse.model.predictor import AttentionPredictor, MlpPredictor, make_predictor
+from napari_tokensparse.model.layers.predictor import (
+    AttentionPredictor,
+    MlpPredictor,
+    make_predictor,
+)
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 

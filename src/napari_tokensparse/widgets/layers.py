@@ -11,10 +11,10 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
+from napari_tokensparse.volumes.placement import MODEL_KEY, WARNINGS_KEY, shown_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari.layers import Layer
     from numpy.typing import NDArray
@@ -89,6 +89,12 @@ class LayerSpec:
 def placement_kwargs(layer: Layer) -> dict[str, Any]:
     """Return what a layer on the same grid is created with, so that it lies in the same place."""
     return {name: getattr(layer, name) for name in PLACEMENT}
+
+
+def warned(placement: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """Add to a placement what speaks against the model on the image; every layer carries it."""
+    metadata = {**placement["metadata"], WARNINGS_KEY: tuple(warnings)}
+    return {**placement, "metadata": metadata}
 
 
 def result_layers(

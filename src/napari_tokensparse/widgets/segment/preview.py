@@ -10,9 +10,16 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, window_layer
+from napari_tokensparse.widgets.layers import (
+    LABELS,
+    RESULT_KEY,
+    placement_kwargs,
+    warned,
+    window_layer,
+)
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.workers import Worker, in_thread
@@ -64,6 +71,7 @@ class _Answer:
     request: _Request
     session: PreviewSession
     preview: Preview
+    warnings: tuple[str, ...]
 
 
 class LivePreview(QObject):
@@ -94,6 +102,7 @@ class LivePreview(QObject):
         self._sent: _Request | None = None
         self._worker: Worker | None = None
         self._session: PreviewSession | None = None
+        self._warnings: tuple[str, ...] = ()
         self._layer: Layer | None = None
         self._window: tuple[PreviewSession, Box] | None = None
         self._hidden: list[Layer] = []
@@ -148,14 +157,16 @@ class LivePreview(QObject):
         if self._worker is not None or self._wanted is self._sent or self._wanted is None:
             return
         self._sent = self._wanted
-        self._worker = in_thread(_answer, self._sent, self._session, failed=self._fail)
+        self._worker = in_thread(
+            _answer, self._sent, self._session, self._warnings, failed=self._fail
+        )
         self._worker.returned.connect(self._receive)
         self._worker.finished.connect(self._finish)
         self._worker.start()
 
     def _receive(self, answer: _Answer) -> None:
         if self._wanted is not None:
-            self._session = answer.session
+            self._session, self._warnings = answer.session, answer.warnings
         if answer.request.number == self._number:
             self._show(answer)
 
@@ -171,9 +182,8 @@ class LivePreview(QObject):
         source, info = answer.request.source, answer.session.model.info
         assert info is not None
         image = source.image
-        spec = window_layer(
-            image.name, placement_kwargs(image), source.volume, answer.preview, info
-        )
+        place = warned(placement_kwargs(image), answer.warnings)
+        spec = window_layer(image.name, place, source.volume, answer.preview, info)
         if self._layer is not None and not self._layer.name.startswith(spec.name):
             self._viewer.layers.remove(self._layer)
         window = (answer.session, answer.preview.box)
@@ -205,7 +215,9 @@ class LivePreview(QObject):
                 self._hidden.pop().visible = True
 
 
-def _answer(request: _Request, session: PreviewSession | None) -> _Answer:
+def _answer(
+    request: _Request, session: PreviewSession | None, warnings: tuple[str, ...]
+) -> _Answer:
     """Segment the window, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.preview import PreviewSession
@@ -213,5 +225,7 @@ def _answer(request: _Request, session: PreviewSession | None) -> _Answer:
     volume, model = request.source.volume, request.source.network()
     if session is None or session.volume is not volume or session.model is not model:
         session = PreviewSession(volume, model, request.voxel)
+        assert model.info is not None  # or there would be no session
+        warnings = concerns(volume, model.info)
     session.move_to(request.voxel)
-    return _Answer(request, session, session.update(request.keep_ratio))
+    return _Answer(request, session, session.update(request.keep_ratio), warnings)

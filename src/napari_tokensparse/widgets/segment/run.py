@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.importing import IMPORTING
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ class Result:
 
     segmentation: Segmentation
     network: SCD
+    warnings: tuple[str, ...]
 
 
 def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
     """Load the model and segment, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room
-        from napari_tokensparse.segmenting.infer import Progress, segmenting
+        from napari_tokensparse.segmenting.infer import Progress, check_fit, segmenting
 
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
@@ -61,6 +63,7 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
+    warnings = concerns(volume, check_fit(volume, network))
     events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
     for event in events:
-        yield event if isinstance(event, Progress) else Result(event, network)
+        yield event if isinstance(event, Progress) else Result(event, network, warnings)

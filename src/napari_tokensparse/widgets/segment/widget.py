@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
-from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
@@ -27,13 +26,21 @@ from napari_tokensparse.widgets.controls import (
     ModelCombo,
     research_note,
 )
-from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, result_layers
+from napari_tokensparse.widgets.layers import (
+    LABELS,
+    RESULT_KEY,
+    placement_kwargs,
+    result_layers,
+    warned,
+)
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
 from napari_tokensparse.widgets.segment.alongside import Alongside
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.forecast import Forecast, Question
+from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
@@ -59,9 +66,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.preview import Preview
 
 
-_GO_ON = "Click Segment again to go on all the same."
-
-
 class SegmentWidget(QWidget):
     """Segment an image layer with a token-sparse model.
 
@@ -81,10 +85,10 @@ class SegmentWidget(QWidget):
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
         self._source: tuple[tuple[Any, ...], Source] | None = None
-        self._confirmed: tuple[Scan, Path] | None = None
         self._short: tuple[Any, ...] | None = None
         self._last_run: tuple[list[Change], ShownResult | None] = ([], None)
         self.forecast = Forecast(self._question, self)
+        self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
         self._build()
         self._connect()
         self._follow_selection()
@@ -95,7 +99,10 @@ class SegmentWidget(QWidget):
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
         self.image = self.channels.combos[0]
+        self.geometry = GeometryFields()
         self.model = ModelCombo()
+        self.expects = QLabel()
+        self.expects.setWordWrap(True)
         self.keep_ratio = KeepRatioSlider()
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
@@ -130,7 +137,9 @@ class SegmentWidget(QWidget):
         self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
         form.addRow("Image", self.channels)
+        form.addRow("", self.geometry)
         form.addRow("Model", self.model)
+        form.addRow("", self.expects)
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.live)
         form.addRow("", self.sharpen)
@@ -139,7 +148,7 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         results = (self.undo, self.beside, self.masks, self.progress, self.message, self.receipt)
-        for widget in (self.forecast, self.button, *results):
+        for widget in (self.forecast, self.advice, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
@@ -166,6 +175,10 @@ class SegmentWidget(QWidget):
             *(self.device.currentTextChanged, self.region.valueChanged),
         ):
             signal.connect(lambda *_: self.forecast.ask())
+        self.channels.valueChanged.connect(lambda: self.geometry.show_layers(self.channels.value()))
+        self.geometry.changed.connect(self.channels.valueChanged)
+        for signal in (self.model.valueChanged, self.channels.valueChanged):
+            signal.connect(lambda *_: self.advice.ask())
         events = self._viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):
             changed.connect(self._layers_changed)
@@ -196,6 +209,9 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
+            expected = described.info.expectation
+            self.expects.setText(f"Expects {expected}" if expected else "")
+            self.expects.setVisible(bool(expected))
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
             crops = config.crop_value is not None
@@ -287,26 +303,14 @@ class SegmentWidget(QWidget):
             return
         try:
             request = self._read_request()
-            if self._may_start(request):
+            repeated = self.channels.repeated()
+            said = self.advice.asks_first(request.scan, request.model, repeated)
+            if said:
+                self.message.setText(said)
+            else:
                 self._start(request)
         except ValueError as error:
             self.message.setText(str(error))
-
-    def _may_start(self, request: Request) -> bool:
-        """Say what speaks against a run, once; a second click goes on all the same."""
-        asked = (request.scan, request.model)
-        if self._confirmed == asked or not is_bundle(request.model):
-            return True
-        repeated = self.channels.repeated()
-        found = [
-            *([repeated] if repeated else []),
-            *concerns(request.scan.volume, describe_folder(request.model, hashed=False).info),
-        ]
-        if not found:
-            return True
-        self._confirmed = asked
-        self.message.setText("\n".join([*found, _GO_ON]))
-        return False
 
     def _read_request(self) -> Request:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
@@ -362,7 +366,7 @@ class SegmentWidget(QWidget):
         assert self._request is not None
         asked = self._request
         self._short = (asked.scan, asked.model, asked.device, asked.region)
-        self.message.setText(f"{lacking.said}\n{_GO_ON}")
+        self.message.setText(f"{lacking.said}\n{GO_ON}")
 
     def _show_progress(self, event: Progress) -> None:
         self.message.setText(progress_text(event))
@@ -376,7 +380,7 @@ class SegmentWidget(QWidget):
         self._preview.hide()
         specs = result_layers(
             scan.layer.name,
-            request.placement,
+            warned(request.placement, result.warnings),
             scan.volume,
             result.segmentation,
             result.network.info,

@@ -166,6 +166,6 @@ def test_every_nth_voxel_of_a_large_scan_is_enough(monkeypatch: pytest.MonkeyPat
     whole = looks_of(ct())
     monkeypatch.setattr(looks, "_VOXELS", 20**3)
     some = looks_of(ct())
-    assert some.foreground_ml == pytest.approx(whole.foreground_ml, rel=0.15)  # 16 of 50 voxels a side
+    assert some.foreground_ml == pytest.approx(whole.foreground_ml, rel=0.15)
     assert some.longest_mm == pytest.approx(whole.longest_mm, abs=6)
     assert some.hounsfield is whole.hounsfield is True

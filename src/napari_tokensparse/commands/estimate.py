@@ -26,15 +26,17 @@ def say_estimate(
     region: Box | None,
     backend: str,
     as_json: bool,
+    sharpen: bool | None = None,
 ) -> None:
     """Print what a run would take; the machine is measured first if that was not done before."""
     from napari_tokensparse.segmenting.estimating.estimate import estimate
     from napari_tokensparse.segmenting.infer import choose_device
 
     placed = network.to(choose_device(device))
-    found = estimate(volume, placed, keep_ratio, region=region, backend=backend)
+    found = estimate(volume, placed, keep_ratio, region=region, backend=backend, sharpen=sharpen)
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "fits": found.room.is_enough}))
+        said = {**asdict(found), "span": found.span, "fits": found.room.is_enough}
+        typer.echo(json.dumps(said))
         return
     typer.echo(str(found))
     if not found.room.is_enough:

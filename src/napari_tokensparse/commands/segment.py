@@ -223,6 +223,7 @@ def _dry_run(context: typer.Context) -> None:
         region_of(asked["region"], volume),
         asked["backend"],
         asked["as_json"],
+        asked["sharpen"],
     )
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FORM = 2  # of what is kept: to be counted up when something else is measured
+_FORM = 3  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
 _PART = 0.75  # of each side of a window that is cropped, as a brain's may be
 _LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
@@ -64,7 +64,11 @@ _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
 _BLOCK = 16  # voxels: edge of a structure
+_INSIDE = 1 / 8  # of a window holds structures
 _SURE = 10.0  # nats between its class and the others: those contend at its border alone
+_UNSURE = 2.0  # nats to the next class, where two contend everywhere
+_PROBES, _PROBE_SIDE = 24, 384  # products of matrices that show how busy the machine is
+_BUSIEST = 10.0  # times as slow as it was when it was measured, at most
 
 
 class Rates(BaseModel):
@@ -83,10 +87,15 @@ class Rates(BaseModel):
     stitch : float
         One window, of which all was looked at.
     label : tuple of float
-        One voxel of the model's grid, and one of the input's, sharpening included if the model asks
-        for it.
+        One voxel of the model's grid, and one of the input's.
+    unsure : float
+        One voxel of the input more, where two classes contend.
+    sharpen : tuple of float
+        Once, and one such voxel; 0 of regions that overlap.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
+    probe : float
+        Some work that is always the same: by it a busier machine is known. 0 if it is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,7 +104,16 @@ class Rates(BaseModel):
     network: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
     stitch: NonNegativeFloat
     label: tuple[NonNegativeFloat, NonNegativeFloat]
+    unsure: NonNegativeFloat
+    sharpen: tuple[NonNegativeFloat, NonNegativeFloat]
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
+    probe: NonNegativeFloat = 0.0
+
+    def slowdown(self, clock: Clock = time.perf_counter) -> float:
+        """Return how many times as long as when it was measured this machine takes now."""
+        if self.probe == 0:
+            return 1.0
+        return min(_BUSIEST, max(1 / _BUSIEST, _probe(clock) / self.probe))
 
 
 def value_of(steps: Generator[None, None, T]) -> T:
@@ -160,14 +178,16 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         shares = _network(backend, seconds, pruned.windows, clock)
         yield
         stitch = _stitching(config, info, pruned(), clock)
-        label = _labelling(config, info, clock)
-        yield
+        label, unsure, sharpen = yield from _labelling(config, info, clock)
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
         network=shares,
         stitch=stitch,
         label=label,
+        unsure=unsure,
+        sharpen=sharpen,
         prepare=_preparing(config, info, clock),
+        probe=_probe(clock),
     )
 
 
@@ -246,7 +266,7 @@ def _key(backend: Backend) -> str:
         "device": _device_name(model),
         "network": model.config.model_dump(),
         "preprocessing": model.info.preprocessing,
-        "sharpen": model.info.sharpen,
+        "exclusive": model.info.exclusive,
     }
     said.pop("memory_gb")
     return hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
@@ -299,37 +319,59 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
     return _usual(add, clock)
 
 
-def _labelling(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
+def _labelling(
+    config: SCDConfig, info: ModelInfo, clock: Clock
+) -> Generator[None, None, tuple[Line, float, Line]]:
     """Time the labels of a window on its own grid, and on one of half the voxel size.
 
-    They are sharpened if the model asks for it.
+    Returned are the rates ``label``, ``unsure`` and ``sharpen``. Where two classes contend
+    everywhere, all of it is interpolated, noted and sharpened.
     """
-    rows, generator = _blocks(config), np.random.default_rng(0)
-    points, seconds = [], []
-    for finer in (1, 2):
+    generator = np.random.default_rng(0)
+    sure, unsure = _blocks(config, 2 * _SURE), _blocks(config, _UNSURE)
+    points: list[Line] = []
+    plain, soft, sharpened = [], [], []
+    noted = [0, 0]
+    for number, finer in enumerate((1, 2)):
         size = (config.in_channels, *(finer * n for n in config.window[::-1]))
         grey = generator.integers(1, 200, size, np.int16).transpose(0, 3, 2, 1)
-        volume = Volume(grey, np.eye(4), "phantom")
-        seconds.append(_usual(partial(_label, rows, info, finer, volume), clock))
-        voxels = rows.weights.numel()
+        job = partial(_label, info=info, finer=finer, volume=Volume(grey, np.eye(4), "phantom"))
+        plain.append(_usual(partial(job, sure), clock))
+        soft.append(_usual(partial(job, unsure), clock))
+        yield
+        if info.exclusive:
+            noted[number] = job(unsure, sharpened=True)
+            sharpened.append(_usual(partial(job, unsure, sharpened=True), clock))
+            yield
+        voxels = math.prod(config.window)
         points.append((voxels, voxels * finer**3))
-    return _two_rates(points, seconds)
+    more = max(0.0, soft[1] - plain[1]) / (math.prod(config.window) * 2**3 * _INSIDE)
+    if not info.exclusive:
+        return _two_rates(points, plain), more, (0.0, 0.0)
+    extra = [max(0.0, all_of_it - part) for all_of_it, part in zip(sharpened, soft, strict=True)]
+    amounts = [(1.0, float(max(1, count))) for count in noted]
+    return _two_rates(points, plain), more, _two_rates(amounts, extra)
 
 
-def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume) -> None:
-    """Label a volume whose voxels are so much smaller than the model's."""
+def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume, sharpened: bool = False) -> int:
+    """Label a volume whose voxels are so much smaller than the model's; count contested ones."""
     first, second, third = (AxisMap(axis, 1 / finer, 0.0) for axis in range(3))
     extents = [(0, n) for n in rows.weights.shape]
-    contests = Contests(rows.sums.shape[-1]) if info.sharpen else None
+    contests = Contests(rows.sums.shape[-1]) if sharpened else None
     axes, rule = (first, second, third), label_rule(info)
     grid = InputGrid(volume.shape, axes, extents, rule, contests=contests)
     grid.add(rows)
-    if contests is not None:
-        sharpen(grid.labels, contests, volume, info.label_values)
+    if contests is None:
+        return 0
+    sharpen(grid.labels, contests, volume, info.label_values)
+    return len(contests)
 
 
-def _blocks(config: SCDConfig) -> Rows:
-    """Make logits of structures amid background: cubes, each of another class."""
+def _blocks(config: SCDConfig, ahead: float) -> Rows:
+    """Make logits of structures amid background: cubes, each of another class.
+
+    Each lies so many nats ahead of the next class, and further ahead of all others.
+    """
     generator = torch.Generator().manual_seed(0)
     few = [-(-n // _BLOCK) for n in config.window]
     classes: Tensor = torch.randint(config.out_channels, few, generator=generator)
@@ -337,8 +379,10 @@ def _blocks(config: SCDConfig) -> Rows:
         classes = classes.repeat_interleave(_BLOCK, dim=axis).narrow(axis, 0, n)
     inside = torch.zeros_like(classes, dtype=torch.bool)
     inside[tuple(slice(n // 4, n - n // 4) for n in config.window)] = True
-    sums = one_hot(classes * inside, config.out_channels).float() - 0.5
-    return Rows(_SURE * sums, torch.ones(config.window))
+    best = one_hot(classes * inside, config.out_channels).float()
+    second = best.roll(1, dims=-1) * inside[..., None]
+    sums = _SURE * (best - 0.5) + max(0.0, _SURE - ahead) * second
+    return Rows(sums, torch.ones(config.window))
 
 
 def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
@@ -371,6 +415,17 @@ def _phantom(config: SCDConfig, info: ModelInfo, finer: float) -> Volume:
     shape = (config.in_channels, edge, edge, edge)
     grey = np.random.default_rng(0).integers(1, 200, shape, np.int16)
     return Volume(grey.transpose(0, 3, 2, 1), affine, "phantom")
+
+
+def _probe(clock: Clock) -> float:
+    """Time some products of matrices, in all threads: long enough to meet what else goes on."""
+    matrix = torch.ones(_PROBE_SIDE, _PROBE_SIDE)
+
+    def multiply() -> None:
+        for _ in range(_PROBES):
+            matrix @ matrix
+
+    return _timed(multiply, clock)
 
 
 def _usual(work: Callable[[], object], clock: Clock) -> float:

@@ -29,7 +29,7 @@ class Question:
 
     Attributes
     ----------
-    volume, region, keep_ratio
+    volume, region, keep_ratio, sharpen
         What would be segmented, and how.
     network
         Gives the network, in the thread of the estimate.
@@ -39,6 +39,7 @@ class Question:
     network: Callable[[], SCD]
     keep_ratio: float
     region: Box | None
+    sharpen: bool | None = None
 
 
 class Forecast(AskedLabel):
@@ -57,7 +58,7 @@ class Forecast(AskedLabel):
 
     def __init__(self, choose: Callable[[], Question], parent: QWidget | None = None) -> None:
         super().__init__(choose, _answer, DELAY_MS, parent)
-        self.setToolTip("With this machine to itself; measured here, once for each model")
+        self.setToolTip("As busy as this machine is now; measured here, once for each model")
 
     def show_waiting(self) -> None:
         """Say that it is estimated."""
@@ -72,6 +73,10 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
     yield None
     yield (
         yield from estimating(
-            question.volume, question.network(), question.keep_ratio, region=question.region
+            question.volume,
+            question.network(),
+            question.keep_ratio,
+            region=question.region,
+            sharpen=question.sharpen,
         )
     )

@@ -173,6 +173,7 @@ class SegmentWidget(QWidget):
         for signal in (
             *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
+            self.sharpen.toggled,
         ):
             signal.connect(lambda *_: self.forecast.ask())
         self.channels.valueChanged.connect(lambda: self.geometry.show_layers(self.channels.value()))
@@ -331,7 +332,7 @@ class SegmentWidget(QWidget):
         """Return what a click would run."""
         asked = self._read_request()
         network = partial(self._networks.load, asked.model, asked.device)
-        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region)
+        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, asked.sharpen)
 
     def _start(self, request: Request) -> None:
         self.forecast.stop()

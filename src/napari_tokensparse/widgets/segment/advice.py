@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-
 from napari_tokensparse.model.folder import describe_folder, is_bundle
 from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.widgets.amber import make_amber, show_warnings
 from napari_tokensparse.widgets.segment.asked import AskedLabel
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 DELAY_MS = 200
 GO_ON = "Click Segment again to go on all the same."
-# Black on amber: as legible in the light theme as in the dark one.
-_LOOKS = "color: black; background: #f2b33d; padding: 4px; border-radius: 3px"
 
 
 class Advice(AskedLabel):
@@ -41,15 +38,11 @@ class Advice(AskedLabel):
     def __init__(self, choose: Callable[[], Chosen], parent: QWidget | None = None) -> None:
         super().__init__(choose, _advise, DELAY_MS, parent)
         self._confirmed: Chosen | None = None
-        self.setObjectName("advice")
-        self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setStyleSheet(f"QLabel#advice {{ {_LOOKS} }}")
-        self.hide()
+        make_amber(self)
 
     def show_answer(self, found: Any) -> None:
         """Show warnings, a line each; without any there is no box."""
-        self.setText("\n".join(f"⚠ {line}" for line in found or ()))
-        self.setVisible(bool(found))
+        show_warnings(self, found or ())
 
     def asks_first(self, scan: Scan, folder: Path, others: str = "") -> str:
         """Return what to say instead of a run, once for each scan and model; empty to go on.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.segment.asked import AskedLabel
 
@@ -56,9 +58,17 @@ class Forecast(AskedLabel):
         Qt parent.
     """
 
+    estimated = Signal(object)
+    """An `Estimate`, or None where there is none yet."""
+
     def __init__(self, choose: Callable[[], Question], parent: QWidget | None = None) -> None:
         super().__init__(choose, _answer, DELAY_MS, parent)
         self.setToolTip("As busy as this machine is now; measured here, once for each model")
+
+    def show_answer(self, found: Estimate | None) -> None:
+        """Show an estimate, and pass on that there is one or none."""
+        super().show_answer(found)
+        self.estimated.emit(found)
 
     def show_waiting(self) -> None:
         """Say that it is estimated."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QObject,
+    QTimer,
     Signal,
 )
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.preview import Preview, PreviewSession
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
+
+
+COMPARE_MS = 400
+"""How long nothing must have changed before a window is run without pruning, to compare."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,7 @@ class _Request:
     source: Source
     voxel: tuple[float, float, float]
     keep_ratio: float | tuple[float, ...]
+    compared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +86,8 @@ class LivePreview(QObject):
     One request is worked on at a time, and after it the latest. Requests carry a number that goes
     up with every other image, model or window; an answer of an earlier number is dropped. So the
     preview follows a slider that is being dragged, and never shows what is no longer looked at.
+    Once nothing changes, the window is run without pruning too, and previews say how far they agree
+    with that.
 
     Parameters
     ----------
@@ -106,6 +114,10 @@ class LivePreview(QObject):
         self._layer: Layer | None = None
         self._window: tuple[PreviewSession, Box] | None = None
         self._hidden: list[Layer] = []
+        self._quiet = QTimer(self)
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(COMPARE_MS)
+        self._quiet.timeout.connect(self._compare)
         self._point.moved.connect(self._follow)
         viewer.layers.events.removed.connect(self._removed)
 
@@ -113,7 +125,7 @@ class LivePreview(QObject):
         """Show the window that is looked at, at one keep ratio or one per stage."""
         if self._wanted is None or self._wanted.source is not source:
             self._number += 1
-        self._wanted = _Request(self._number, source, self._voxel(source), keep_ratio)
+        self._wanted = _Request(self._number, source, self.voxel_of(source), keep_ratio)
         self._send()
 
     def hide(self) -> None:
@@ -128,7 +140,7 @@ class LivePreview(QObject):
         self.hide()
         self._session = self._window = self._sent = None
 
-    def _voxel(self, source: Source) -> tuple[float, float, float]:
+    def voxel_of(self, source: Source) -> tuple[float, float, float]:
         """Return the voxel (i, j, k) that is looked at; it may lie beside the volume."""
         if source.voxel is not None:
             return source.voxel
@@ -140,7 +152,7 @@ class LivePreview(QObject):
         """Ask for the window that is looked at now."""
         if self._wanted is None:
             return
-        before, voxel = self._wanted, self._voxel(self._wanted.source)
+        before, voxel = self._wanted, self.voxel_of(self._wanted.source)
         if self._same_window(before, voxel):
             return
         self._number += 1
@@ -169,6 +181,14 @@ class LivePreview(QObject):
             self._session, self._warnings = answer.session, answer.warnings
         if answer.request.number == self._number:
             self._show(answer)
+            if answer.preview.agreement is None:
+                self._quiet.start()
+
+    def _compare(self) -> None:
+        """Ask once more, to be told how far it agrees."""
+        if self._wanted is not None and self._wanted is self._sent:
+            self._wanted = replace(self._wanted, compared=True)
+            self._send()
 
     def _fail(self, error: BaseException) -> None:
         if self._sent is not None and self._sent.number == self._number:
@@ -228,4 +248,6 @@ def _answer(
         assert model.info is not None  # or there would be no session
         warnings = concerns(volume, model.info)
     session.move_to(request.voxel)
+    if request.compared:
+        session.reference()
     return _Answer(request, session, session.update(request.keep_ratio), warnings)

@@ -38,8 +38,10 @@ from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
 from napari_tokensparse.widgets.segment.alongside import Alongside
+from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.forecast import Forecast, Question
+from napari_tokensparse.widgets.segment.gains import Gains
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
@@ -104,6 +106,8 @@ class SegmentWidget(QWidget):
         self.expects = QLabel()
         self.expects.setWordWrap(True)
         self.keep_ratio = KeepRatioSlider()
+        self.gains = Gains(self.keep_ratio)
+        self.auto = AutoRatio(self._in_view)
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
             "Segment the window in view, or in the middle of the drawn region, again while the "
@@ -141,6 +145,7 @@ class SegmentWidget(QWidget):
         form.addRow("Model", self.model)
         form.addRow("", self.expects)
         form.addRow("Keep ratio", self.keep_ratio)
+        form.addRow("", self.auto)
         form.addRow("", self.live)
         form.addRow("", self.sharpen)
         form.addRow("Region", self.region)
@@ -157,6 +162,12 @@ class SegmentWidget(QWidget):
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
+        self.keep_ratio.valueChanged.connect(lambda _: self.gains.show())
+        self.auto.said.connect(self.message.setText)
+        self.auto.found.connect(self.keep_ratio.setValue)
+        self.auto.tried.connect(self.gains.take_trial)
+        self.forecast.estimated.connect(self.gains.take_estimate)
+        self._results.swept.connect(self.gains.take_sweep)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
@@ -180,6 +191,7 @@ class SegmentWidget(QWidget):
         self.geometry.changed.connect(self.channels.valueChanged)
         for signal in (self.model.valueChanged, self.channels.valueChanged):
             signal.connect(lambda *_: self.advice.ask())
+            signal.connect(lambda *_: self._choose_gains())
         events = self._viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):
             changed.connect(self._layers_changed)
@@ -252,6 +264,14 @@ class SegmentWidget(QWidget):
             self._preview.close()
             self.message.setText(str(error))
 
+    def _choose_gains(self) -> None:
+        folder = self.model.value()
+        self.gains.choose(self.image.value, "" if folder is None else folder.name)
+
+    def _in_view(self) -> tuple[Source, tuple[float, float, float]]:
+        source = self._chosen_source()
+        return source, self._preview.voxel_of(source)
+
     def _chosen_source(self) -> Source:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
         network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
@@ -285,6 +305,7 @@ class SegmentWidget(QWidget):
         self._preview.ask(self._same_source((latest,), source), ratios)
 
     def _previewed(self, preview: Preview) -> None:
+        self.gains.take_preview(preview)
         if self._worker is None:
             self.message.setText(preview_text(preview))
 

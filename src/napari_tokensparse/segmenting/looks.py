@@ -69,7 +69,7 @@ def looks_of(volume: Volume) -> Looks:
         for channel, border in zip(seen, borders, strict=True)
     ]
     shown: NDArray[np.bool_] = np.logical_or.reduce(filled)
-    voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    voxel_ml = volume.voxel_mm3 / 1000
     air = _share(seen[0], _AIR_HU)
     return Looks(
         borders=borders,

@@ -172,7 +172,7 @@ def _log_sigmoid() -> Callable[..., Any]:
 
 def _metadata(model: SCD, ratios: tuple[float, ...]) -> dict[str, str]:
     said: dict[str, Any] = {"keep_ratio": ratios, "crop_value": model.config.crop_value}
-    if model.info is not None:
+    if model.has_info:
         left_out = {"overlap", "blending", "foreground_ml", "expects"}
         said |= model.info.model_dump(mode="json", exclude=left_out)
         said["label_values"] = model.info.label_values

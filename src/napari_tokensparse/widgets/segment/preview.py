@@ -200,7 +200,6 @@ class LivePreview(QObject):
 
     def _show(self, answer: _Answer) -> None:
         source, info = answer.request.source, answer.session.model.info
-        assert info is not None
         image = source.image
         place = warned(placement_kwargs(image), answer.warnings)
         spec = window_layer(image.name, place, source.volume, answer.preview, info)
@@ -245,7 +244,6 @@ def _answer(
     volume, model = request.source.volume, request.source.network()
     if session is None or session.volume is not volume or session.model is not model:
         session = PreviewSession(volume, model, request.voxel)
-        assert model.info is not None  # or there would be no session
         warnings = concerns(volume, model.info)
     session.move_to(request.voxel)
     if request.compared:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.infer import Progress, Segmentation
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.widgets.segment.networks import Networks
     from napari_tokensparse.widgets.segment.scan import Scan
@@ -47,6 +48,7 @@ class Result:
 
     segmentation: Segmentation
     network: SCD
+    options: Options
     warnings: tuple[str, ...]
 
 
@@ -54,7 +56,8 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
     """Load the model and segment, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room
-        from napari_tokensparse.segmenting.infer import Progress, check_fit, segmenting
+        from napari_tokensparse.segmenting.infer import Progress, segmenting
+        from napari_tokensparse.segmenting.options import options_for
 
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
@@ -63,7 +66,10 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
-    warnings = concerns(volume, check_fit(volume, network))
-    events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
-    for event in events:
-        yield event if isinstance(event, Progress) else Result(event, network, warnings)
+    device = str(next(network.parameters()).device)
+    options = options_for(
+        network, request.keep_ratio, sharpen=request.sharpen, region=region, device=device
+    )
+    warnings = concerns(volume, network.info)
+    for event in segmenting(volume, network, options):
+        yield event if isinstance(event, Progress) else Result(event, network, options, warnings)

@@ -22,6 +22,7 @@ from napari_tokensparse.segmenting.estimating import rates as rates_module
 from napari_tokensparse.segmenting.estimating.estimate import Room, estimate, room
 from napari_tokensparse.segmenting.estimating.rates import Rates, calibrating, measuring, value_of
 from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume
@@ -216,7 +217,9 @@ def test_a_busier_machine_is_noticed(
     volume, model = brain_in_a_box(), make_model()
     free = estimate(volume, model, 0.5).seconds
     monkeypatch.setattr(estimate_module, "calibrating", partial(known_rates, probe=0.5))
-    busy = value_of(estimate_module.estimating(volume, model, 0.5, clock=ticks()))
+    busy = value_of(
+        estimate_module.estimating(volume, model, options_for(model, 0.5), clock=ticks())
+    )
     assert busy.seconds == pytest.approx(2 * free)  # a second by this clock, and half a one before
 
 

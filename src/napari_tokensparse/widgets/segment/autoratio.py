@@ -13,7 +13,7 @@ from napari_tokensparse.widgets.workers import Worker, in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_tokensparse.segmenting.agreement import Trial
+    from napari_tokensparse.segmenting.autoratio import Trial
     from napari_tokensparse.widgets.segment.preview import Source
 
     Voxel = tuple[float, float, float]
@@ -123,7 +123,7 @@ def _result_text(trials: list[Trial]) -> str:
 def _search(source: Source, voxel: Voxel, share: float) -> Iterator[Trial | None]:
     """Try ratios, in the worker's thread; touches no widget."""
     with IMPORTING:
-        from napari_tokensparse.segmenting.agreement import searching
+        from napari_tokensparse.segmenting.autoratio import searching
         from napari_tokensparse.segmenting.preview import PreviewSession
 
     session = PreviewSession(source.volume, source.network(), voxel)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_tokensparse.inspecting.sweep import Sweep
-    from napari_tokensparse.segmenting.agreement import Trial
+    from napari_tokensparse.segmenting.autoratio import Trial
     from napari_tokensparse.segmenting.estimating.estimate import Estimate
     from napari_tokensparse.segmenting.preview import Preview
     from napari_tokensparse.widgets.controls import KeepRatioSlider

@@ -50,7 +50,7 @@ def check_room(volume: Volume, network: SCD, options: Options, anyway: bool) -> 
     """
     from napari_tokensparse.segmenting.estimating.estimate import room
 
-    found = room(volume, _placed(network, options), options.box(volume))
+    found = room(volume, _placed(network, options), options.box(volume), options.maps)
     if found.is_enough:
         return
     lacking = found.lacking(volume.name)

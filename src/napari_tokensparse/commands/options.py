@@ -190,7 +190,10 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
     filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
-    said = {name: asked[name] for name in Options.model_fields if name in asked}
+    if asked.get("probabilities") is not None:
+        filled["probabilities"] = [name.strip() for name in asked["probabilities"].split(",")]
+    kept = set(Options.model_fields) - {"probabilities"}
+    said = {name: asked[name] for name in Options.model_fields if name in kept & set(asked)}
     paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
     names = {name: Path(os.path.abspath(said[name])).name for name in paths}
     return options_for(model, **{**said, **names, **filled})

@@ -80,6 +80,22 @@ def segment(
             help="Folder for a mask of each region as NIfTI, of a model whose regions overlap.",
         ),
     ] = None,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASSES",
+            help="Write a map of probability, 0 to 255, of each of these classes beside the "
+            "labels: names or values with commas between, or all.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="Write beside the labels how probable the winning class is, voxel by voxel, 0 to "
+            "255.",
+        ),
+    ] = False,
     table: TableOption = None,
     legend: LegendOption = True,
     scorer: Annotated[
@@ -170,7 +186,8 @@ def _many(context: typer.Context) -> int:
     from napari_tokensparse.commands.many import segment_bids, segment_many
 
     one = ("anyway", "channel", "frame", "receipt", "regions", "series", "table", "threads")
-    _refuse(context, (*one, "tokens"), "is for one scan; many have summary.csv")
+    maps = ("confidence", "probabilities", "tokens")
+    _refuse(context, (*one, *maps), "is for one scan; many have summary.csv")
     asked = context.params
     return segment_many(asked) if asked["bids"] is None else segment_bids(asked)
 

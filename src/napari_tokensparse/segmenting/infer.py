@@ -70,6 +70,8 @@ def segment(
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    confidence: bool = False,
+    probabilities: Sequence[str] = (),
 ) -> Segmentation:
     """Segment a volume.
 
@@ -99,6 +101,10 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    confidence
+        Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
+    probabilities
+        Names of classes whose probability is kept; ``["all"]`` for all of them.
 
     Raises
     ------
@@ -122,6 +128,8 @@ def segment(
         region=region,
         backend=backend,
         sharpen=sharpen,
+        confidence=confidence,
+        probabilities=probabilities,
     )
     return segment_with(read_input(source, network.info), network, options)
 

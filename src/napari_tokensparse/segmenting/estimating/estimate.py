@@ -121,13 +121,15 @@ class Estimate:
         )
 
 
-def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
+def room(volume: Volume, model: SCD, region: Box | None = None, maps: int = 0) -> Room:
     """Return the memory that a run takes; nothing is measured.
 
     Parameters
     ----------
     volume, model, region
         As `segment` takes them; the model on its device.
+    maps
+        How many maps of probabilities are kept.
 
     Raises
     ------
@@ -135,7 +137,7 @@ def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
         The model cannot segment the volume; one plain line says why.
     """
     info = check_fit(volume, model)
-    return _room(volume, model, info, outline(volume, model.config, info, region))
+    return _room(volume, model, info, outline(volume, model.config, info, region), maps)
 
 
 def estimating(
@@ -166,7 +168,7 @@ def estimating(
     return Estimate(
         (network + others) * rates.slowdown(clock),
         found.windows,
-        _room(volume, model, info, found),
+        _room(volume, model, info, found, options.maps),
     )
 
 
@@ -224,15 +226,19 @@ def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool
     return rates.start + once + sum(rate * amount for rate, amount in amounts)
 
 
-def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline) -> Room:
+def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline, maps: int) -> Room:
     """Return the scarcer of the memory of the device and of this machine's own."""
     config, device = model.config, _device(model)
     at_once = windows_at_once(config, found.windows, device)
-    network = network_bytes(config, at_once)
+    network, mapped = network_bytes(config, at_once), maps * math.prod(volume.shape)
+
+    def held(more: int) -> float:
+        return (_host_bytes(volume, config, info, found, more) + mapped) / 1e6
+
     if device.type == "cpu":
-        return Room("cpu", _host_bytes(volume, config, info, found, network) / 1e6, free_mb(device))
+        return Room("cpu", held(network), free_mb(device))
     logits = _FLOAT * at_once * config.out_channels * math.prod(config.window)
-    host = Room("cpu", _host_bytes(volume, config, info, found, logits) / 1e6, free_mb(_CPU))
+    host = Room("cpu", held(logits), free_mb(_CPU))
     there = Room(str(device), network / 1e6, free_mb(device))
     return max(host, there, key=lambda each: each.peak_mb / max(each.free_mb, 1.0))
 

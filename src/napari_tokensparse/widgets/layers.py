@@ -55,6 +55,7 @@ LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
 LABELS: Final = "labels"
+CONFIDENCE: Final = "confidence"
 DIFFERENCE: Final = "difference"
 DIFFERENCES = {
     1: "lost: background with pruning",
@@ -123,7 +124,10 @@ def result_layers(
     importance = [
         _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
-    specs = [*importance, _pruned_at(tokens, view), labels_spec(view(result.labels), info)]
+    specs = [*importance, _pruned_at(tokens, view)]
+    if result.confidence is not None:
+        specs.append(_confidence(view(result.confidence)))
+    specs.append(labels_spec(view(result.labels), info))
     part = None
     if result.region is not None:
         part = np.zeros(volume.shape, bool)
@@ -312,6 +316,19 @@ def _token_map(
         "visible": kind == IMPORTANCE and stage == 1,
     }
     return LayerSpec(Image, np.nan_to_num(view(tokens.on_input_grid(values)), copy=False), looks)
+
+
+def _confidence(shown: NDArray[np.uint8]) -> LayerSpec:
+    """Describe the map of the winner's probability: dark where the network is least sure."""
+    looks = {
+        "name": CONFIDENCE,
+        "colormap": "viridis",
+        "contrast_limits": (0.0, 255.0),
+        "interpolation2d": "nearest",
+        "opacity": 0.6,
+        "visible": False,
+    }
+    return LayerSpec(Image, shown, looks)
 
 
 def _pruned_at(tokens: TokenMaps, view: View) -> LayerSpec:

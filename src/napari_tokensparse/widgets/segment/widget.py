@@ -11,6 +11,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -119,6 +120,11 @@ class SegmentWidget(QWidget):
             "Let the scan's own voxels decide borders, where their intensities tell classes apart; "
             "the live preview does without"
         )
+        self.confidence = QCheckBox("Confidence")
+        self.confidence.setToolTip(
+            "Add a layer of how probable the winning class is at every voxel, and list the places "
+            "where the network is least sure in the Token inspector"
+        )
         self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
@@ -147,7 +153,10 @@ class SegmentWidget(QWidget):
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.auto)
         form.addRow("", self.live)
-        form.addRow("", self.sharpen)
+        row = QHBoxLayout()
+        for box in (self.sharpen, self.confidence):
+            row.addWidget(box)
+        form.addRow("", row)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
@@ -346,6 +355,7 @@ class SegmentWidget(QWidget):
             device,
             region,
             self.sharpen.isChecked(),
+            self.confidence.isChecked(),
             self._short == (scan, folder, device, region),
         )
 

@@ -288,6 +288,7 @@ def test_seconds_follow_what_is_looked_at(
         label=(1e-4, 2e-4),
         unsure=0.0,
         sharpen=(0.0, 0.0),
+        likely=0.0,
         prepare=(0.0, 0.0),
     )
 

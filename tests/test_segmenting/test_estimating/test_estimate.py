@@ -17,7 +17,7 @@ from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import bundled_models_folder, describe_folder
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.estimating import estimate as estimate_module
-from napari_tokensparse.segmenting.estimating import outline
+from napari_tokensparse.segmenting.estimating import labelrates, outline
 from napari_tokensparse.segmenting.estimating import rates as rates_module
 from napari_tokensparse.segmenting.estimating.estimate import Room, estimate, room
 from napari_tokensparse.segmenting.estimating.rates import Rates, calibrating, measuring, value_of
@@ -38,6 +38,7 @@ RATES = Rates(
     label=(1e-6, 2e-6),
     unsure=5e-6,
     sharpen=(0.25, 6e-6),
+    likely=7e-6,
     prepare=(3e-6, 4e-6),
 )
 SHAPES = {
@@ -184,14 +185,14 @@ def test_parts_are_measured_by_the_clock(
 def test_sharpening_is_measured_by_how_much_there_is_to_sharpen(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, sharpen = [0.0], rates_module.sharpen
+    now, sharpen = [0.0], labelrates.sharpen
 
     def slowly(labels: Any, contests: Any, *given: Any) -> int:
         now[0] += 1.0 + 1e-5 * len(contests)
         return sharpen(labels, contests, *given)
 
     monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
-    monkeypatch.setattr(rates_module, "sharpen", slowly)
+    monkeypatch.setattr(labelrates, "sharpen", slowly)
     backend = make_backend(make_model(), "plain")
     found = value_of(measuring(backend, lambda: now[0]))
     assert found.sharpen == pytest.approx((1.0, 1e-5), rel=0.01)
@@ -208,6 +209,25 @@ def test_sharpening_is_counted_where_the_run_does_it(
     found = estimate(volume, model, 0.5, sharpen=sharpen)
     wanted = 0.0 if sharpen is False else 0.25 + 6e-6 * 64 * 40 * 32  # voxels of the block
     assert found.seconds - bare.seconds == pytest.approx(wanted, rel=0.1)
+
+
+def test_maps_of_probabilities_are_counted_by_class(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
+    volume, model = brain_in_a_box(), make_model()
+    found = []
+    for kept in ({}, {"confidence": True}, {"probabilities": ["all"]}):
+        found.append(
+            value_of(estimate_module.estimating(volume, model, options_for(model, **kept)))
+        )
+    bare, sure, every = found
+    voxels, channels = 96 * 80 * 64, model.config.out_channels
+    assert sure.seconds - bare.seconds == pytest.approx(7e-6 * voxels * channels)
+    names = len(model.info.classes)
+    assert every.seconds - sure.seconds == pytest.approx(7e-6 * voxels * names)
+    assert sure.room.peak_mb - bare.room.peak_mb == pytest.approx(voxels / 1e6)
+    assert every.room.peak_mb - bare.room.peak_mb == pytest.approx(names * voxels / 1e6)
 
 
 def test_a_busier_machine_is_noticed(

@@ -165,6 +165,8 @@ def estimating(
     shares = (*found.looked_at, *found.looked_at[-1:] * filled)
     network = _network_seconds(rates, shares, config, options.keep_ratio)
     others = _other_seconds(volume, found, rates, options.sharpen)
+    maps = config.out_channels + len(options.probabilities) if options.maps else 0
+    others += rates.likely * maps * found.voxels * found.inside
     return Estimate(
         (network + others) * rates.slowdown(clock),
         found.windows,

@@ -13,14 +13,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
-from scipy.optimize import nnls
-from torch.nn.functional import one_hot
 
 from napari_tokensparse.common.cache import cache_folder
 from napari_tokensparse.common.files import written_whole
@@ -30,43 +27,33 @@ from napari_tokensparse.compute.batching import windows_at_once
 from napari_tokensparse.compute.machine import describe_machine
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import live_counts
-from napari_tokensparse.segmenting.contests import Contests
-from napari_tokensparse.segmenting.inputgrid import InputGrid
-from napari_tokensparse.segmenting.sharpening import sharpen
-from napari_tokensparse.segmenting.stitch import Rows, Stitcher
+from napari_tokensparse.segmenting.estimating.labelrates import labelling, mapping
+from napari_tokensparse.segmenting.estimating.timing import rates_of, timed, two_rates, usual
+from napari_tokensparse.segmenting.stitch import Stitcher
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
-from napari_tokensparse.segmenting.windowing import label_rule, windowed
-from napari_tokensparse.volumes.preprocess import AxisMap
+from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.volume import Volume, check_finite
 from napari_tokensparse.volumes.windows import window_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
-    from torch import Tensor
+    from collections.abc import Generator, Sequence
 
     from napari_tokensparse.compute.backends.base import Backend
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.crop import Grid, TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD, SCDOutput
+    from napari_tokensparse.segmenting.estimating.timing import Clock, Line
 
-    Clock = Callable[[], float]
-    Line = tuple[float, float]
 
 T = TypeVar("T")
 
 _FORM = 3  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
 _PART = 0.75  # of each side of a window that is cropped, as a brain's may be
-_LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
 _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
-_BLOCK = 16  # voxels: edge of a structure
-_INSIDE = 1 / 8  # of a window holds structures
-_SURE = 10.0  # nats between its class and the others: those contend at its border alone
-_UNSURE = 2.0  # nats to the next class, where two contend everywhere
 _PROBES, _PROBE_SIDE = 24, 384  # products of matrices that show how busy the machine is
 _BUSIEST = 10.0  # times as slow as it was when it was measured, at most
 
@@ -92,6 +79,9 @@ class Rates(BaseModel):
         One voxel of the input more, where two classes contend.
     sharpen : tuple of float
         Once, and one such voxel; 0 of regions that overlap.
+    likely : float
+        One voxel of the input for each of the network's classes, and each map that is kept, where
+        probabilities are.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
     probe : float
@@ -106,6 +96,7 @@ class Rates(BaseModel):
     label: tuple[NonNegativeFloat, NonNegativeFloat]
     unsure: NonNegativeFloat
     sharpen: tuple[NonNegativeFloat, NonNegativeFloat]
+    likely: NonNegativeFloat
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
     probe: NonNegativeFloat = 0.0
 
@@ -170,14 +161,14 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
     passes = {ratio: _Pass(backend, ratio) for ratio in _KEEP_RATIOS}
     pruned = passes[min(passes)]
     with kept_memory():
-        first = _timed(pruned, clock)
+        first = timed(pruned, clock)
         yield
-        seconds = {ratio: _usual(each, clock) for ratio, each in passes.items()}
+        seconds = {ratio: usual(each, clock) for ratio, each in passes.items()}
         yield
         shares = _network(backend, seconds, pruned.windows, clock)
         yield
         stitch = _stitching(config, info, pruned(), clock)
-        label, unsure, sharpen = yield from _labelling(config, info, clock)
+        label, unsure, sharpen = yield from labelling(config, info, clock)
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
         network=shares,
@@ -185,6 +176,7 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         label=label,
         unsure=unsure,
         sharpen=sharpen,
+        likely=mapping(config, info, clock),
         prepare=_preparing(config, info, clock),
         probe=_probe(clock),
     )
@@ -237,10 +229,10 @@ def _network(
     if config.crop_value is not None:
         some = corner_box(config, _part_of(config.grid))
         share = math.prod(some.size) / math.prod(config.grid)
-        timed += [(share, r, _usual(_Pass(backend, r, some), clock)) for r in whole]
+        timed += [(share, r, usual(_Pass(backend, r, some), clock)) for r in whole]
     kinds = 2 if config.crop_value is None else 3
     amounts = [_amounts(config, share, ratio)[:kinds] for share, ratio, _ in timed]
-    every, seen, *pairs = _rates_of(amounts, [seconds for _, _, seconds in timed])
+    every, seen, *pairs = rates_of(amounts, [seconds for _, _, seconds in timed])
     return every, seen, sum(pairs)
 
 
@@ -314,73 +306,7 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
         stitcher.add(grid.starts[-1], logits)
         tokens.add(grid.starts[-1], out.trace)
 
-    return _usual(add, clock)
-
-
-def _labelling(
-    config: SCDConfig, info: ModelInfo, clock: Clock
-) -> Generator[None, None, tuple[Line, float, Line]]:
-    """Time the labels of a window on its own grid, and on one of half the voxel size.
-
-    Returned are the rates ``label``, ``unsure`` and ``sharpen``. Where two classes contend
-    everywhere, all of it is interpolated, noted and sharpened.
-    """
-    generator = np.random.default_rng(0)
-    sure, unsure = _blocks(config, 2 * _SURE), _blocks(config, _UNSURE)
-    points: list[Line] = []
-    plain, soft, sharpened = [], [], []
-    noted = [0, 0]
-    for number, finer in enumerate((1, 2)):
-        size = (config.in_channels, *(finer * n for n in config.window[::-1]))
-        grey = generator.integers(1, 200, size, np.int16).transpose(0, 3, 2, 1)
-        job = partial(_label, info=info, finer=finer, volume=Volume(grey, np.eye(4), "phantom"))
-        plain.append(_usual(partial(job, sure), clock))
-        soft.append(_usual(partial(job, unsure), clock))
-        yield
-        if info.exclusive:
-            noted[number] = job(unsure, sharpened=True)
-            sharpened.append(_usual(partial(job, unsure, sharpened=True), clock))
-            yield
-        voxels = math.prod(config.window)
-        points.append((voxels, voxels * finer**3))
-    more = max(0.0, soft[1] - plain[1]) / (math.prod(config.window) * 2**3 * _INSIDE)
-    if not info.exclusive:
-        return _two_rates(points, plain), more, (0.0, 0.0)
-    extra = [max(0.0, all_of_it - part) for all_of_it, part in zip(sharpened, soft, strict=True)]
-    amounts = [(1.0, float(max(1, count))) for count in noted]
-    return _two_rates(points, plain), more, _two_rates(amounts, extra)
-
-
-def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume, sharpened: bool = False) -> int:
-    """Label a volume whose voxels are so much smaller than the model's; count contested ones."""
-    first, second, third = (AxisMap(axis, 1 / finer, 0.0) for axis in range(3))
-    extents = [(0, n) for n in rows.weights.shape]
-    contests = Contests(rows.sums.shape[-1]) if sharpened else None
-    axes, rule = (first, second, third), label_rule(info)
-    grid = InputGrid(volume.shape, axes, extents, rule, contests=contests)
-    grid.add(rows)
-    if contests is None:
-        return 0
-    sharpen(grid.labels, contests, volume, info.label_values)
-    return len(contests)
-
-
-def _blocks(config: SCDConfig, ahead: float) -> Rows:
-    """Make logits of structures amid background: cubes, each of another class.
-
-    Each lies so many nats ahead of the next class, and further ahead of all others.
-    """
-    generator = torch.Generator().manual_seed(0)
-    few = [-(-n // _BLOCK) for n in config.window]
-    classes: Tensor = torch.randint(config.out_channels, few, generator=generator)
-    for axis, n in enumerate(config.window):
-        classes = classes.repeat_interleave(_BLOCK, dim=axis).narrow(axis, 0, n)
-    inside = torch.zeros_like(classes, dtype=torch.bool)
-    inside[tuple(slice(n // 4, n - n // 4) for n in config.window)] = True
-    best = one_hot(classes * inside, config.out_channels).float()
-    second = best.roll(1, dims=-1) * inside[..., None]
-    sums = _SURE * (best - 0.5) + max(0.0, _SURE - ahead) * second
-    return Rows(sums, torch.ones(config.window))
+    return usual(add, clock)
 
 
 def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
@@ -388,9 +314,9 @@ def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
     points, seconds = [], []
     for finer in _FINER:
         volume = _phantom(config, info, finer)
-        seconds.append(_usual(partial(_prepare, volume, config, info), clock))
+        seconds.append(usual(partial(_prepare, volume, config, info), clock))
         points.append((volume.array.size, _prepare(volume, config, info)))
-    return _two_rates(points, seconds)
+    return two_rates(points, seconds)
 
 
 def _prepare(volume: Volume, config: SCDConfig, info: ModelInfo) -> int:
@@ -423,30 +349,4 @@ def _probe(clock: Clock) -> float:
         for _ in range(_PROBES):
             matrix @ matrix
 
-    return _timed(multiply, clock)
-
-
-def _usual(work: Callable[[], object], clock: Clock) -> float:
-    """Time some work, a few times if it is short, and return the median."""
-    found: list[float] = []
-    while len(found) < _TIMES and sum(found) < _LONG:
-        found.append(_timed(work, clock))
-    return median(found)
-
-
-def _timed(work: Callable[[], object], clock: Clock) -> float:
-    began = clock()
-    work()
-    return clock() - began
-
-
-def _two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
-    first, second = _rates_of(amounts, seconds)
-    return first, second
-
-
-def _rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
-    """Split seconds between kinds of work, of which there was more or less each time."""
-    scale = np.max(amounts, axis=0)
-    found: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
-    return found
+    return timed(multiply, clock)

@@ -41,6 +41,10 @@ def train(
     fold: FoldOption = None,
     recipe: Annotated[str | None, typer.Option(help="auto, btcv or brats. [default: auto]")] = None,
     size: Annotated[str | None, typer.Option(help="Size of the network. [default: auto]")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to begin from, a name or a folder: fine-tune."),
+    ] = None,
     keep_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Keep ratios to train for. [default: the recipe's]"),
@@ -112,8 +116,17 @@ def train(
 
 
 _FIELDS = (
-    *("data", "output", "labels", "fold", "recipe", "size", "keep_range", "epochs", "max_minutes"),
-    *("device", "seed", "validation_share", "workers", "processes", "skip_bad"),
+    *("data", "output", "labels", "fold", "recipe", "size", "start_from", "keep_range"),
+    *(
+        "epochs",
+        "max_minutes",
+        "device",
+        "seed",
+        "validation_share",
+        "workers",
+        "processes",
+        "skip_bad",
+    ),
     *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
 )
 
@@ -122,6 +135,7 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
     """Put the options over those of a file: the one given, or on a resume the run's own."""
     from napari_tokensparse.common import settings
     from napari_tokensparse.common.untrusted import one_line
+    from napari_tokensparse.model.hub import whole_source
     from napari_tokensparse.training.runconfig import RunConfig
 
     written = given.get("output", Path()) / "training" / "run.yaml"
@@ -129,6 +143,8 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
         given[name] = given[name].absolute()
+    if "start_from" in given:
+        given["start_from"] = whole_source(given["start_from"])
     own: dict[str, Any] = {"device": settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
     about = {**base.get("about", {}), **_about(given.pop("about", None) or [])}

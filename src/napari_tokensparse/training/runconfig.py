@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from napari_tokensparse.common.files import written_whole
@@ -23,6 +26,9 @@ from napari_tokensparse.training.trainconfig import MOST_PROCESSES, KeepRange
 About = Literal["version", "task", "description", "authors", "copyright", "data_source",
                 "intended_use"]  # fmt: skip
 """Fields of MONAI's metadata that a person may say for a model of theirs."""
+_Source = Annotated[
+    str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, Path) else given)
+]
 
 
 class RunConfig(BaseModel):
@@ -41,6 +47,9 @@ class RunConfig(BaseModel):
         ``auto``, ``btcv`` or ``brats``.
     size : str
         Size of the network, a name of the recipes; ``auto`` leaves it to the recipe.
+    start_from : str or None
+        Model to begin from, a name or a folder: its network, spacing and intensities are taken
+        over, and its head where classes are the same. Random weights if not given.
     keep_range : tuple of float or None
         Keep ratios that the model is trained for, within (0, 1]; the recipe's own if not given.
     epochs, max_minutes : int, float or None
@@ -77,6 +86,7 @@ class RunConfig(BaseModel):
     output: Path
     recipe: Literal["auto", "btcv", "brats"] = "auto"
     size: str = "auto"
+    start_from: _Source | None = None
     keep_range: KeepRange | None = None
     epochs: PositiveInt | None = None
     max_minutes: PositiveFloat | None = None
@@ -91,6 +101,15 @@ class RunConfig(BaseModel):
     et_as_authors: bool = False
     about: dict[About, str] = {}
     overrides: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_network(self) -> RunConfig:
+        if self.start_from is not None and self.size != "auto":
+            raise ValueError(
+                f"size {self.size} with start_from {self.start_from}: the network is that model's; "
+                "leave one of the two out"
+            )
+        return self
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:

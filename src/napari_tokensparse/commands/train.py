@@ -71,6 +71,14 @@ def train(
     et_as_authors: Annotated[
         bool | None, typer.Option("--et-as-authors", help="BraTS: enhancing tumour is label 2.")
     ] = None,
+    class_names: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="VALUE=NAME", help="Name of a class by its label value."),
+    ] = None,
+    background: Annotated[
+        int | None,
+        typer.Option(metavar="VALUE", help="Label value of what was labelled as background."),
+    ] = None,
     about: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,17 +125,9 @@ def train(
 
 _FIELDS = (
     *("data", "output", "labels", "fold", "recipe", "size", "start_from", "keep_range"),
-    *(
-        "epochs",
-        "max_minutes",
-        "device",
-        "seed",
-        "validation_share",
-        "workers",
-        "processes",
-        "skip_bad",
-    ),
-    *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
+    *("epochs", "max_minutes", "device", "seed", "validation_share", "workers", "processes"),
+    *("skip_bad", "zero_is_unlabelled", "class_names", "background", "et_as_authors"),
+    *("about", "overrides"),
 )
 
 
@@ -148,11 +148,13 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
     own: dict[str, Any] = {"device": settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
     about = {**base.get("about", {}), **_about(given.pop("about", None) or [])}
+    names = {**base.get("class_names", {}), **_names(given.pop("class_names", None) or [])}
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
         raise ValueError("-o: give the model folder to write")
     try:
-        return RunConfig(**{**base, **given, "about": about, "overrides": sets})
+        made = {**base, **given, "about": about, "class_names": names, "overrides": sets}
+        return RunConfig(**made)
     except ValueError as error:
         raise ValueError(one_line(error)) from error
 
@@ -160,6 +162,12 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
 def _about(pairs: list[str]) -> dict[str, str]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--about {' '.join(pairs)}: must be FIELD=TEXT")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    if any("=" not in pair for pair in pairs):
+        raise ValueError(f"--class {' '.join(pairs)}: must be VALUE=NAME, for example 3=liver")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

@@ -29,6 +29,8 @@ CARD = Path("docs/README.md")
 BUNDLE_FILES = (METADATA, INFERENCE, WEIGHTS, CARD)
 """The files that make a model folder, and are written together."""
 OUR_KEY = "napari_tokensparse"
+AUTHORS_CONFIG = "config.json"
+"""What a folder of the paper's authors holds beside its weights."""
 _MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
 

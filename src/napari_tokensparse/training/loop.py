@@ -33,7 +33,7 @@ from napari_tokensparse.training.elastic import (
     score_loss,
     token_targets,
 )
-from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated
+from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated, Validating
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
 from napari_tokensparse.training.loading import loading
 from napari_tokensparse.training.losses import make_loss, share_entropy
@@ -116,7 +116,7 @@ class Setting:
 
 def train(
     model: SCD, config: TrainConfig, setting: Setting
-) -> Iterator[StepDone | Validated | CheckpointSaved]:
+) -> Iterator[StepDone | Validating | Validated | CheckpointSaved]:
     """Train a network, from the checkpoint in the setting's folder if it holds one.
 
     Parameters
@@ -130,7 +130,7 @@ def train(
 
     Yields
     ------
-    StepDone, Validated, CheckpointSaved
+    StepDone, Validating, Validated, CheckpointSaved
         In every process. Stopping between two events loses only the steps since the last
         checkpoint.
 
@@ -150,7 +150,7 @@ def train(
 
 def _events(
     run: _Run, config: TrainConfig, setting: Setting
-) -> Iterator[StepDone | Validated | CheckpointSaved]:
+) -> Iterator[StepDone | Validating | Validated | CheckpointSaved]:
     """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
@@ -172,6 +172,7 @@ def _events(
                 f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
             )
         if setting.validator is not None and run.validation_due():
+            yield Validating(run.counters.step, len(setting.validator))
             yield run.validate(setting.validator)
         if run.checkpoint_due():
             yield run.save()
@@ -202,7 +203,8 @@ class _Run:
             classes=model.config.out_channels,
         )
         self.counters = Counters(precision=precision)
-        self._saved_at = 0.0  # seconds of the run
+        self._saved_at = self._validated_at = 0.0  # seconds of the run
+        self._validation_seconds = 0.0
         self.path = setting.folder / STATE_FILE
 
     def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
@@ -337,9 +339,13 @@ class _Run:
         return self.finished() or late or done.step % self._config.checkpoint_every == 0
 
     def validation_due(self) -> bool:
-        """Whether to validate now: every so many steps and at the end, but not on a stop."""
-        over = self.finished() and self.counters.reason != "stopped"
-        return over or self.counters.step % self._config.validate_every == 0
+        """Whether to validate now: every so many steps or minutes, at the end, not on a stop."""
+        every, done = self._config.validate_minutes, self.counters
+        since = done.seconds - self._validated_at
+        late = every is not None and since >= max(60.0 * every, 3.0 * self._validation_seconds)
+        if self.finished():
+            return self.counters.reason != "stopped" or done.step % self._config.validate_every == 0
+        return late or done.step % self._config.validate_every == 0
 
     def validate(self, validator: Validator) -> Validated:
         """Score the averaged weights; processes share the cases."""
@@ -363,6 +369,7 @@ class _Run:
             best_dice=mean if best else before.best_dice,
             since_best=0 if best else before.since_best + 1,
         )
+        self._validated_at, self._validation_seconds = self.counters.seconds, seconds
         return Validated(
             before.step,
             dice,
@@ -407,7 +414,7 @@ class _Run:
             reason="",
             precision=self.counters.precision,
         )
-        self._saved_at = self.counters.seconds
+        self._saved_at = self._validated_at = self.counters.seconds
 
 
 def _precision(device: str, config: TrainConfig) -> str:

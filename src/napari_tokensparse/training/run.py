@@ -13,7 +13,7 @@ import torch
 
 from napari_tokensparse.common.extras import require
 from napari_tokensparse.common.notes import gathered
-from napari_tokensparse.datasets.cases import read_data_set, split
+from napari_tokensparse.datasets.cases import read_data_set, split, with_classes
 from napari_tokensparse.datasets.checks import checking, class_notes, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
 from napari_tokensparse.model.scd import SCD
@@ -80,7 +80,7 @@ def running(
 
     Yields
     ------
-    CaseRead, Chosen, StepDone, Validated, CheckpointSaved, Finished
+    CaseRead, Chosen, StepDone, Validating, Validated, CheckpointSaved, Finished
         In this order. The caller may close the generator between two events: a resume goes on from
         the last checkpoint.
 
@@ -96,7 +96,7 @@ def running(
     _check_output(config, resume)
     device = choose_device(config.device)
     start = None if config.start_from is None else load_start(config.start_from)
-    data_set = data_set or _read(config)
+    data_set = with_classes(data_set or _read(config), config.class_names, config.background)
     if start is not None:
         data_set = start.named(data_set)
     cases = yield from _checked(config, data_set)

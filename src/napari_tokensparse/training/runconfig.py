@@ -21,6 +21,7 @@ from pydantic import (
 
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.untrusted import one_line, yaml_mapping
+from napari_tokensparse.model.info import Name
 from napari_tokensparse.training.trainconfig import MOST_PROCESSES, KeepRange
 
 About = Literal["version", "task", "description", "authors", "copyright", "data_source",
@@ -66,6 +67,10 @@ class RunConfig(BaseModel):
         Whether to go on without the cases that cannot be used.
     zero_is_unlabelled : bool
         Whether label 0 means "not labelled" rather than background; it is left out of the loss.
+    class_names : dict
+        Names of classes by label value, before those that the data give.
+    background : int or None
+        Label value of what was labelled as background; it becomes 0.
     workers : int
         Processes that prepare windows.
     cache_gib : float
@@ -96,6 +101,8 @@ class RunConfig(BaseModel):
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     skip_bad: bool = False
     zero_is_unlabelled: bool = False
+    class_names: dict[Annotated[int, Field(ge=1, le=65535)], Name] = {}
+    background: Annotated[int, Field(ge=1, le=65535)] | None = None
     workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False

@@ -11,7 +11,11 @@ from napari_tokensparse.model.bundle import load_weights
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.origin import Beginning
-from napari_tokensparse.training.recipes.parts import most_windows
+from napari_tokensparse.training.recipes.parts import (
+    most_windows,
+    said_of_validation,
+    validation_pace,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,8 +176,7 @@ class Start:
             f"Begins from {self.info.name}{hashed}: its network, its windows of {window} voxels, "
             "its spacing and its intensities are taken over.",
             self._said_of_classes(recipe.info),
-            f"{length}, step size {training.lr:g} falling to 0; validation every "
-            f"{training.validate_every} steps.",
+            f"{length}, step size {training.lr:g} falling to 0; {said_of_validation(training)}.",
         )
 
     def _said_of_classes(self, info: ModelInfo) -> str:
@@ -206,6 +209,7 @@ def _schedule(training: TrainConfig, steps: int | None, width: float) -> dict[st
         "steps": steps,
         "lr": round(training.lr * LR_SHARE * min(1.0, width), 6),
         "warmup_steps": warmup if steps is None else min(warmup, -(-steps // 10)),
+        **validation_pace(training.validate_every, steps, training.max_minutes),
     }
 
 

@@ -27,9 +27,7 @@ def test_slices_beside_one_another_are_told_too() -> None:
     assert painted_slices(painted) == PaintedSlices(8, 60)
 
 
-def test_structures_that_taper_off_and_volumes_labelled_throughout_are_not_taken_for_paint() -> (
-    None
-):
+def test_structures_that_taper_off_and_volumes_labelled_throughout_are_no_paint() -> None:
     small = ball((60, 60, 60), 8)  # in a fourth of the slices
     assert painted_slices(small) is None
     several = np.maximum(np.roll(small, 20, axis=0), np.roll(small, -20, axis=0))

@@ -277,7 +277,8 @@ class ModelCombo(QWidget):
         What the choice of no model is called, the first one; None: there is no such choice.
     """
 
-    valueChanged = Signal(Path)
+    valueChanged = Signal(object)
+    """The folder, or None."""
 
     def __init__(self, parent: QWidget | None = None, nothing: str | None = None) -> None:
         super().__init__(parent)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path  # typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from napari_tokensparse.model.folder import Described
     from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
 
@@ -180,29 +183,46 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
     return ratios[0] if len(ratios) == 1 else ratios
 
 
+def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
+    """Gather what is asked of a run, with names in place of paths."""
+    from napari_tokensparse.segmenting.options import Options, options_for
+
+    if asked["ablate"] not in (None, "encoder"):
+        raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
+    filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
+    said = {name: asked[name] for name in Options.model_fields if name in asked}
+    paths = (name for name in ("model", "regions", "table", "tokens") if said[name] is not None)
+    names = {name: Path(os.path.abspath(said[name])).name for name in paths}
+    return options_for(model, **{**said, **names, **filled})
+
+
+def asked_scans(
+    scan: str | Path | None, channels: list[str] | None, frame: int | None, series: str | None
+) -> dict[str, Path]:
+    """Return IN, by the name "", or the file of each channel that ``--channel`` gives."""
+    if not channels:
+        if scan is None:
+            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
+        return {"": Path(scan)}
+    if scan is not None:
+        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
+    if frame is not None or series is not None:
+        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
+    return channel_paths(channels)
+
+
 def read_case(
-    scan: Path | None,
+    scan: str | Path | None,
     channels: list[str] | None,
     network: SCD,
     frame: int | None,
     series: str | None,
 ) -> Volume:
     """Read IN, or the files of ``--channel`` as the channels of one case."""
-    from napari_tokensparse.volumes.channels import read_channels, read_scan
-    from napari_tokensparse.volumes.definitions import working_spacing
+    from napari_tokensparse.segmenting.infer import read_input
 
-    info = network.info
-    known = () if info is None else info.channels
-    spacing = None if info is None else working_spacing(info.preprocessing)
-    if not channels:
-        if scan is None:
-            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
-        return read_scan(scan, known, frame=frame, series=series, spacing=spacing)
-    if scan is not None:
-        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
-    if frame is not None or series is not None:
-        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
-    return read_channels(channel_paths(channels), known)
+    scans = asked_scans(scan, channels, frame, series)
+    return read_input(scans, network.info, frame=frame, series=series)
 
 
 def channel_paths(channels: list[str]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from napari_tokensparse.model.completion import make_completion
 from napari_tokensparse.model.crop import TokenBox, content_box, whole_box
 from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
+from napari_tokensparse.model.folder import ModelError
 from napari_tokensparse.model.layers.layout import channels_last
 from napari_tokensparse.model.ratios import keep_ratios
 
@@ -114,11 +115,35 @@ class SCD(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.info = info
+        self._info = info
         self.encoder = SparseEncoder(config)
         self.completion = make_completion(config)
         self.decoder: Any = channels_last(make_decoder(config, decoder))
         self.token_head: nn.Module | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model says of itself.
+
+        Raises
+        ------
+        ModelError
+            It was made without.
+        """
+        if self._info is None:
+            raise ModelError(
+                "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
+            )
+        return self._info
+
+    @info.setter
+    def info(self, info: ModelInfo) -> None:
+        self._info = info
+
+    @property
+    def has_info(self) -> bool:
+        """Whether more than tensors can be segmented."""
+        return self._info is not None
 
     def forward(
         self,
@@ -216,7 +241,7 @@ class SCD(nn.Module):
     def around(self) -> Tensor:
         """Logits ``(K,)`` of what is outside a crop: of exclusive classes the first is there."""
         around = torch.full((self.config.out_channels,), -OUTSIDE)
-        if self.info is None or self.info.exclusive:
+        if not self.has_info or self.info.exclusive:
             around[0] = OUTSIDE
         return around
 

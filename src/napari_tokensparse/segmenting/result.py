@@ -1,4 +1,4 @@
-"""What is asked of a run, and what it gives."""
+"""What a run gives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.untrusted import PlainError
-from napari_tokensparse.model.controls import SCORERS, Scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,36 +18,6 @@ if TYPE_CHECKING:
 
 class SegmentError(PlainError):
     """A volume that a model cannot segment; one plain line says why."""
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What a learned pruning is compared with, on the same weights.
-
-    Attributes
-    ----------
-    scorer
-        What tokens are pruned by: ``learned``, the model's own scores; ``random``, ``intensity``
-        or ``foreground``.
-    ablate_encoder
-        Whether the encoder's blocks are left out: do the tokens matter at all?
-    seed
-        Key of the random scores, with the window's number.
-
-    Raises
-    ------
-    SegmentError
-        There is no such scorer.
-    """
-
-    scorer: Scorer = "learned"
-    ablate_encoder: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown scorer before any window is run."""
-        if self.scorer not in SCORERS:
-            raise SegmentError(f"scorer {self.scorer!r}: choose one of {', '.join(SCORERS)}")
 
 
 @dataclass(frozen=True)

@@ -138,22 +138,12 @@ class Input:
 def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
     """Write down a result that lies in the viewer; its labels are in no file; touches no layer."""
     with IMPORTING:
-        from napari_tokensparse.outputs.receipts import Finished, receipt_of
-        from napari_tokensparse.segmenting.options import Options
+        from napari_tokensparse.outputs.receipts import FinishedRun, receipt_of
 
-    result, info = shown.segmentation, shown.network.info
-    assert info is not None  # or it would not have segmented
     series = _series(inputs)
-    options = Options(
-        model=info.name,
-        keep_ratio=result.stats.keep_ratios,
-        device=str(next(shown.network.parameters()).device),
-        series=series,
-        region=None if result.region is None else str(result.region),
-        sharpen=result.stats.sharpened,
-    )
-    run = Finished(shown.volume, shown.network, result)
-    return receipt_of(run, options, [_input(each, series) for each in inputs], None)
+    options = shown.options.model_copy(update={"series": series})
+    run = FinishedRun(shown.volume, shown.network, options, shown.segmentation)
+    return receipt_of(run, [_input(each, series) for each in inputs], None)
 
 
 def layer_file(layer: Image) -> Path | None:

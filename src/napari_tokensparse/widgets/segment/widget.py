@@ -371,7 +371,7 @@ class SegmentWidget(QWidget):
             self.progress.setValue(event.done)
 
     def _show(self, result: Result) -> None:
-        assert self._request is not None and result.network.info is not None
+        assert self._request is not None
         request, scan = self._request, self._request.scan
         self._preview.hide()
         specs = result_layers(
@@ -385,7 +385,14 @@ class SegmentWidget(QWidget):
         self.undo.setEnabled(True)
         show_patient_sides(self._viewer)
         self._results.show(
-            ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
+            ShownResult(
+                scan.layer,
+                scan.volume,
+                result.network,
+                result.options,
+                result.segmentation,
+                scan.layers,
+            )
         )
         said = self._where(request)
         said += meanwhile(

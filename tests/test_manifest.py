@@ -11,7 +11,7 @@ from napari_tokensparse.volumes.volume import READ_SUFFIXES, ZARR_SUFFIX
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "inspect")
+NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "batch", "inspect")
 COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
 
 
@@ -73,6 +73,7 @@ def test_the_widgets_stand_under_layers_segment(
     assert widgets == {
         "napari-tokensparse.segment": "Segment",
         "napari-tokensparse.train": "Train",
+        "napari-tokensparse.batch": "Batch",
         "napari-tokensparse.inspect": "Token inspector",
     }
     items = manifest.contributions.menus["napari/layers/segment"]

@@ -116,6 +116,7 @@ class Options(BaseModel):
 
 def options_for(
     model: Described,
+    /,
     keep_ratio: float | Sequence[float] | None = None,
     *,
     sharpen: bool | None = None,

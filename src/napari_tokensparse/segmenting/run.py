@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.compute.backends.base import Backend
+    from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.crop import TokenBox
     from napari_tokensparse.model.scd import SCDOutput
     from napari_tokensparse.segmenting.options import Options
@@ -209,7 +210,7 @@ class WindowRun:
             return None
         scores = [
             control_scores(
-                options.scorer,
+                cast("Scorer", options.scorer),  # it was checked
                 window[None],
                 self._model.config.patch_size,
                 self._info.background,

@@ -169,13 +169,13 @@ def _trained(
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / CACHE_FOLDER)
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
-    from napari_tokensparse.training.loop import Setting, train  # it imports accelerate
+    from napari_tokensparse.training.loop import TrainSetup, train  # it imports accelerate
 
-    setting = Setting(sampler, folder, device, validator, stop=stop)
+    setup = TrainSetup(sampler, folder, device, validator, stop=stop)
     notes = tuple(gathered((case.case.name, case.notes) for case in checked))
     writer = ModelWriter(config, recipe, data_set, notes, start)
     best = best_validation(config.output) if (folder / STATE_FILE).exists() else None
-    for event in train(model, recipe.training, setting):
+    for event in train(model, recipe.training, setup):
         if isinstance(event, Validated) and event.best:
             best = event
             if _is_main():

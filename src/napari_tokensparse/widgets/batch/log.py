@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.common.tables import Cell
 
-HEADERS = ("scan", "status", "time (s)", "tokens kept (%)", "what to know")
+HEADERS = ("scan", "status", "time (s)", "kept (%)", "what to know")
 _RAN = ("done", "failed")
+_LISTED = 3  # failures that a line names
 
 
 class BatchLog:
@@ -90,7 +91,7 @@ class BatchLog:
 
     @property
     def status(self) -> str:
-        """One to three lines on how far the batch is."""
+        """Some lines on how far the batch is."""
         if self.error:
             return self.error
         if not self._names:
@@ -137,12 +138,16 @@ class BatchLog:
         return name, result.status, result.receipt.seconds["total"], kept, said
 
     def _counts(self) -> list[str]:
-        """Say how many scans ended how, in one line if any has."""
+        """Say how many scans ended how, and why some failed."""
         counts: dict[str, int] = {}
         for result in self.results.values():
             counts[result.status] = counts.get(result.status, 0) + 1
         said = ", ".join(f"{count} {status}" for status, count in counts.items())
-        return [f"{said}."] if said else []
+        failed = [one for one in self.results.values() if one.status == "failed"]
+        lines = [f"{one.case.name}: {one.error}" for one in failed[:_LISTED]]
+        more = len(failed) - _LISTED
+        lines += [f"and {more} more, as the table lists"] if more > 0 else []
+        return [f"{said}.", *lines] if said else []
 
     def _ended(self) -> str:
         left = len(self._names) - len(self.results)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -33,6 +32,7 @@ from napari_tokensparse.widgets.controls import (
 )
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
+from napari_tokensparse.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +88,7 @@ class BatchWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of the batch")
         self.progress.setRange(0, _STEPS)
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message = WrappedLabel()
         self.table = Table("batch")
         self.show_scan = QPushButton("Show scan and labels")
         self.show_scan.setToolTip("Open the scan of the selected row, with its labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 _HIGHEST = 65535
 
@@ -52,11 +52,14 @@ class ClassesEdit(QWidget):
             "Label value that you painted as background, where 0 means unlabelled;\n"
             "the model learns it as background, not as a class"
         )
-        layout = QHBoxLayout(self)
+        self.background.setAccessibleName("Label value of the background")
+        below = QHBoxLayout()
+        below.addWidget(QLabel("Background is label"))
+        below.addWidget(self.background, stretch=1)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.names, stretch=1)
-        layout.addWidget(QLabel("background"))
-        layout.addWidget(self.background)
+        layout.addWidget(self.names)
+        layout.addLayout(below)
         self.names.textChanged.connect(lambda _: self.valueChanged.emit())
         self.background.valueChanged.connect(lambda _: self.valueChanged.emit())
 

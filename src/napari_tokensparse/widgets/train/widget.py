@@ -9,7 +9,6 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QLabel,
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
@@ -40,6 +39,7 @@ from napari_tokensparse.widgets.train.run import (
 from napari_tokensparse.widgets.train.runlog import RunLog
 from napari_tokensparse.widgets.train.settings import TrainSettings
 from napari_tokensparse.widgets.workers import Worker, in_thread
+from napari_tokensparse.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,9 +102,7 @@ class TrainWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of the training")
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message = WrappedLabel()
         self.again = AgainOffer()
         self.use = QPushButton("Segment with it")
         self.use.setToolTip("Choose the new model in the Segment widget")

@@ -28,7 +28,8 @@ class AgainOffer(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.over, self.elsewhere = QPushButton("Start over"), QPushButton()
+        self.over = QPushButton("Start over")
+        self.elsewhere = QPushButton("Train into another folder")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for button in (self.over, self.elsewhere):

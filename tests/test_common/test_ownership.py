@@ -37,6 +37,12 @@ def test_an_input_is_refused_by_whatever_link_it_is_named(tmp_path: Path) -> Non
     check_apart([tmp_path / "new.nii.gz"], [scan])
 
 
+def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(OwnershipError, match="notes: is a file; name a folder for the results"):
+        check_results(tmp_path / "notes", ["scores.csv"], [], overwrite=True)
+
+
 def test_both_halves_of_a_pair_are_inputs(tmp_path: Path) -> None:
     for name in ("scan.hdr", "scan.img", "scan.nii"):
         (tmp_path / name).write_bytes(b"half")
@@ -58,6 +64,15 @@ def test_the_folder_of_a_series_takes_no_output(tmp_path: Path) -> None:
         with pytest.raises(OwnershipError, match="lies in the folder of the scan"):
             check_apart([output], [exam])
     check_apart([tmp_path / "labels.dcm"], [exam])
+
+
+def test_a_zarr_store_takes_labels_and_nothing_else(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.ome.zarr"
+    (scan / "0").mkdir(parents=True)
+    for output in (scan, scan / "x.csv", scan / "0/labels.nii.gz", scan / "labels/a/b.nii.gz"):
+        with pytest.raises(OwnershipError, match="lies in the folder of the scan"):
+            check_apart([output], [scan])
+    check_apart([scan / "labels/brain", tmp_path / "labels.nii.gz"], [scan])
 
 
 def test_two_outputs_at_one_place_are_refused(tmp_path: Path) -> None:

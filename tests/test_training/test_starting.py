@@ -12,9 +12,8 @@ import torch
 from napari_tokensparse.datasets.cases import DataError, DataSet, layers_data_set
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.checkpoints import load_model
-from napari_tokensparse.model.folder import ModelError, describe_folder
+from napari_tokensparse.model.folder import ModelError, describe_folder, origin_of, shown_name
 from napari_tokensparse.model.info import LabelClass
-from napari_tokensparse.model.origin import origin_of, shown_name
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.scoring.metrics import dice_per_class

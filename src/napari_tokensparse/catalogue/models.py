@@ -21,8 +21,8 @@ from napari_tokensparse.model.folder import (
     bundled_models_folder,
     describe_folder,
     did_you_mean,
+    origin_of,
 )
-from napari_tokensparse.model.origin import origin_of
 from napari_tokensparse.volumes.definitions import working_spacing
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from napari_tokensparse.commands.options import asked_options, read_case, use_threads
+from napari_tokensparse.commands.shown import say_about
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def dry_run(asked: Mapping[str, Any]) -> int:
     network = load_model(asked["model"])
     options = asked_options(asked, network)
     volume = read_case(asked["scan"], asked["channel"], network, options.frame, options.series)
+    say_about(volume, network)
     estimate = value_of(estimating(volume, _placed(network, options), options))
     if asked["as_json"]:
         typer.echo(json.dumps({**asdict(estimate), "fits": estimate.room.is_enough}))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from napari_tokensparse.commands.options import asked_options
-from napari_tokensparse.commands.train_display import clock
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.untrusted import printable
 
@@ -63,10 +63,12 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
     # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
     options = asked_options({**asked, "legend": False}, described)
     cases = bids_scans(data_set, described.info.channels)
-    folder = prepare_bids(asked["bids"], data_set, described)
+    folder = prepare_bids(asked["bids"], data_set, described, overwrite=asked["overwrite"])
     work = plan(asked["model"], described, options, folder, overwrite=asked["overwrite"])
     results = _run(cases, work, folder, described, cluster)
-    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    finished = (r.case for r in results if r.receipt is not None)
+    for kept in write_sidecars(folder, data_set, finished, overwrite=asked["overwrite"]):
+        typer.echo(f"Note: {kept.name} was changed by hand, and stays; --overwrite replaces it")
     return int(bool(_failed(results)))
 
 
@@ -95,7 +97,7 @@ def _run(
         if results:
             summary = record_summary(folder, results, described.info)
             typer.echo(f"Wrote {summary}")
-    _tell(results)
+    _report(results)
     return results
 
 
@@ -110,7 +112,7 @@ def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
         for count, result in enumerate(results, start=1):
             ran += result.status in ("done", "failed")
             seconds = seconds_left(time.monotonic() - began, ran, total - count)
-            left = "" if seconds is None else f"about {clock(seconds)} left"
+            left = "" if seconds is None else f"about {duration(seconds)} left"
             bar.update(task, completed=count, left=left)
             if result.error or not console.is_terminal:
                 console.print(_line(result), markup=False, highlight=False, soft_wrap=True)
@@ -127,7 +129,7 @@ def _failed(results: Sequence[ScanResult]) -> list[ScanResult]:
     return sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
 
 
-def _tell(results: Sequence[ScanResult]) -> None:
+def _report(results: Sequence[ScanResult]) -> None:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     changed = [r for r in results if r.status == "changed by hand"]
     counts |= {"changed by hand": 0} if changed else {}

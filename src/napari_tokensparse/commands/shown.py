@@ -10,6 +10,7 @@ import typer
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from napari_tokensparse.model.scd import SCD
@@ -39,6 +40,24 @@ def run_shown(volume: Volume, network: SCD, options: Options) -> Segmentation:
                 return event
             bar.update(task, total=event.total, completed=event.done)
     raise AssertionError("the run ended without a result")
+
+
+def say_about(volume: Volume, network: SCD) -> None:
+    """Say what speaks against the model on this scan, and what a person should know besides."""
+    from napari_tokensparse.segmenting.concerns import concerns
+    from napari_tokensparse.segmenting.infer import check_fit
+    from napari_tokensparse.volumes.background import background_notes
+
+    info = check_fit(volume, network)
+    for concern in concerns(volume, info):
+        typer.echo(f"Warning: {printable(concern)}", err=True)
+    say_notes((*volume.notes, *background_notes(volume, info.preprocessing)))
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what a person should know."""
+    for note in notes:
+        typer.echo(f"Note: {printable(note)}", err=True)
 
 
 def report(result: Segmentation, volume: Volume, written: list[Path]) -> None:

@@ -6,6 +6,7 @@ none, values that stand for a million others. Here such a file is refused in one
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections import Counter
@@ -23,6 +24,7 @@ MAX_YAML_BYTES = 2**18
 MAX_DEPTH = 32
 _MAX_DIGITS = 30
 _MAX_SCALAR = 10_000
+_LONGEST_VALUE = 200  # characters of one that an error shows
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
@@ -120,6 +122,18 @@ class _PlainLoader(yaml.SafeLoader):
         return made
 
 
+def decoded(content: bytes) -> str:
+    """Decode text in UTF-8; Windows' programs put a byte-order mark before it, or write UTF-16.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        It is neither UTF-8 nor marked as UTF-16.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig")
+
+
 def _text(path: Path, most: int) -> str:
     if path.exists() and not path.is_file():
         raise ValueError("is not a file")
@@ -127,7 +141,7 @@ def _text(path: Path, most: int) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"is larger than {most} bytes")
-    return content.decode("utf-8-sig")  # Windows' editors put a byte-order mark before it
+    return decoded(content)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -170,13 +184,19 @@ def _check_depth(content: Any) -> None:
         level = [value for value in inner if isinstance(value, dict | list)]
 
 
-def one_line(error: Exception) -> str:
-    """Say in one line what does not fit in a config."""
+def one_line(error: Exception | str) -> str:
+    """Say in one line what does not fit in a config; any other text with single spaces."""
     from pydantic import ValidationError  # typer needs none of it for a text of help
 
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
     return "; ".join(
-        f"{'.'.join(map(str, e['loc']))} {e['input']!r}: {e['msg']}" if e["loc"] else e["msg"]
+        f"{'.'.join(map(str, e['loc']))} {_shown(e['input'])}: {e['msg']}" if e["loc"] else e["msg"]
         for e in error.errors()
     )
+
+
+def _shown(value: object) -> str:
+    """Write a value that a file holds, of which there may be a great deal."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

@@ -133,8 +133,8 @@ def check_run_files(
     """
     paths, receipt = files.paths(model), receipt_path(files.labels)
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
-    check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     check_apart(paths, inputs)
+    check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     earlier = earlier_run(files.labels)
     check_free(paths, written_by(earlier), overwrite=overwrite)
     if files.receipt and not overwrite:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tokensparse.datasets.cases import DataSet
-    from napari_tokensparse.model.origin import Origin
+    from napari_tokensparse.model.folder import Origin
     from napari_tokensparse.training.events import Validated
     from napari_tokensparse.training.recipes.choose import Recipe
     from napari_tokensparse.training.runconfig import RunConfig

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.common.ownership import record
 from napari_tokensparse.model.bundle import load_weights, write_bundle
-from napari_tokensparse.model.folder import BUNDLE_FILES
-from napari_tokensparse.model.origin import KEY, Origin
+from napari_tokensparse.model.folder import BUNDLE_FILES, ORIGIN_KEY, Origin
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.card import card
 from napari_tokensparse.training.events import Validated, from_json
@@ -70,7 +69,7 @@ class ModelWriter:
             "data_source": data,
             **{str(key): value for key, value in self.config.about.items()},
             "napari_tokensparse_version": importlib.metadata.version("napari-tokensparse"),
-            KEY: origin.model_dump(mode="json", exclude_none=True),
+            ORIGIN_KEY: origin.model_dump(mode="json", exclude_none=True),
         }
 
 

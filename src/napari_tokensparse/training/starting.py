@@ -10,7 +10,7 @@ from napari_tokensparse.datasets.dataset import class_names
 from napari_tokensparse.model.bundle import load_weights
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.config import SCDConfig
-from napari_tokensparse.model.origin import Beginning
+from napari_tokensparse.model.folder import Beginning
 from napari_tokensparse.training.recipes.parts import (
     most_windows,
     said_of_validation,

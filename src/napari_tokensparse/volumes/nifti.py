@@ -118,12 +118,11 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
         raise VolumeError(f"{path.name}: {other_half(path).name} is not beside it; add it")
     mended: list[str] = []
     try:
-        with heard(mended), np.errstate(all="ignore"):
+        with gathered_log(mended), np.errstate(all="ignore"):
             image = nib.load(path, mmap=False)
     except READ_ERRORS as error:
-        raise VolumeError(
-            f"{path.name}: is not a NIfTI file ({reason(error)}); give a .nii or .nii.gz file"
-        ) from error
+        mend = _misnamed(path) or "give a .nii or .nii.gz file"
+        raise VolumeError(f"{path.name}: is not a NIfTI file ({reason(error)}); {mend}") from error
     if not isinstance(image, Nifti1Pair):
         raise VolumeError(
             f"{path.name}: is not a NIfTI file ({type(image).__name__}); convert it to .nii.gz"
@@ -131,11 +130,26 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
     return image, mended
 
 
+def _misnamed(path: Path) -> str | None:
+    """Say what to call a file whose name is wrong about its compression."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(348)
+    except OSError:
+        return None
+    name, packed = path.name, path.name.lower().endswith(".gz")
+    if packed and start[344:347] in (b"n+1", b"ni1"):
+        return f"it is not compressed: call it {name[:-3]}"
+    if not packed and start[:2] == b"\x1f\x8b":
+        return f"it is compressed: call it {name}.gz"
+    return None
+
+
 @contextmanager
-def heard(said: list[str]) -> Iterator[None]:
+def gathered_log(lines: list[str]) -> Iterator[None]:
     """Gather what nibabel logs, which else would go to the terminal."""
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(  # type: ignore[method-assign]
         f"the file's header is not as it should be: {record.getMessage()}"
     )
     logger = nib.imageglobals.logger

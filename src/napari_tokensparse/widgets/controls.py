@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QEvent,
     QObject,
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QPushButton,
     QSlider,
@@ -27,12 +29,11 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_tokensparse.model.folder import (
-    AUTHORS_CONFIG,
-    METADATA,
     available_models,
-    is_bundle,
+    no_model,
+    shown_name,
 )
-from napari_tokensparse.model.origin import shown_name
+from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
+_HUB = "Hub…"
 _STEP, _PAGE = 0.05, 0.1
 _KEYS = {
     Qt.Key.Key_Left: -_STEP,
@@ -74,16 +76,6 @@ class _Models(QObject):
 
 
 models = _Models()
-
-
-def no_model(folder: Path) -> str:
-    """Say in one line why a folder is no model; empty for one that is."""
-    if is_bundle(folder) or (folder / AUTHORS_CONFIG).is_file():
-        return ""
-    return (
-        f"{folder} is no model folder: it holds neither {METADATA.as_posix()} nor an authors' "
-        f"{AUTHORS_CONFIG}; choose the folder itself, not the one around it."
-    )
 
 
 class KeepRatioSlider(QWidget):
@@ -298,10 +290,15 @@ class ModelCombo(QWidget):
         row.addWidget(self.browse)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        self.hub = QPushButton(_HUB)
+        self.hub.setToolTip("Fetch a model of the Hugging Face Hub by its address, hf://owner/repo")
+        row.addWidget(self.hub)
+        self._fetching = ""
         layout.addLayout(row)
         layout.addWidget(self.refusal)
         self.combo.currentIndexChanged.connect(self._chosen)
         self.browse.clicked.connect(self._browse)
+        self.hub.clicked.connect(self._ask_address)
         models.written.connect(self.add)
         preferences.modelsFolderChanged.connect(self.refresh)
 
@@ -322,14 +319,18 @@ class ModelCombo(QWidget):
             self.add(folder)
         self.combo.setCurrentIndex(self.combo.findData(None if folder is None else str(folder)))
 
-    def add(self, folder: Path) -> None:
-        """List a model folder, or renew how it is called; the choice stays."""
+    def add(self, folder: Path, name: str = "") -> None:
+        """List a model folder, by another name than its own if one is given; the choice stays.
+
+        One that is listed already is called as its folder says now: a run may have ended.
+        """
         at = self.combo.findData(str(folder))
         if at < 0:
             at = self.combo.count()
-            self.combo.addItem("", str(folder))
+            self.combo.addItem(name, str(folder))
             self.combo.setItemData(at, str(folder), Qt.ItemDataRole.ToolTipRole)
-        self.combo.setItemText(at, shown_name(folder))
+        if not self.combo.itemText(at).startswith(PREFIX):
+            self.combo.setItemText(at, name or shown_name(folder))
 
     def _chosen(self, _index: int) -> None:
         self.refusal.hide()
@@ -344,6 +345,35 @@ class ModelCombo(QWidget):
         self.refusal.setVisible(bool(refused))
         if not refused:
             self.setValue(Path(chosen))
+
+    def _ask_address(self) -> None:
+        said, given = QInputDialog.getText(
+            self, "Model of the Hugging Face Hub", "owner/repo, or owner/repo@revision:"
+        )
+        if given and said.strip():
+            self._fetch(PREFIX + said.strip().removeprefix(PREFIX))
+
+    def _fetch(self, address: str) -> None:
+        """Fetch a model in a thread, for it may take minutes, and choose it then."""
+        self._fetching = address
+        self.hub.setEnabled(False)
+        self.hub.setText("Fetching …")
+        worker = in_thread(model_folder, address, failed=self._not_fetched)
+        worker.returned.connect(self._fetched)
+        worker.start()
+
+    def _fetched(self, folder: Path) -> None:
+        self._may_fetch()
+        self.add(folder, self._fetching)  # the folder itself is called by a hash
+        self.setValue(folder)
+
+    def _not_fetched(self, error: BaseException) -> None:
+        self._may_fetch()
+        show_error(str(error))
+
+    def _may_fetch(self) -> None:
+        self.hub.setText(_HUB)
+        self.hub.setEnabled(True)
 
 
 def research_note() -> QLabel:

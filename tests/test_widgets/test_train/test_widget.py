@@ -15,7 +15,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_tokensparse.model.origin import origin_of
+from napari_tokensparse.model.folder import origin_of
 from napari_tokensparse.volumes.placement import placement_of
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.widgets.train.data_source import LAYERS, FileSource, LayerSource

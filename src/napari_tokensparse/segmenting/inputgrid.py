@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_tokensparse.segmenting.contests import Contests
     from napari_tokensparse.segmenting.labelrule import LabelRule
+    from napari_tokensparse.segmenting.sharpening import Contests
     from napari_tokensparse.segmenting.stitch import Rows
     from napari_tokensparse.volumes.preprocess import AxisMap
     from napari_tokensparse.volumes.windows import Shape

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from napari_tokensparse.model.hub import is_hub_address
-from napari_tokensparse.model.ratios import keep_ratios
-from napari_tokensparse.model.rules import Importance, Share
+from napari_tokensparse.model.ratios import Importance, Share, keep_ratios
 from napari_tokensparse.volumes.region import Box, parse_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tokensparse.model.folder import Described
-    from napari_tokensparse.model.rules import Rule
+    from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.volumes.volume import Volume
 
 _OUTPUT_ONLY = {"confidence", "legend", "probabilities", "regions", "table", "tokens"}

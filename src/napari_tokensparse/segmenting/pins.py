@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tokensparse.model.rules import DROP, KEEP
+from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.inspecting.progress import RunProgress
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
@@ -109,4 +110,4 @@ def progress_text(event: RunProgress) -> str:
     )
     if event.seconds_left is None:
         return text
-    return f"{text}, about {event.seconds_left:.0f} s left"
+    return f"{text}, about {duration(event.seconds_left)} left"

@@ -12,7 +12,6 @@ import torch
 
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
-from napari_tokensparse.segmenting.contests import NOTED_BYTES
 from napari_tokensparse.segmenting.estimating.outline import outline
 from napari_tokensparse.segmenting.estimating.rates import (
     calibrating,
@@ -22,6 +21,7 @@ from napari_tokensparse.segmenting.estimating.rates import (
 )
 from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.options import options_for
+from napari_tokensparse.segmenting.sharpening import NOTED_BYTES
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy

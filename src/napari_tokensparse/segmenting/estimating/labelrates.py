@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.estimating.timing import two_rates, usual
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
-from napari_tokensparse.segmenting.sharpening import sharpen
+from napari_tokensparse.segmenting.sharpening import Contests, sharpen
 from napari_tokensparse.segmenting.stitch import Rows
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import AxisMap

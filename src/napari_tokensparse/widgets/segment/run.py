@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class SegmentRequest:
     """One click on Segment: everything the run needs, read off the widget once."""
 
     placement: dict[str, Any]
@@ -53,7 +53,7 @@ class Result:
     warnings: tuple[str, ...]
 
 
-def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
+def run(request: SegmentRequest, networks: Networks) -> Iterator[Progress | Result | Lacking]:
     """Load the model and segment, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_tokensparse.widgets.segment.alongside import Alongside
-    from napari_tokensparse.widgets.segment.run import Request, Result
+    from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
 
 _ROWS = 4  # that are seen without scrolling
 
@@ -78,7 +78,7 @@ class RunList(QWidget):
         self._history.changed.connect(self._follow)
         self._follow()
 
-    def take(self, request: Request, result: Result) -> list[str]:
+    def take(self, request: SegmentRequest, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
         name = str(scan.layer.name)

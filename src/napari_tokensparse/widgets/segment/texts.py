@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.model.ratios import describe_keep_ratio
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def progress_text(event: Progress) -> str:
     text = f"Window {min(event.done + 1, event.total)} of {event.total}"
     if event.seconds_left is None:
         return text
-    return f"{text}, about {event.seconds_left:.0f} s left"
+    return f"{text}, about {duration(event.seconds_left)} left"
 
 
 def preview_text(preview: Preview) -> str:

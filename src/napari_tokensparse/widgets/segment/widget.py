@@ -35,7 +35,7 @@ from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
-from napari_tokensparse.widgets.segment.forecast import Forecast, Question
+from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
 from napari_tokensparse.widgets.segment.gains import Gains
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
@@ -44,7 +44,7 @@ from napari_tokensparse.widgets.segment.ready import Ready
 from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
-from napari_tokensparse.widgets.segment.run import Lacking, Request, Result, run
+from napari_tokensparse.widgets.segment.run import Lacking, Result, SegmentRequest, run
 from napari_tokensparse.widgets.segment.runs import RunList
 from napari_tokensparse.widgets.segment.save_actions import SaveActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
@@ -78,14 +78,14 @@ class SegmentWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._worker: Worker | None = None
-        self._request: Request | None = None
+        self._request: SegmentRequest | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
         self._source: tuple[tuple[Any, ...], Source] | None = None
         self._short: tuple[Any, ...] | None = None
-        self.forecast = Forecast(self._question, self)
+        self.estimate = EstimateLabel(self._question, self)
         self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
         self._build()
         self._lay_out()
@@ -161,7 +161,7 @@ class SegmentWidget(QWidget):
         layout.addLayout(form)
         saving = (self.save, self.receipt)
         results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
-        for widget in (self.forecast, self.advice, self.button, *results):
+        for widget in (self.estimate, self.advice, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
         layout.addWidget(research_note())
@@ -174,7 +174,7 @@ class SegmentWidget(QWidget):
         self.auto.said.connect(self.message.setText)
         self.auto.found.connect(self.keep_ratio.setValue)
         self.auto.tried.connect(self.gains.take_trial)
-        self.forecast.estimated.connect(self.gains.take_estimate)
+        self.estimate.estimated.connect(self.gains.take_estimate)
         self._results.swept.connect(self.gains.take_sweep)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
@@ -195,7 +195,7 @@ class SegmentWidget(QWidget):
             *(self.device.currentTextChanged, self.region.valueChanged),
             self.sharpen.toggled,
         ):
-            signal.connect(lambda *_: self.forecast.ask())
+            signal.connect(lambda *_: self.estimate.ask())
         self.channels.valueChanged.connect(lambda: self.spacing.show_layers(self.channels.value()))
         self.spacing.changed.connect(self.channels.valueChanged)
         for signal in (self.model.valueChanged, self.channels.valueChanged):
@@ -344,10 +344,10 @@ class SegmentWidget(QWidget):
         except ValueError as error:
             self.message.setText(str(error))
 
-    def _read_request(self) -> Request:
+    def _read_request(self) -> SegmentRequest:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
         region = self.region.box(scan.layer, scan.volume)
-        return Request(
+        return SegmentRequest(
             placement_kwargs(scan.layer),
             scan,
             folder,
@@ -366,8 +366,8 @@ class SegmentWidget(QWidget):
         network = partial(self._networks.load, asked.model, asked.device)
         return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, asked.sharpen)
 
-    def _start(self, request: Request) -> None:
-        self.forecast.stop()
+    def _start(self, request: SegmentRequest) -> None:
+        self.estimate.stop()
         self._request = request
         self._worker = in_thread(run, request, self._networks, failed=self._failed)
         self._worker.yielded.connect(self._receive)

@@ -30,9 +30,9 @@ from napari_tokensparse.widgets.train.again import AgainOffer, next_free, set_as
 from napari_tokensparse.widgets.train.plot import TrainingPlot
 from napari_tokensparse.widgets.train.preview import PreviewLayers
 from napari_tokensparse.widgets.train.run import (
-    Preview,
+    CasePreview,
     Report,
-    Request,
+    TrainRequest,
     checking_data,
     training,
 )
@@ -181,7 +181,7 @@ class TrainWidget(QWidget):
     def _start_over(self) -> None:
         """Train in the folder anew; the run that is there is kept under another name."""
 
-        def read() -> Request:
+        def read() -> TrainRequest:
             request = self._undoubted()
             kept = set_aside(request.config.output)
             if is_bundle(kept):
@@ -197,7 +197,7 @@ class TrainWidget(QWidget):
             self.settings.choose_output(next_free(folder))
             self._start(training, self._undoubted)
 
-    def _undoubted(self) -> Request:
+    def _undoubted(self) -> TrainRequest:
         """Return the run that is asked for.
 
         Raises
@@ -221,7 +221,9 @@ class TrainWidget(QWidget):
             segment.model.setValue(finished.folder)
 
     def _start(
-        self, work: Callable[[Request, StopEvent], Iterator[Any]], read: Callable[[], Request]
+        self,
+        work: Callable[[TrainRequest, StopEvent], Iterator[Any]],
+        read: Callable[[], TrainRequest],
     ) -> None:
         try:
             request = read()
@@ -254,7 +256,7 @@ class TrainWidget(QWidget):
         self.message.setText("Stopping after this step …")
 
     def _receive(self, event: Any) -> None:
-        if isinstance(event, Preview):
+        if isinstance(event, CasePreview):
             self._show_preview(event)
         elif isinstance(event, Report):
             self._say(event.text)
@@ -265,7 +267,7 @@ class TrainWidget(QWidget):
             models.add(event.folder)
             self.use.show()
 
-    def _show_preview(self, preview: Preview) -> None:
+    def _show_preview(self, preview: CasePreview) -> None:
         if not self._guard.closing:
             self._preview.show(preview)
 

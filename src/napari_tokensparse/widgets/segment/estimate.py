@@ -44,7 +44,7 @@ class Question:
     sharpen: bool | None = None
 
 
-class Forecast(AskedLabel):
+class EstimateLabel(AskedLabel):
     """Estimates a run in a thread, once nothing has changed for a moment.
 
     The first time for a model the machine is measured, which takes some seconds; a run that begins

@@ -81,6 +81,8 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "region": ":,4:,:",
         "sharpen": False,
         "legend": False,
+        "confidence": False,
+        "probabilities": (),
         "table": "found.csv",
         "tokens": None,
         "regions": None,

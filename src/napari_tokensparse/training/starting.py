@@ -52,7 +52,6 @@ class Start:
     @property
     def info(self) -> ModelInfo:
         """What the model says of itself."""
-        assert self.network.info is not None  # a model from files has it
         return self.network.info
 
     @property
@@ -127,7 +126,6 @@ class Start:
         ModelError
             The weights do not fit.
         """
-        assert network.info is not None  # it is one of a recipe
         own, theirs = network.state_dict(), self.network.state_dict()
         rows = self._rows(network.info)
         outputs = len(self.info.label_values)

@@ -11,6 +11,7 @@ from napari_tokensparse.commands.options import (
     check_folder,
     check_table,
     use_threads,
+    with_pins,
 )
 from napari_tokensparse.commands.shown import report, run_shown
 
@@ -46,6 +47,7 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     check_run_files(files, network, scans.values(), overwrite=asked["overwrite"])
     volume = read_input(scans, network.info, frame=options.frame, series=options.series)
     check_output(output, volume, network.info)
+    options = with_pins(options, asked, volume, network)
     check_room(volume, network, options, asked["anyway"])
     result = run_shown(volume, network, options)
     if files.receipt:

@@ -167,6 +167,25 @@ OverwriteOption = Annotated[
         help="Replace files that are not as tokensparse wrote them; inputs never are.",
     ),
 ]
+ImportanceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="In place of --keep-ratio: keep the tokens of at least this importance, in [0, 1], so "
+        "that every window keeps what it needs."
+    ),
+]
+PinOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", help="Tokens never to prune: those under a mask, or their numbers."
+    ),
+]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", help="Tokens to prune first: those under a mask, or their numbers."
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -192,10 +211,22 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
     filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
     said = {name: asked[name] for name in Options.model_fields if name in asked}
+    said |= {"pin": None, "drop": None}  # numbers of tokens, when there is a scan
     local = ("regions", "table", "tokens", *(["model"] * (not is_hub_address(said["model"]))))
     paths = (name for name in local if said[name] is not None)
     names = {name: Path(os.path.abspath(said[name])).name for name in paths}
     return options_for(model, **{**said, **names, **filled})
+
+
+def with_pins(options: Options, asked: Mapping[str, Any], volume: Volume, network: SCD) -> Options:
+    """Add the tokens of the volume that ``--pin`` and ``--drop`` name."""
+    given = {name: asked[name] for name in ("pin", "drop") if asked[name] is not None}
+    if not given:
+        return options
+    from napari_tokensparse.segmenting.pins import read_pins
+
+    pins = {k: read_pins(text, volume, network, options.overlap) for k, text in given.items()}
+    return options.model_copy(update=pins)
 
 
 def asked_scans(

@@ -13,11 +13,14 @@ from napari_tokensparse.commands.options import (
     ChannelOption,
     DebugOption,
     DeviceOption,
+    DropOption,
     FrameOption,
+    ImportanceOption,
     KeepOption,
     LegendOption,
     ModelOption,
     OverwriteOption,
+    PinOption,
     RegionOption,
     RetriesOption,
     SchedulerOption,
@@ -66,6 +69,9 @@ def segment(
     series: SeriesOption = None,
     model: ModelOption = DEFAULT_MODEL,
     keep_ratio: KeepOption = None,
+    importance: ImportanceOption = None,
+    pin: PinOption = None,
+    drop: DropOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     backend: BackendOption = "auto",
@@ -169,7 +175,18 @@ def _repeated(context: typer.Context) -> int:
 def _many(context: typer.Context) -> int:
     from napari_tokensparse.commands.many import segment_bids, segment_many
 
-    one = ("anyway", "channel", "frame", "receipt", "regions", "series", "table", "threads")
+    one = (
+        "anyway",
+        "channel",
+        "drop",
+        "frame",
+        "pin",
+        "receipt",
+        "regions",
+        "series",
+        "table",
+        "threads",
+    )
     _refuse(context, (*one, "tokens"), "is for one scan; many have summary.csv")
     asked = context.params
     return segment_many(asked) if asked["bids"] is None else segment_bids(asked)

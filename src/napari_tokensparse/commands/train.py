@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(help="A dataset.json, another list, or a folder with images and labels."),
@@ -93,8 +94,8 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a model on labelled volumes; Ctrl-C stops after the step and keeps a checkpoint."""
-    options = locals()
-    given = {name: options[name] for name in _FIELDS if options[name] is not None}
+    asked = context.params
+    given = {name: asked[name] for name in _FIELDS if asked[name] is not None}
     with plain_errors(debug):
         run = _run_config(config, given, resume)
         if run.processes == 1:
@@ -122,9 +123,10 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
     """Put the options over those of a file: the one given, or on a resume the run's own."""
     from napari_tokensparse.common import settings
     from napari_tokensparse.common.untrusted import one_line
+    from napari_tokensparse.training.folder import FOLDER, RUN_FILE
     from napari_tokensparse.training.runconfig import RunConfig
 
-    written = given.get("output", Path()) / "training" / "run.yaml"
+    written = given.get("output", Path()) / FOLDER / RUN_FILE
     if path is None and resume and written.exists():
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere

@@ -42,7 +42,7 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
         read, unread = _layers_of(one)
         layers += read
         problems += unread
-    _tell(layers, problems)
+    _show_notes(layers, problems)
     return layers
 
 
@@ -146,7 +146,7 @@ def _paths(path: str | Sequence[str]) -> list[str]:
     return [path] if isinstance(path, str) else [str(p) for p in path]
 
 
-def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
+def _show_notes(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     """Turn the viewer, if there is one, to the patient's sides, and pass on notes and problems."""
     import napari
     from napari.utils.notifications import show_info
@@ -157,9 +157,11 @@ def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     if viewer is None:
         return
     from napari_tokensparse.widgets.patient import show_patient_sides
+    from napari_tokensparse.widgets.savedialog import watch_save_dialog
 
+    watch_save_dialog()
     show_patient_sides(viewer)
-    told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
-    notes = [f"{one['name']}: {note}" for one in told for note in one["notes"]]
+    read = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
+    notes = [f"{one['name']}: {note}" for one in read for note in one["notes"]]
     for text in dict.fromkeys((*notes, *problems)):
         show_info(text)

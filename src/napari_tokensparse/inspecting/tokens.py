@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.tokenmaps import NOT_PROCESSED
 
 if TYPE_CHECKING:
@@ -315,8 +314,8 @@ def class_fates(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[
 def _stage_scores(result: Segmentation, position: Shape, pruned_at: int) -> tuple[StageScore, ...]:
     tokens = result.tokens
     scores = []
-    counts = live_counts(int(tokens.among[position]), result.stats.keep_ratios)
-    for stage, live in enumerate(counts[: min(pruned_at, tokens.stages)], start=1):
+    for stage in range(1, min(pruned_at, tokens.stages) + 1):
+        live = int(tokens.among[stage - 1][position])
         rank = float(tokens.rank[stage - 1][position])
         scores.append(
             StageScore(

@@ -15,7 +15,7 @@ import platformdirs
 from napari_tokensparse.common import settings
 from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.surroundings import user_place
-from napari_tokensparse.common.untrusted import PlainError, json_object
+from napari_tokensparse.common.untrusted import PlainError, json_object, one_line
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
@@ -195,7 +195,7 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a model of ours ({_one_line(error)})") from error
+        raise ModelError(f"{path}: not a model of ours ({one_line(error)})") from error
 
 
 def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -209,8 +209,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json_object(path)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise ModelError(f"{path}: cannot be read ({one_line(error)})") from error

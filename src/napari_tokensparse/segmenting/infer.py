@@ -11,8 +11,9 @@ import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.choice import check_backend, make_backend
+from napari_tokensparse.compute.backends.compiled import COMPILE
 from napari_tokensparse.compute.devices import available_devices, choose_device
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.controls import SCORERS
 from napari_tokensparse.model.scd import SCD
@@ -70,6 +71,9 @@ def segment(
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    importance: float | None = None,
+    pin: str | None = None,
+    drop: str | None = None,
 ) -> Segmentation:
     """Segment a volume.
 
@@ -99,6 +103,12 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    importance
+        In place of the keep ratio: every stage keeps the tokens whose importance is at least this,
+        in [0, 1], so that a window keeps what it needs.
+    pin, drop
+        Numbers of the volume's tokens that are never pruned, and of those that are pruned at the
+        first stage (`pins_under` finds those under a mask).
 
     Raises
     ------
@@ -122,6 +132,9 @@ def segment(
         region=region,
         backend=backend,
         sharpen=sharpen,
+        importance=importance,
+        pin=pin,
+        drop=drop,
     )
     return segment_with(read_input(source, network.info), network, options)
 
@@ -211,6 +224,8 @@ def check_options(options: Options) -> None:
     if options.device is not None:
         choose_device(options.device)
     check_scorer(options.scorer)
+    if options.windows_differ and options.backend == COMPILE:
+        raise SegmentError(f"backend {COMPILE!r}: is made for fixed numbers of tokens; use another")
     if options.overlap is not None and not 0.0 <= options.overlap < 1.0:
         raise SegmentError(f"overlap {options.overlap:g}: must be in [0, 1)")
 
@@ -230,7 +245,9 @@ def check_scorer(scorer: str) -> None:
 def _begun(volume: Volume, backend: Backend, options: Options) -> WindowRun:
     """Prepare a run, or say how much memory that would have needed."""
     runs: list[WindowRun] = []
-    lacking = tried(lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu"))
+    lacking = shortage_of(
+        lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu")
+    )
     if lacking is None:
         return runs[0]
     size = " x ".join(map(str, volume.shape))

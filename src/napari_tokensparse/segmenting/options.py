@@ -9,16 +9,18 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from napari_tokensparse.model.hub import is_hub_address
 from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.model.rules import Importance, Share
 from napari_tokensparse.volumes.region import Box, parse_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tokensparse.model.folder import Described
+    from napari_tokensparse.model.rules import Rule
     from napari_tokensparse.volumes.volume import Volume
 
 _OUTPUT_ONLY = {"legend", "regions", "table", "tokens"}
@@ -61,6 +63,12 @@ class Options(BaseModel):
         Name of the model or of its folder, or its address on the hub.
     keep_ratio : tuple of float
         Per stage, the model's own filled in.
+    importance : float or None
+        In place of the keep ratios: a stage keeps every token whose importance is at least this, in
+        [0, 1], and never fewer than one.
+    pin, drop : str or None
+        Numbers of tokens that are never pruned, and of those that the first stage prunes, whatever
+        their scores (`napari_tokensparse.segmenting.pins`).
     device : str or None
         Where to run: ``auto`` leaves it to the machine; None is where the model is.
     backend : str
@@ -93,6 +101,9 @@ class Options(BaseModel):
 
     model: ModelName
     keep_ratio: tuple[float, ...]
+    importance: float | None = Field(default=None, ge=0, le=1)
+    pin: str | None = None
+    drop: str | None = None
     device: str | None = "auto"
     backend: str = "auto"
     scorer: str = "learned"
@@ -107,6 +118,23 @@ class Options(BaseModel):
     table: BaseName | None = None
     tokens: BaseName | None = None
     regions: BaseName | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """What says how many tokens a stage keeps."""
+        if self.importance is not None:
+            return Importance(self.importance)
+        return Share(self.keep_ratio)
+
+    @property
+    def most_kept(self) -> tuple[float, ...]:
+        """Keep ratios that a run does not exceed, but for pins."""
+        return self.keep_ratio if self.importance is None else (1.0,) * len(self.keep_ratio)
+
+    @property
+    def windows_differ(self) -> bool:
+        """Whether stages keep other numbers of tokens in other windows, so that each runs alone."""
+        return (self.importance, self.pin, self.drop) != (None, None, None)
 
     def same_labels(self, other: Options) -> bool:
         """Whether both ask for the same labels, whatever else is written beside them."""
@@ -130,6 +158,7 @@ def options_for(
     *,
     sharpen: bool | None = None,
     region: Box | str | None = None,
+    importance: float | None = None,
     **said: Any,
 ) -> Options:
     """Gather what is asked of a run, and fill in what the model says.
@@ -144,23 +173,29 @@ def options_for(
         As the model says if not given.
     region
         Part of the volume; all of it if not given.
+    importance
+        The least importance of what is kept, in place of the keep ratio.
     **said
         The other fields of `Options`; ``model`` is the model's own name if not given.
 
     Raises
     ------
     ValueError
-        In one line: a keep ratio is outside (0, 1], or overlapping regions cannot be sharpened.
+        In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], or overlapping
+        regions cannot be sharpened.
     ModelError
         A network without `ModelInfo`.
     """
     config, info = model.config, model.info
+    if importance is not None:
+        Importance(importance)  # which says in one line what it must be
     ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
     return Options(
         **{"model": base_name(info.name) or "model", **said},
         keep_ratio=ratios,
         sharpen=info.sharpens(sharpen),
         region=None if region is None else str(region),
+        importance=importance,
     )
 
 
@@ -192,11 +227,15 @@ def command_line(
     words = [
         w for name, file in scans for w in (["--channel", f"{name}={file}"] if name else [file])
     ]
+    by_importance = options.importance is not None
     said = {
         "frame": None if options.frame is None else str(options.frame),
         "series": options.series,
         "model": options.model,
-        "keep-ratio": ",".join(map(repr, ratios)) or None,
+        "keep-ratio": None if by_importance else ",".join(map(repr, ratios)) or None,
+        "importance": repr(options.importance) if by_importance else None,
+        "pin": options.pin,
+        "drop": options.drop,
         "device": _unless(options.device or "auto", "auto"),
         "backend": _unless(options.backend, "auto"),
         "scorer": _unless(options.scorer, "learned"),

@@ -29,10 +29,10 @@ class Stats:
     windows, skipped
         Windows run, and windows of pure background that were not; of a region, those over it.
     keep_ratios
-        Per stage.
+        Per stage; of no meaning where tokens were kept by their importance.
     tokens_per_stage
         Tokens of one window alive at the start and after each stage; of the one that holds most,
-        where windows are cropped to what they hold.
+        where windows differ.
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
@@ -44,6 +44,8 @@ class Stats:
         What of that could not be done as asked, one line each.
     sharpened
         Whether the labels were sharpened at the input's own resolution.
+    importance
+        The least importance of what was kept; None where shares were.
     looked_at
         Of each window that was run, the tokens along each axis of what the network looked at.
     """
@@ -57,6 +59,7 @@ class Stats:
     backend: str = "plain"
     notes: tuple[str, ...] = ()
     sharpened: bool = False
+    importance: float | None = None
     looked_at: tuple[Shape, ...] = ()
 
 

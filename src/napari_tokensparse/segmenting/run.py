@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from napari_tokensparse.compute.batching import windows_at_once
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
+from napari_tokensparse.segmenting.pins import pins_of
 from napari_tokensparse.segmenting.result import (
     Progress,
     Segmentation,
@@ -59,6 +60,8 @@ class WindowRun:
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped, self._at_once = self._chosen_windows()
         self._boxes = {start: self._box(start) for _, start in self._starts}
+        self._pins = pins_of(options, self._grid.tokens)
+        self._live: dict[Shape, tuple[int, ...]] = {}
         frame = self._frame()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending, frame)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
@@ -102,7 +105,7 @@ class WindowRun:
 
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
-        tokens = self._tokens.finish(self._volume.shape, self._axes)
+        tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
         if self._region is not None:
             tokens = tokens.within(self._region)
         config, ratios = self._model.config, self._options.keep_ratio
@@ -112,8 +115,9 @@ class WindowRun:
             windows=len(self._starts),
             skipped=self._skipped,
             keep_ratios=ratios,
-            tokens_per_stage=live_counts(
-                max(map(math.prod, looked_at), default=math.prod(config.grid)), ratios
+            importance=self._options.importance,
+            tokens_per_stage=max(
+                self._live.values(), default=live_counts(math.prod(config.grid), ratios)
             ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
@@ -136,7 +140,9 @@ class WindowRun:
         """
         region, every = self._region, self._grid.starts
         run = [start for start in every if self._windowed.is_foreground(start)]
-        at_once = windows_at_once(self._model.config, len(run), self._device)
+        at_once = 1
+        if not self._options.windows_differ:
+            at_once = windows_at_once(self._model.config, len(run), self._device)
         if region is None:
             return list(enumerate(run)), len(every) - len(run), at_once
         reach = windows_over(region, self._axes, self._grid, run)
@@ -163,7 +169,7 @@ class WindowRun:
             Memory ran out, and there is nothing more to save.
         """
         out: list[SCDOutput] = []
-        lacking = tried(lambda: out.append(self._network(windows)), self._device)
+        lacking = shortage_of(lambda: out.append(self._network(windows)), self._device)
         if lacking is None:
             return out[0]
         if self._at_once > 1:
@@ -199,11 +205,22 @@ class WindowRun:
     def _forward(self, windows: Tensor, chosen: Sequence[tuple[int, Shape]]) -> SCDOutput:
         return self._backend(
             windows,
-            self._options.keep_ratio,
+            self._options.rule,
             token_scores=self._control_scores(windows, [number for number, _ in chosen]),
             skip_blocks=self._options.ablate == "encoder",
             box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
+            pins=self._pins_of(chosen[0][1]),  # so they do where there are any
         )
+
+    def _pins_of(self, start: Shape) -> Tensor | None:
+        """Return what is pinned of a window's tokens, ``(1, L)``; None if nothing is."""
+        if self._pins is None:
+            return None
+        patch, tokens = self._grid.patch, self._model.config.grid
+        first = [at // patch for at in start]
+        h, w, d = (slice(a, a + n) for a, n in zip(first, tokens, strict=True))
+        window = self._pins[h, w, d].reshape(1, -1)
+        return torch.from_numpy(window).to(self._device) if window.any() else None
 
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
         options = self._options
@@ -224,6 +241,7 @@ class WindowRun:
     def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
         self._release(start[0])
         began = time.perf_counter()
+        self._live[start] = tuple(s.shape[1] for s in (*out.trace.scores, out.trace.kept))
         self._stitcher.add(start, out.inside[row], out.box)
         self._tokens.add(start, out.trace, row)
         self.seconds["stitch"] += time.perf_counter() - began
@@ -243,7 +261,7 @@ class WindowRun:
             seen, _ = with_zero_background(self._volume, definitions)  # as the network saw it
             sharpen(self._out.labels, contests, seen, values)
 
-        lacking = tried(sharpened, torch.device("cpu"))
+        lacking = shortage_of(sharpened, torch.device("cpu"))
         if lacking is not None:
             self._notes.append("memory ran out: not all borders were sharpened")
         self._sharpened = lacking is None
@@ -254,7 +272,7 @@ class WindowRun:
         at = 0
         while at < len(rows):
             some = rows.part(at, at + self._rows_at_once)
-            lacking = tried(partial(self._out.add, some), torch.device("cpu"))
+            lacking = shortage_of(partial(self._out.add, some), torch.device("cpu"))
             if lacking is None:
                 at += len(some)
             elif len(some) > 1:

@@ -156,7 +156,7 @@ def _computed(*values: Any) -> tuple[Any, ...]:
         return values
     from dask.base import compute
 
-    computed: tuple[Any, ...] = compute(*values)  # type: ignore[no-untyped-call]
+    computed: tuple[Any, ...] = compute(*values)
     return computed
 
 

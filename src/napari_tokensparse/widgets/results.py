@@ -39,6 +39,8 @@ class ShownResult:
         Labels, token maps and figures.
     layers
         One for each channel, where these are several.
+    kept
+        What the labels layer holds beside what the run gave: sentences.
     """
 
     image: Image
@@ -47,6 +49,7 @@ class ShownResult:
     options: Options
     segmentation: Segmentation
     layers: tuple[Image, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 class Results(QObject):

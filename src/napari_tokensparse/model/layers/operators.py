@@ -32,8 +32,3 @@ def operator(name: str) -> Any:
     for part in name.split(".")[1:]:
         found = getattr(found, part, None)
     return found
-
-
-def lacking(*names: str) -> bool:
-    """Whether this torch lacks one of these."""
-    return any(operator(name) is None for name in names)

@@ -146,7 +146,7 @@ def estimating(
     at_once = windows_at_once(config, found.windows, _device(model))
     filled = -found.windows % at_once  # so many windows are run again to fill the last pass
     shares = (*found.looked_at, *found.looked_at[-1:] * filled)
-    network = _network_seconds(rates, shares, config, options.keep_ratio)
+    network = _network_seconds(rates, shares, config, options.most_kept)
     return Estimate(
         network + _other_seconds(volume, found, rates),
         found.windows,

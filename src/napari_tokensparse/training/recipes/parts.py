@@ -73,7 +73,7 @@ class Recipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class Request:
+class RecipeRequest:
     """What a person asks a recipe for.
 
     Attributes

@@ -12,7 +12,7 @@ from napari_tokensparse.training.recipes.parts import (
     GIB,
     Recipe,
     RecipeError,
-    Request,
+    RecipeRequest,
     colour,
     crop_foreground,
     exclusive_classes,
@@ -51,7 +51,7 @@ _BTCV = _Schedule(epochs=5000, warmup_epochs=50, batch_size=2, loss="dice-ce")
 _BRATS = _Schedule(epochs=533, warmup_epochs=13, batch_size=1, loss="dice")
 
 
-def btcv(data_set: DataSet, request: Request) -> Recipe:
+def btcv(data_set: DataSet, request: RecipeRequest) -> Recipe:
     """Abdominal organs in CT, exclusive classes."""
     preprocessing = (
         orientation(),
@@ -86,7 +86,7 @@ def btcv(data_set: DataSet, request: Request) -> Recipe:
     return _recipe("btcv", network, info, plan, training, reasons)
 
 
-def brats(data_set: DataSet, request: Request) -> Recipe:
+def brats(data_set: DataSet, request: RecipeRequest) -> Recipe:
     """Tumour core, whole tumour and enhancing tumour in four MRI contrasts, overlapping."""
     if data_set.unlabelled is not None:
         raise RecipeError(
@@ -149,7 +149,7 @@ def _recipe(
     )
 
 
-def _size(request: Request) -> str:
+def _size(request: RecipeRequest) -> str:
     return "paper" if request.size == "auto" else request.size
 
 
@@ -166,7 +166,7 @@ def _training(
     network: SCDConfig,
     plan: SamplingPlan,
     data_set: DataSet,
-    request: Request,
+    request: RecipeRequest,
 ) -> tuple[TrainConfig, tuple[str, ...]]:
     """Return how to train, and what there is to say about it."""
     per_epoch = math.ceil(len(data_set.training) / schedule.batch_size)
@@ -196,7 +196,7 @@ def _reasons(
     schedule: _Schedule,
     network: SCDConfig,
     training: TrainConfig,
-    request: Request,
+    request: RecipeRequest,
     epochs: int,
 ) -> tuple[str, ...]:
     needed = step_bytes(network, training.micro_batch)

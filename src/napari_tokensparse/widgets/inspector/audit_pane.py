@@ -228,11 +228,11 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
     with IMPORTING:
         from napari_tokensparse.inspecting.audit import compare, unpruned
         from napari_tokensparse.inspecting.progress import RunProgress, Setting
-        from napari_tokensparse.inspecting.runs import repeating
+        from napari_tokensparse.inspecting.runs import running_each
 
     network, found = result.network, result.segmentation
     whole = [Setting(unpruned(network.config.stages))]
-    for event in repeating(result.volume, network, whole, found.region):
+    for event in running_each(result.volume, network, whole, found.region):
         if isinstance(event, RunProgress):
             yield event
         else:

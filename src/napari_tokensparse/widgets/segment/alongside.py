@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QObject,
+    QSignalBlocker,
     Signal,
 )
 
@@ -17,6 +18,7 @@ from napari_tokensparse.widgets.outline import KIND as OUTLINE
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
+    from qtpy.QtWidgets import QAbstractButton
 
 COPY = "beside tokens"
 _TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, OUTLINE, COPY)
@@ -33,7 +35,7 @@ class _Before:
 
 
 class Alongside(QObject):
-    """Shows tokens over a copy of the image, in a cell beside all other layers.
+    """Shows tokens, or one layer, over a copy of the image, in a cell beside all other layers.
 
     Parameters
     ----------
@@ -45,12 +47,15 @@ class Alongside(QObject):
 
     ended = Signal()
     """It is over: hidden, or the image or the grid was taken away."""
+    began = Signal(bool)
+    """It is shown: tokens if true, else a layer that was chosen."""
 
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._layers, self._grid = viewer, viewer.layers, viewer.canvas.grid
         self._image: Image | None = None
         self._copy: Image | None = None
+        self._chosen: Layer | None = None
         self._before: _Before | None = None
         for layer in viewer.layers:
             layer.events.visible.connect(self._arrange)
@@ -59,8 +64,8 @@ class Alongside(QObject):
         self._grid.events.enabled.connect(self._grid_switched)
         viewer.dims.events.ndisplay.connect(self._fade)
 
-    def show(self, image: Image | None) -> None:
-        """Show an image's labels and tokens side by side.
+    def show(self, image: Image | None, chosen: Layer | None = None) -> None:
+        """Show an image's labels and tokens side by side; or all its layers and one that is chosen.
 
         Raises
         ------
@@ -68,11 +73,12 @@ class Alongside(QObject):
             There are no tokens of it yet.
         """
         names = {layer.name for layer in self._layers}
-        if image is None or f"{image.name} {PRUNED_AT}" not in names:
+        if image is None or (chosen is None and f"{image.name} {PRUNED_AT}" not in names):
             raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
+        self._put_back()
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
         self._before = _Before(tuple(self._layers), grid)
-        self._image, self._copy = image, _copy_of(image)
+        self._image, self._copy, self._chosen = image, _copy_of(image), chosen
         active = self._layers.selection.active
         self._viewer.add_layer(self._copy)
         self._layers.selection.active = active
@@ -82,13 +88,18 @@ class Alongside(QObject):
         self._grid.shape = (1, 2)
         self._grid.enabled = True
         self._viewer.fit_to_view()
+        self.began.emit(chosen is None)
 
     def hide(self) -> None:
         """Put the viewer back as it was; layers that have come since lie on top."""
+        if self._put_back():
+            self.ended.emit()
+
+    def _put_back(self) -> bool:
         before, copy = self._before, self._copy
         if before is None or copy is None:
-            return
-        self._before = self._image = self._copy = None
+            return False
+        self._before = self._image = self._copy = self._chosen = None
         if copy in self._layers:
             self._layers.remove(copy)
         rest = [layer for layer in before.order if layer in self._layers]
@@ -96,14 +107,14 @@ class Alongside(QObject):
         for name, value in before.grid.items():
             setattr(self._grid, name, value)
         self._viewer.fit_to_view()
-        self.ended.emit()
+        return True
 
     def _inserted(self, event: Any) -> None:
         event.value.events.visible.connect(self._arrange)
         self._arrange()
 
     def _removed(self, event: Any) -> None:
-        if event.value in (self._image, self._copy):
+        if event.value in (self._image, self._copy, self._chosen):
             self.hide()
         self._arrange()
 
@@ -126,7 +137,7 @@ class Alongside(QObject):
         """
         if self._before is None:
             return
-        shown = [layer for layer in self._layers if layer.visible and _shows_tokens(layer)]
+        shown = [layer for layer in self._layers if layer.visible and self._goes_beside(layer)]
         tokens = sorted(shown, key=lambda layer: layer is not self._copy)  # the copy below all
         rest = [layer for layer in self._layers if layer not in tokens]
         self._order([*rest, *tokens])
@@ -135,11 +146,21 @@ class Alongside(QObject):
         else:
             self._grid.stride = -len(tokens)
 
+    def _goes_beside(self, layer: Layer) -> bool:
+        chosen = self._chosen
+        return _shows_tokens(layer) if chosen is None else layer in (chosen, self._copy)
+
     def _order(self, layers: list[Layer]) -> None:
         """Put layers in this order, the bottom one first, moving as few as can be."""
         for place, layer in enumerate(layers):
             if self._layers[place] is not layer:
                 self._layers.move(self._layers.index(layer), place)
+
+
+def mark(button: QAbstractButton, on: bool) -> None:
+    """Check a button, or not, for what has happened already."""
+    with QSignalBlocker(button):
+        button.setChecked(on)
 
 
 def _shows_tokens(layer: Layer) -> bool:

@@ -202,7 +202,7 @@ def receipt_of(
     files = [_scan_file(scan) for scan in inputs]
     scans = [(scan.channel, file) for scan, (file, _) in zip(inputs, files, strict=True)]
     unsaved = [note for _, notes in files for note in notes]
-    name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
+    name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else _output_name(output)
     return Receipt(
         command=command_line(run.options, scans, name, info.sharpen),
         inputs=tuple(inputs),
@@ -235,6 +235,12 @@ def receipt_path(output: Path) -> Path:
     if image is not None:
         return image.with_name(f"{output_stem(image)}_{output.name}{SUFFIX}")
     return output.with_name(output_stem(output) + SUFFIX)
+
+
+def _output_name(output: Path) -> str:
+    """Return what a command calls labels: within an OME-Zarr image, by the image as well."""
+    image = image_of(output)
+    return output.name if image is None else f"{image.name}/labels/{output.name}"
 
 
 def write_receipt(path: Path, receipt: Receipt) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD
 from napari_tokensparse.model.info import ModelInfo
 from napari_tokensparse.training.recipes.fingerprint import fingerprint, thinnest_mm
 from napari_tokensparse.training.recipes.parts import (
@@ -20,8 +21,10 @@ from napari_tokensparse.training.recipes.parts import (
     network_of,
     orientation,
     random_gain,
+    said_of_validation,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -103,6 +106,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) 
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=plan.background,
+        expects=HOUNSFIELD if found.hounsfield else None,
         overlap=pace.overlap,
     )
     training = _training(network.value, plan, shape, data_set, request, pace)
@@ -288,7 +292,7 @@ def _training(
         keep_range=_keep_range(request),
         ema_decay=pace.ema_decay,
         checkpoint_every=pace.checkpoint_every,
-        validate_every=every,
+        **validation_pace(every, steps, request.max_minutes),
     )
     return _Choice(training, _said(training, plan, request))
 
@@ -315,7 +319,7 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: RecipeRequest) -> 
     return (
         f"{length}{default}, {_windows_text(training.batch_size * plan.crops)} a step, step size "
         f"{training.lr:g} falling to 0; two thirds of the windows are centred on a class, each as "
-        f"often; validation every {training.validate_every} steps, about a tenth of the time."
+        f"often; {said_of_validation(training)}."
     )
 
 

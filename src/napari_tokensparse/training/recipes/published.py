@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.training.recipes.parts import (
     GIB,
@@ -26,6 +27,7 @@ from napari_tokensparse.training.recipes.parts import (
     random_offset,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -79,6 +81,7 @@ def btcv(data_set: DataSet, request: RecipeRequest) -> Recipe:
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=-1.0,
+        expects=HOUNSFIELD,
         overlap=0.5,
         blending="constant",
     )
@@ -126,6 +129,7 @@ def brats(data_set: DataSet, request: RecipeRequest) -> Recipe:
         paint_order=(1, 0, 2),
         regions=plan.regions,
         preprocessing=(*grid, crop_foreground(), z_score()),
+        expects=STRIPPED_MR,
         overlap=0.5,
         blending="constant",
     )
@@ -187,7 +191,9 @@ def _training(
         clip_norm=math.inf,
         loss=schedule.loss,  # type: ignore[arg-type]  # a literal above
         checkpoint_every=200,
-        validate_every=max(1, epochs // _VALIDATIONS) * per_epoch,
+        **validation_pace(
+            max(1, epochs // _VALIDATIONS) * per_epoch, epochs * per_epoch, request.max_minutes
+        ),
     )
     return training, _reasons(schedule, network, training, request, epochs)
 

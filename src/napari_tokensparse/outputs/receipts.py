@@ -21,7 +21,7 @@ from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.outputs.omezarr import image_of
-from napari_tokensparse.outputs.writing import output_stem
+from napari_tokensparse.outputs.writing import beside, output_stem
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.options import BaseName, Options, command_line
 
@@ -226,15 +226,8 @@ def receipt_of(
 
 
 def receipt_path(output: Path) -> Path:
-    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it.
-
-    That of labels within an OME-Zarr image lies beside the image, ``IMAGE_NAME.receipt.json``: a
-    zarr store is of zarr's own files.
-    """
-    image = image_of(output)
-    if image is not None:
-        return image.with_name(f"{output_stem(image)}_{output.name}{SUFFIX}")
-    return output.with_name(output_stem(output) + SUFFIX)
+    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it."""
+    return beside(output, SUFFIX)
 
 
 def _output_name(output: Path) -> str:

@@ -45,10 +45,10 @@ class LabelsToSave:
 def files_of(asked: LabelsToSave) -> RunFiles:
     """Return which files are written: names of classes, table and receipt beside the labels."""
     from napari_tokensparse.outputs.runfiles import RunFiles
-    from napari_tokensparse.outputs.writing import output_stem
+    from napari_tokensparse.outputs.writing import beside
 
     path, known = asked.path, asked.shown is not None
-    table = path.with_name(f"{output_stem(path)}.csv") if known else None
+    table = beside(path, ".csv") if known else None
     return RunFiles(path, receipt=known, table=table)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from napari_tokensparse.widgets.packed import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
     from numpy.typing import NDArray
@@ -102,9 +102,7 @@ class Run:
         packed = [self.put, self.given, *([self._regions] if self._regions else [])]
         held = 0
         if self._bare is not None:
-            tokens = self._bare.segmentation.tokens
-            arrays = (*tokens.importance, *tokens.rank, tokens.pruned_at, tokens.among)
-            held = sum(array.nbytes for array in arrays)
+            held = sum(array.nbytes for array in _arrays(vars(self._bare.segmentation.tokens)))
         return held + sum(one.nbytes for one in packed)
 
     @property
@@ -127,6 +125,17 @@ class Run:
             and self.given.shape == other.given.shape
             and (mine.name, mine.weights_sha256) == (theirs.name, theirs.weights_sha256)
         )
+
+
+def _arrays(value: object) -> Iterator[NDArray[Any]]:
+    """Yield the arrays among values, whichever of them come one for each stage."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _arrays(each)
 
 
 def reference_of(run: Run, runs: Sequence[Run]) -> Run | None:

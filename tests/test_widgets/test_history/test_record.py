@@ -25,7 +25,7 @@ def run(number: int, ratio: float, region: str | None = None, image: object = IM
     """Make a run of no image."""
     packed = Packed.of(np.zeros((2, 3, 4), np.uint8))
     ratios, at = (ratio, ratio), datetime(2026, 1, 2)
-    return Run(number, at, image, INFO, ratios, 1.5, region, packed, packed, {}, None, None)
+    return Run(number, at, image, INFO, ratios, 1.5, region, packed, packed, {}, None, None, None)
 
 
 def test_mean_dice_is_that_of_each_class_that_occurs() -> None:

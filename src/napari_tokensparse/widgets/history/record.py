@@ -11,7 +11,7 @@ import numpy as np
 from napari_tokensparse.widgets.packed import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ _AT_ONCE = 1 << 20  # voxels that are compared in one step
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run, in little memory: its labels are packed, and so are masks of regions.
+    """A run, in little memory: all that is as large as the image is packed.
 
     Attributes
     ----------
@@ -60,6 +60,7 @@ class Run:
     given: Packed
     placement: dict[str, Any]
     _regions: Packed | None
+    _confidence: Packed | None
     _bare: ShownResult | None  # without the arrays that are packed; None once its image is gone
 
     @classmethod
@@ -67,7 +68,9 @@ class Run:
         """Remember a result that was shown with labels like these."""
         result, info = shown.segmentation, shown.network.info
         regions = None if result.regions is None else Packed.of(result.regions)
-        bare = replace(result, labels=np.empty((0, 0, 0), result.labels.dtype), regions=None)
+        confidence = None if result.confidence is None else Packed.of(result.confidence)
+        no_labels = np.empty((0, 0, 0), result.labels.dtype)
+        bare = replace(result, labels=no_labels, regions=None, confidence=None)
         return cls(
             number,
             datetime.now(),
@@ -80,6 +83,7 @@ class Run:
             Packed.of(result.labels),
             placement,
             regions,
+            confidence,
             replace(shown, segmentation=bare),
         )
 
@@ -88,8 +92,9 @@ class Run:
         if self._bare is None:
             return None
         regions = None if self._regions is None else self._regions.array()
-        labels = self.given.array()
-        result = replace(self._bare.segmentation, labels=labels, regions=regions)
+        confidence = None if self._confidence is None else self._confidence.array()
+        bare, labels = self._bare.segmentation, self.given.array()
+        result = replace(bare, labels=labels, regions=regions, confidence=confidence)
         return replace(self._bare, segmentation=result)
 
     def without_image(self) -> Run:
@@ -99,18 +104,11 @@ class Run:
     @property
     def nbytes(self) -> int:
         """Bytes of the labels and token maps that are kept."""
-        packed = [self.put, self.given, *([self._regions] if self._regions else [])]
+        packed = [self.put, self.given, self._regions, self._confidence]
         held = 0
         if self._bare is not None:
-            tokens = self._bare.segmentation.tokens
-            arrays: tuple[NDArray[Any], ...] = (
-                *tokens.importance,
-                *tokens.rank,
-                tokens.pruned_at,
-                *tokens.among,
-            )
-            held = sum(array.nbytes for array in arrays)
-        return held + sum(one.nbytes for one in packed)
+            held = sum(array.nbytes for array in _arrays(vars(self._bare.segmentation.tokens)))
+        return held + sum(one.nbytes for one in packed if one is not None)
 
     @property
     def keep(self) -> str:
@@ -132,6 +130,17 @@ class Run:
             and self.given.shape == other.given.shape
             and (mine.name, mine.weights_sha256) == (theirs.name, theirs.weights_sha256)
         )
+
+
+def _arrays(value: object) -> Iterator[NDArray[Any]]:
+    """Yield the arrays among values, whichever of them come one for each stage."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _arrays(each)
 
 
 def reference_of(run: Run, runs: Sequence[Run]) -> Run | None:

@@ -41,12 +41,12 @@ from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.ready import Ready
-from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
 from napari_tokensparse.widgets.segment.run import Lacking, Result, SegmentRequest, run
 from napari_tokensparse.widgets.segment.runs import RunList
-from napari_tokensparse.widgets.segment.save_actions import SaveActions
+from napari_tokensparse.widgets.segment.saving.actions import SaveActions
+from napari_tokensparse.widgets.segment.saving.receipts import ReceiptActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
 from napari_tokensparse.widgets.segment.texts import (
     meanwhile,

@@ -276,8 +276,11 @@ def input_scan(path: Path, channel: str = "") -> InputScan:
 
 def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
     """Name a model; one that was trained on, or whose preprocessing was changed, is another."""
-    # Without defaults: a version that knows one more setting finds the same hash.
-    settings = "".join(said.model_dump_json(exclude_defaults=True) for said in (config, info))
+    # Without defaults: a version that knows one more setting finds the same hash. What scans a
+    # model expects changes no label.
+    settings = "".join(
+        said.model_dump_json(exclude_defaults=True, exclude={"expects"}) for said in (config, info)
+    )
     return ModelUsed(
         name=info.name,
         weights_sha256=info.weights_sha256,

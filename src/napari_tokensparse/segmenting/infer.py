@@ -71,6 +71,8 @@ def segment(
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    confidence: bool = False,
+    probabilities: Sequence[str] = (),
     importance: float | None = None,
     pin: str | None = None,
     drop: str | None = None,
@@ -103,6 +105,10 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    confidence
+        Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
+    probabilities
+        Names of classes whose probability is kept; ``["all"]`` for all of them.
     importance
         In place of the keep ratio: every stage keeps the tokens whose importance is at least this,
         in [0, 1], so that a window keeps what it needs.
@@ -132,6 +138,8 @@ def segment(
         region=region,
         backend=backend,
         sharpen=sharpen,
+        confidence=confidence,
+        probabilities=probabilities,
         importance=importance,
         pin=pin,
         drop=drop,

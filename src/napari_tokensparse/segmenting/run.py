@@ -19,6 +19,7 @@ from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.pins import pins_of
+from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
 from napari_tokensparse.segmenting.result import (
     Progress,
     Segmentation,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCDOutput
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.stitch import Frame, Rows
+    from napari_tokensparse.volumes.preprocess import AxisMap
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
 
@@ -69,6 +71,7 @@ class WindowRun:
         axes, extents = self._windowed.within(frame)
         rule = label_rule(info)
         self._out = InputGrid(volume.shape, axes, extents, rule, self._region, self._contests)
+        self._likely = self._probabilities(axes, extents)
         self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes = list(self._windowed.notes)
@@ -108,7 +111,8 @@ class WindowRun:
         tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
         if self._region is not None:
             tokens = tokens.within(self._region)
-        config, ratios = self._model.config, self._options.keep_ratio
+        config, options = self._model.config, self._options
+        ratios = options.keep_ratio
         boxes = [self._boxes[start] for _, start in self._starts]
         looked_at = tuple(config.grid if box is None else box.size for box in boxes)
         stats = Stats(
@@ -126,7 +130,33 @@ class WindowRun:
             sharpened=self._sharpened,
             looked_at=looked_at,
         )
-        return Segmentation(self._out.labels, tokens, stats, self._out.regions, self._region)
+        likely = self._likely
+        return Segmentation(
+            self._out.labels,
+            tokens,
+            stats,
+            self._out.regions,
+            self._region,
+            None if likely is None else likely.confidence,
+            {} if likely is None else dict(zip(options.probabilities, likely.classes, strict=True)),
+        )
+
+    def _probabilities(
+        self, axes: tuple[AxisMap, AxisMap, AxisMap], extents: Sequence[tuple[int, int]]
+    ) -> ProbabilityGrid | None:
+        """Make what gathers the probabilities that are asked for; None if none is."""
+        options, info = self._options, self._info
+        if not (options.confidence or options.probabilities):
+            return None
+        return ProbabilityGrid(
+            self._volume.shape,
+            axes,
+            extents,
+            exclusive=info.exclusive,
+            channels=info.channels_of(options.probabilities),
+            confidence=options.confidence,
+            box=self._region,
+        )
 
     def _overlap(self) -> float:
         asked = self._options.overlap
@@ -267,6 +297,16 @@ class WindowRun:
         self._sharpened = lacking is None
         self.seconds["sharpen"] = time.perf_counter() - began
 
+    def _keep_probabilities(self, rows: Rows) -> None:
+        """Keep those of finished rows; where memory runs out there are none."""
+        likely = self._likely
+        if likely is None:
+            return
+        lacking = shortage_of(partial(likely.add, rows), torch.device("cpu"))
+        if lacking is not None:
+            self._likely = None
+            self._notes.append("memory ran out: there are no probabilities")
+
     def _label(self, rows: Rows) -> None:
         """Label finished rows; from when memory runs out, fewer at once."""
         at = 0
@@ -275,6 +315,7 @@ class WindowRun:
             lacking = shortage_of(partial(self._out.add, some), torch.device("cpu"))
             if lacking is None:
                 at += len(some)
+                self._keep_probabilities(some)
             elif len(some) > 1:
                 self._rows_at_once = len(some) // 2
             else:

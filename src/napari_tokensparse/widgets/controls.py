@@ -35,6 +35,7 @@ from napari_tokensparse.model.folder import (
 )
 from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
+from napari_tokensparse.widgets.amber import make_amber, show_warnings
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.workers import in_thread
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
+NO_TOKEN = "No token is left after stage {}: raise the keep ratio."
 _HUB = "Hub…"
 _STEP, _PAGE = 0.05, 0.1
 _KEYS = {
@@ -96,8 +98,10 @@ class KeepRatioSlider(QWidget):
         self.slider.setToolTip(
             "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
         )
-        self.meaning = QLabel()
-        _set_up(self, self.slider, self.meaning)
+        self.meaning, self.warning, self.gains = QLabel(), QLabel(), QLabel()
+        _set_up(self, self.slider, self.meaning, self.warning, self.gains)
+        make_amber(self.warning)
+        self.gains.hide()
         for handle in self.slider.findChildren(QSlider):
             handle.installEventFilter(self)
         self.slider.valueChanged.connect(self._changed)
@@ -133,6 +137,11 @@ class KeepRatioSlider(QWidget):
         self._stages, self._tokens, self._crops = stages, tokens, crops
         self._describe()
 
+    def say_gains(self, text: str) -> None:
+        """Say, below what it means, what the keep ratio buys: time and agreement."""
+        self.gains.setText(text)
+        self.gains.setVisible(bool(text))
+
     def _changed(self) -> None:
         self._describe()
         self.valueChanged.emit(self.value())
@@ -140,8 +149,10 @@ class KeepRatioSlider(QWidget):
     def _describe(self) -> None:
         ratios = (self.value(),) * self._stages
         text = describe_keep_ratio(ratios)
+        live = live_counts(self._tokens, ratios) if self._tokens else (1,)
+        show_warnings(self.warning, [] if all(live) else [NO_TOKEN.format(live.index(0))])
         if self._tokens:
-            counts = " → ".join(f"{n}" for n in live_counts(self._tokens, ratios))
+            counts = " → ".join(f"{n}" for n in live)
             window = "full window (fewer where it is empty)" if self._crops else "window"
             text += f"\nTokens of a {window} after each stage: {counts}"
         self.meaning.setText(text)
@@ -191,19 +202,20 @@ class KeepRangeSlider(QWidget):
 
 
 def _set_up(
-    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, meaning: QLabel
+    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, *below: QLabel
 ) -> None:
-    """Let a slider go over the keep ratios, with the line on what they mean below it."""
+    """Let a slider go over the keep ratios, with lines below it."""
     # superqt types its sliders of floats as integer ones.
     slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
     slider.setSingleStep(_STEP)  # type: ignore[arg-type]
     slider.setPageStep(_PAGE)  # type: ignore[arg-type]
     slider.setDecimals(2)
-    meaning.setWordWrap(True)
     layout = QVBoxLayout(widget)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(slider)
-    layout.addWidget(meaning)
+    for line in below:
+        line.setWordWrap(True)
+        layout.addWidget(line)
 
 
 class DeviceCombo(QComboBox):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD
 from napari_tokensparse.model.info import ModelInfo
 from napari_tokensparse.training.recipes.fingerprint import fingerprint, thinnest_mm
 from napari_tokensparse.training.recipes.parts import (
@@ -105,6 +106,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) 
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=plan.background,
+        expects=HOUNSFIELD if found.hounsfield else None,
         overlap=pace.overlap,
     )
     training = _training(network.value, plan, shape, data_set, request, pace)

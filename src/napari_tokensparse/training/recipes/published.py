@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.training.recipes.parts import (
     GIB,
@@ -80,6 +81,7 @@ def btcv(data_set: DataSet, request: RecipeRequest) -> Recipe:
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=-1.0,
+        expects=HOUNSFIELD,
         overlap=0.5,
         blending="constant",
     )
@@ -127,6 +129,7 @@ def brats(data_set: DataSet, request: RecipeRequest) -> Recipe:
         paint_order=(1, 0, 2),
         regions=plan.regions,
         preprocessing=(*grid, crop_foreground(), z_score()),
+        expects=STRIPPED_MR,
         overlap=0.5,
         blending="constant",
     )

@@ -190,6 +190,7 @@ class CurvePane(QWidget):
         _fill(self.of_class, [MEAN, *sweep.classes])
         self._show()
         self.run.say(_done_text(self._request.result, sweep))
+        self._results.swept.emit((self._request.result, sweep))
 
     def _show(self) -> None:
         sweep = self._sweep

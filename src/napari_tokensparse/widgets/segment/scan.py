@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.volumes.channels import stack_channels
-from napari_tokensparse.volumes.placement import NOTE_FOREIGN_LAYER, NOTE_NO_LENGTHS
-from napari_tokensparse.widgets.layervolumes import layer_place, read_layer, to_world
+from napari_tokensparse.volumes.placement import (
+    NOTE_FOREIGN_LAYER,
+    NOTE_NO_LENGTHS,
+    ORIENTATION_KEY,
+)
+from napari_tokensparse.widgets.layervolumes import (
+    has_lengths,
+    layer_place,
+    read_layer,
+    to_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +106,9 @@ def _states(layers: Sequence[Image]) -> list[Any]:
 
 def _state(layer: Image) -> tuple[Any, ...]:
     data = layer.data[0] if layer.multiscale else layer.data
-    return data, to_world(layer_place(layer)).tolist()
+    place = layer_place(layer)
+    said = [layer.metadata.get(ORIENTATION_KEY), has_lengths(layer)]
+    return data, [to_world(place).tolist(), said]
 
 
 def _same(one: Any, other: Any) -> bool:

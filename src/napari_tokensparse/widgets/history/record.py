@@ -102,8 +102,10 @@ class Run:
         packed = [self.put, self.given, *([self._regions] if self._regions else [])]
         held = 0
         if self._bare is not None:
-            tokens = self._bare.segmentation.tokens
-            arrays = (*tokens.importance, *tokens.rank, tokens.pruned_at, tokens.among)
+            segmentation = self._bare.segmentation
+            tokens, likely = segmentation.tokens, segmentation.confidence
+            arrays: list[NDArray[Any]] = [*tokens.importance, *tokens.rank]
+            arrays += [tokens.pruned_at, tokens.among, *([] if likely is None else [likely])]
             held = sum(array.nbytes for array in arrays)
         return held + sum(one.nbytes for one in packed)
 

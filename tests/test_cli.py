@@ -319,7 +319,7 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
 
 def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
     few = ("--presets", "btcv,brats", "--keep-ratios", "0.25,0.5")
-    run = tokensparse("bench", "--macs", *few, "--json", cwd=tmp_path)
+    run = tokensparse("bench", "--macs", *few, "--json", "-", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
     named = {"section", "preset", "variant", "keep_ratio", "part", "gmacs"}

@@ -86,9 +86,8 @@ def _run(
     cluster: ClusterOptions,
 ) -> list[ScanResult]:
     """Segment scans, write their table, and say what became of them."""
-    from napari_tokensparse.common.ownership import record
     from napari_tokensparse.manyscans.cluster import segmenting_scans
-    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, write_summary
+    from napari_tokensparse.manyscans.scans import record_summary
 
     results: list[ScanResult] = []
     try:
@@ -96,8 +95,7 @@ def _run(
             results.append(result)
     finally:  # Ctrl-C leaves a table too
         if results:
-            summary = write_summary(folder / SUMMARY_FILE, results, described.info)
-            record(folder, [summary])
+            summary = record_summary(folder, results, described.info)
             typer.echo(f"Wrote {summary}")
     _report(results)
     return results

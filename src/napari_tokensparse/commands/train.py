@@ -42,6 +42,10 @@ def train(
     fold: FoldOption = None,
     recipe: Annotated[str | None, typer.Option(help="auto, btcv or brats. [default: auto]")] = None,
     size: Annotated[str | None, typer.Option(help="Size of the network. [default: auto]")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to begin from, a name or a folder: fine-tune."),
+    ] = None,
     keep_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Keep ratios to train for. [default: the recipe's]"),
@@ -67,6 +71,14 @@ def train(
     ] = None,
     et_as_authors: Annotated[
         bool | None, typer.Option("--et-as-authors", help="BraTS: enhancing tumour is label 2.")
+    ] = None,
+    class_names: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="VALUE=NAME", help="Name of a class by its label value."),
+    ] = None,
+    background: Annotated[
+        int | None,
+        typer.Option(metavar="VALUE", help="Label value of what was labelled as background."),
     ] = None,
     about: Annotated[
         list[str] | None,
@@ -113,9 +125,10 @@ def train(
 
 
 _FIELDS = (
-    *("data", "output", "labels", "fold", "recipe", "size", "keep_range", "epochs", "max_minutes"),
-    *("device", "seed", "validation_share", "workers", "processes", "skip_bad"),
-    *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
+    *("data", "output", "labels", "fold", "recipe", "size", "start_from", "keep_range"),
+    *("epochs", "max_minutes", "device", "seed", "validation_share", "workers", "processes"),
+    *("skip_bad", "zero_is_unlabelled", "class_names", "background", "et_as_authors"),
+    *("about", "overrides"),
 )
 
 
@@ -123,6 +136,7 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
     """Put the options over those of a file: the one given, or on a resume the run's own."""
     from napari_tokensparse.common import settings
     from napari_tokensparse.common.untrusted import one_line
+    from napari_tokensparse.model.hub import whole_source
     from napari_tokensparse.training.folder import FOLDER, RUN_FILE
     from napari_tokensparse.training.runconfig import RunConfig
 
@@ -131,14 +145,18 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
         given[name] = given[name].absolute()
+    if "start_from" in given:
+        given["start_from"] = whole_source(given["start_from"])
     own: dict[str, Any] = {"device": settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
     about = {**base.get("about", {}), **_about(given.pop("about", None) or [])}
+    names = {**base.get("class_names", {}), **_names(given.pop("class_names", None) or [])}
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
         raise ValueError("-o: give the model folder to write")
     try:
-        return RunConfig(**{**base, **given, "about": about, "overrides": sets})
+        made = {**base, **given, "about": about, "class_names": names, "overrides": sets}
+        return RunConfig(**made)
     except ValueError as error:
         raise ValueError(one_line(error)) from error
 
@@ -146,6 +164,12 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
 def _about(pairs: list[str]) -> dict[str, str]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--about {' '.join(pairs)}: must be FIELD=TEXT")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    if any("=" not in pair for pair in pairs):
+        raise ValueError(f"--class {' '.join(pairs)}: must be VALUE=NAME, for example 3=liver")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

@@ -25,6 +25,7 @@ from napari_tokensparse.model.config import (
 )
 from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR
 from napari_tokensparse.model.folder import (
+    AUTHORS_CONFIG,
     BUNDLE_FILES,
     ModelError,
     check_weights_size,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "best_model.pth.tar"
 
 _DECODERS: dict[str, DecoderName] = {
@@ -113,7 +113,7 @@ def read_authors_folder(folder: Path) -> SCD:
     ModelError
         A file is missing or does not fit; the line names it.
     """
-    return read_authors(folder / WEIGHTS_FILE, folder / CONFIG_FILE, name=folder.name)
+    return read_authors(folder / WEIGHTS_FILE, folder / AUTHORS_CONFIG, name=folder.name)
 
 
 def read_authors(

@@ -6,13 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_tokensparse.widgets.batch.widget import BatchWidget
     from napari_tokensparse.widgets.inspector.widget import InspectorWidget
     from napari_tokensparse.widgets.segment.widget import SegmentWidget
     from napari_tokensparse.widgets.train.widget import TrainWidget
 
-__all__ = ["InspectorWidget", "SegmentWidget", "TrainWidget"]
+__all__ = ["BatchWidget", "InspectorWidget", "SegmentWidget", "TrainWidget"]
 
 _MODULES = {
+    "BatchWidget": "batch.widget",
     "InspectorWidget": "inspector.widget",
     "SegmentWidget": "segment.widget",
     "TrainWidget": "train.widget",

@@ -28,7 +28,11 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
-from napari_tokensparse.model.folder import available_models
+from napari_tokensparse.model.folder import (
+    available_models,
+    no_model,
+    shown_name,
+)
 from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 from napari_tokensparse.widgets.amber import make_amber, show_warnings
@@ -57,9 +61,20 @@ _KEYS = {
 
 
 class _Models(QObject):
-    """Tells every widget of this program when a model folder was written."""
+    """Tells every widget of this program when a model folder was written or added."""
 
     written = Signal(Path)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[Path] = []
+        """Folders from elsewhere, listed until the program ends."""
+
+    def add(self, folder: Path) -> None:
+        """List a model folder from elsewhere in every widget, also those opened later."""
+        if folder not in self.added:
+            self.added.append(folder)
+        self.written.emit(folder)
 
 
 models = _Models()
@@ -262,27 +277,38 @@ class ModelCombo(QWidget):
     ----------
     parent
         Qt parent.
+    nothing
+        What the choice of no model is called, the first one; None: there is no such choice.
     """
 
-    valueChanged = Signal(Path)
+    valueChanged = Signal(object)
+    """The folder, or None."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, nothing: str | None = None) -> None:
         super().__init__(parent)
         preferences.value()  # says where the user's models lie
         self.combo = _ListingCombo(self.refresh)
         self.combo.setToolTip("Model to segment with: a bundled one, yours, or any model folder")
+        if nothing is not None:
+            self.combo.addItem(nothing, None)
         self.refresh()
         self.browse = QPushButton("Browse…")
         self.browse.setToolTip("Choose a model folder, or a folder with an authors' checkpoint")
-        layout = QHBoxLayout(self)
+        self.refusal = QLabel()
+        self.refusal.setWordWrap(True)
+        self.refusal.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.combo, stretch=1)
+        row.addWidget(self.browse)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo, stretch=1)
-        layout.addWidget(self.browse)
         self.hub = QPushButton(_HUB)
         self.hub.setToolTip("Fetch a model of the Hugging Face Hub by its address, hf://owner/repo")
-        layout.addWidget(self.hub)
+        row.addWidget(self.hub)
         self._fetching = ""
-        self.combo.currentIndexChanged.connect(lambda _: self.valueChanged.emit(self.value()))
+        layout.addLayout(row)
+        layout.addWidget(self.refusal)
+        self.combo.currentIndexChanged.connect(self._chosen)
         self.browse.clicked.connect(self._browse)
         self.hub.clicked.connect(self._ask_address)
         models.written.connect(self.add)
@@ -291,7 +317,7 @@ class ModelCombo(QWidget):
     def refresh(self) -> None:
         """List models that came meanwhile, for example by a download; the choice stays."""
         with suppress(OSError):  # the folder of the Preferences may be anything
-            for folder in available_models().values():
+            for folder in (*available_models().values(), *models.added):
                 self.add(folder)
 
     def value(self) -> Path | None:
@@ -299,21 +325,37 @@ class ModelCombo(QWidget):
         folder = self.combo.currentData()
         return None if folder is None else Path(folder)
 
-    def setValue(self, folder: Path) -> None:
-        """Choose a model folder, adding it where it is not listed."""
-        self.add(folder)
-        self.combo.setCurrentIndex(self.combo.findData(str(folder)))
+    def setValue(self, folder: Path | None) -> None:
+        """Choose a model folder, adding it where it is not listed; or None, where that is one."""
+        if folder is not None:
+            self.add(folder)
+        self.combo.setCurrentIndex(self.combo.findData(None if folder is None else str(folder)))
 
     def add(self, folder: Path, name: str = "") -> None:
-        """List a model folder, by another name than its own if one is given; the choice stays."""
-        if self.combo.findData(str(folder)) < 0:
-            self.combo.addItem(name or folder.name, str(folder))
-            last = self.combo.count() - 1
-            self.combo.setItemData(last, str(folder), Qt.ItemDataRole.ToolTipRole)
+        """List a model folder, by another name than its own if one is given; the choice stays.
+
+        One that is listed already is called as its folder says now: a run may have ended.
+        """
+        at = self.combo.findData(str(folder))
+        if at < 0:
+            at = self.combo.count()
+            self.combo.addItem(name, str(folder))
+            self.combo.setItemData(at, str(folder), Qt.ItemDataRole.ToolTipRole)
+        if not self.combo.itemText(at).startswith(PREFIX):
+            self.combo.setItemText(at, name or shown_name(folder))
+
+    def _chosen(self, _index: int) -> None:
+        self.refusal.hide()
+        self.valueChanged.emit(self.value())
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Choose a model folder")
-        if chosen:
+        if not chosen:
+            return
+        refused = no_model(Path(chosen))
+        self.refusal.setText(refused)
+        self.refusal.setVisible(bool(refused))
+        if not refused:
             self.setValue(Path(chosen))
 
     def _ask_address(self) -> None:

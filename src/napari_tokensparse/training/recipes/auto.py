@@ -21,8 +21,10 @@ from napari_tokensparse.training.recipes.parts import (
     network_of,
     orientation,
     random_gain,
+    said_of_validation,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -290,7 +292,7 @@ def _training(
         keep_range=_keep_range(request),
         ema_decay=pace.ema_decay,
         checkpoint_every=pace.checkpoint_every,
-        validate_every=every,
+        **validation_pace(every, steps, request.max_minutes),
     )
     return _Choice(training, _said(training, plan, request))
 
@@ -317,7 +319,7 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: RecipeRequest) -> 
     return (
         f"{length}{default}, {_windows_text(training.batch_size * plan.crops)} a step, step size "
         f"{training.lr:g} falling to 0; two thirds of the windows are centred on a class, each as "
-        f"often; validation every {training.validate_every} steps, about a tenth of the time."
+        f"often; {said_of_validation(training)}."
     )
 
 

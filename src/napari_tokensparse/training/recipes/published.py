@@ -27,6 +27,7 @@ from napari_tokensparse.training.recipes.parts import (
     random_offset,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -190,7 +191,9 @@ def _training(
         clip_norm=math.inf,
         loss=schedule.loss,  # type: ignore[arg-type]  # a literal above
         checkpoint_every=200,
-        validate_every=max(1, epochs // _VALIDATIONS) * per_epoch,
+        **validation_pace(
+            max(1, epochs // _VALIDATIONS) * per_epoch, epochs * per_epoch, request.max_minutes
+        ),
     )
     return training, _reasons(schedule, network, training, request, epochs)
 

@@ -72,11 +72,10 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
     ValueError
         In one plain line: a layer is missing, or is not a 3-D volume of one channel.
     """
+    missing = missing_images(layers, channels)
+    if missing:
+        raise ValueError(missing)
     found = tuple(layer for layer in layers if layer is not None)
-    if len(found) < len(layers):
-        missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
-        what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
-        raise ValueError(f"No {what}: open a volume, then choose it here.")
     read = [read_layer(layer, lazy=True) for layer in found]
     known = all(oriented for _, oriented in read)
     volume = read[0][0]
@@ -90,6 +89,15 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
         before = {note for one, _ in read for note in one.notes}
         notes += tuple(note for note in volume.notes if note not in before)
     return Scan(found[0], volume, notes, found, tuple(_states(found)))
+
+
+def missing_images(layers: Sequence[Image | None], channels: Sequence[str]) -> str:
+    """Say in one plain line which channels have no layer; empty where all have one."""
+    missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
+    if None not in layers:
+        return ""
+    what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
+    return f"No {what}: open a volume, then choose it here."
 
 
 def _states(layers: Sequence[Image]) -> list[Any]:

@@ -40,6 +40,7 @@ from napari_tokensparse.widgets.segment.gains import Gains
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
+from napari_tokensparse.widgets.segment.ready import Ready
 from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
@@ -88,6 +89,10 @@ class SegmentWidget(QWidget):
         self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
         self._build()
         self._connect()
+        buttons = (self.button, self.beside)
+        self.ready = Ready(
+            self.channels, buttons, self.message, lambda: self._worker is not None, self
+        )
         self._follow_selection()
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
@@ -201,6 +206,7 @@ class SegmentWidget(QWidget):
 
     def _layers_changed(self, _event: Any = None) -> None:
         self.channels.refresh()
+        self.ready.check()
 
     def _follow_selection(self, _event: Any = None) -> None:
         """Choose the scan that the user selects, for a model of one channel."""
@@ -397,5 +403,5 @@ class SegmentWidget(QWidget):
         self._worker = None
         self._request = None
         self.button.setText("Segment")
-        self.button.setEnabled(True)
+        self.ready.switch()  # what the run has said stays
         self.progress.hide()

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.estimating.estimate import Estimate
     from napari_tokensparse.segmenting.preview import Preview
     from napari_tokensparse.widgets.controls import KeepRatioSlider
-    from napari_tokensparse.widgets.results import ShownResult
+    from napari_tokensparse.widgets.results import Results, ShownResult
+    from napari_tokensparse.widgets.segment.autoratio import AutoRatio
+    from napari_tokensparse.widgets.segment.forecast import Forecast
 
 _SAME = 0.005  # of two keep ratios that are written with two digits
 
@@ -30,6 +32,13 @@ class Gains:
         self._in_view: dict[float, float] = {}
         self._swept: tuple[ShownResult, Sweep] | None = None
         self._chosen: tuple[Any, str] = (None, "")
+
+    def follow(self, auto: AutoRatio, forecast: Forecast, results: Results) -> None:
+        """Take what these find from now on, and follow the slider."""
+        self._slider.valueChanged.connect(lambda _: self.show())
+        auto.tried.connect(self.take_trial)
+        forecast.estimated.connect(self.take_estimate)
+        results.swept.connect(self.take_sweep)
 
     def choose(self, image: Any, model: str) -> None:
         """Take another image layer or model: agreement is not known of them."""

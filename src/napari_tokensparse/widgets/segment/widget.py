@@ -31,7 +31,7 @@ from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
+from napari_tokensparse.widgets.segment.advice import GO_ON, Advice, ExpectsLabel
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
@@ -48,6 +48,7 @@ from napari_tokensparse.widgets.segment.runs import RunList
 from napari_tokensparse.widgets.segment.saving.actions import SaveActions
 from napari_tokensparse.widgets.segment.saving.receipts import ReceiptActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
+from napari_tokensparse.widgets.segment.sources import Sources
 from napari_tokensparse.widgets.segment.texts import (
     meanwhile,
     preview_text,
@@ -83,7 +84,6 @@ class SegmentWidget(QWidget):
         self._preview = LivePreview(napari_viewer, self)
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
-        self._source: tuple[tuple[Any, ...], Source] | None = None
         self._short: tuple[Any, ...] | None = None
         self.estimate = EstimateLabel(self._question, self)
         self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
@@ -102,10 +102,9 @@ class SegmentWidget(QWidget):
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
         self.image = self.channels.combos[0]
-        self.spacing = GeometryFields()
+        self.placing = GeometryFields()
         self.model = ModelCombo()
-        self.expects = QLabel()
-        self.expects.setWordWrap(True)
+        self.expects = ExpectsLabel()
         self.keep_ratio = KeepRatioSlider()
         self.gains = Gains(self.keep_ratio)
         self.auto = AutoRatio(self._in_view)
@@ -126,6 +125,7 @@ class SegmentWidget(QWidget):
             "where the network is least sure in the Token inspector"
         )
         self.region = RegionCombo(self._viewer)
+        self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
         self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
@@ -145,7 +145,7 @@ class SegmentWidget(QWidget):
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Image", self.channels)
-        form.addRow("", self.spacing)
+        form.addRow("", self.placing)
         form.addRow("Model", self.model)
         form.addRow("", self.expects)
         form.addRow("Keep ratio", self.keep_ratio)
@@ -170,12 +170,8 @@ class SegmentWidget(QWidget):
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
-        self.keep_ratio.valueChanged.connect(lambda _: self.gains.show())
-        self.auto.said.connect(self.message.setText)
         self.auto.found.connect(self.keep_ratio.setValue)
-        self.auto.tried.connect(self.gains.take_trial)
-        self.estimate.estimated.connect(self.gains.take_estimate)
-        self._results.swept.connect(self.gains.take_sweep)
+        self.gains.follow(self.auto, self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
@@ -184,7 +180,7 @@ class SegmentWidget(QWidget):
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
-        for part in (self.save, self.receipt, self.runs):
+        for part in (self.save, self.receipt, self.runs, self.auto):
             part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._alongside.began.connect(partial(mark, self.beside))
@@ -196,8 +192,8 @@ class SegmentWidget(QWidget):
             self.sharpen.toggled,
         ):
             signal.connect(lambda *_: self.estimate.ask())
-        self.channels.valueChanged.connect(lambda: self.spacing.show_layers(self.channels.value()))
-        self.spacing.changed.connect(self.channels.valueChanged)
+        self.channels.valueChanged.connect(lambda: self.placing.show_layers(self.channels.value()))
+        self.placing.changed.connect(self.channels.valueChanged)
         for signal in (self.model.valueChanged, self.channels.valueChanged):
             signal.connect(lambda *_: self.advice.ask())
             signal.connect(lambda *_: self._choose_gains())
@@ -232,9 +228,7 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
-            expected = described.info.expectation
-            self.expects.setText(f"Expects {expected}" if expected else "")
-            self.expects.setVisible(bool(expected))
+            self.expects.say(described.info)
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
             crops = config.crop_value is not None
@@ -283,26 +277,7 @@ class SegmentWidget(QWidget):
         return source, self._preview.voxel_of(source)
 
     def _chosen_source(self) -> Source:
-        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
-        network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
-        source = Source(scan.layer, scan.volume, network, voxel)
-        return self._same_source((scan, folder, device, voxel), source)
-
-    def _drawn_voxel(self, scan: Scan) -> tuple[float, float, float] | None:
-        """Return the middle of the region that is drawn; None for the viewer's point."""
-        if isinstance(self.region.value(), str):
-            return None
-        box = self.region.box(scan.layer, scan.volume)
-        if box is None:
-            return None
-        i, j, k = ((a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True))
-        return i, j, k
-
-    def _same_source(self, chosen: tuple[Any, ...], source: Source) -> Source:
-        """Return the source that the same choice gave before: its window is kept."""
-        if self._source is None or self._source[0] != chosen:
-            self._source = (chosen, source)
-        return self._source[1]
+        return self._sources.of(self._read_scan(), self._folder(), self.device.value())
 
     def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
         """Preview keep ratios, one per stage, of the latest result."""
@@ -312,7 +287,7 @@ class SegmentWidget(QWidget):
         with QSignalBlocker(self.live):
             self.live.setChecked(True)
         source = Source(latest.image, latest.volume, lambda: latest.network)
-        self._preview.ask(self._same_source((latest,), source), ratios)
+        self._preview.ask(self._sources.kept((latest,), source), ratios)
 
     def _previewed(self, preview: Preview) -> None:
         self.gains.take_preview(preview)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_tokensparse.volumes.placement import MODEL_KEY
+from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
+    LABELS,
     LIMITS_KEY,
     PLACEMENT,
     PREVIEW,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
     from numpy.typing import NDArray
+
+    from napari_tokensparse.widgets.results import ShownResult
 
 PUT_KEY = "tokensparse_put"
 """In the metadata of a labels layer: the checksum of what a run put there."""
@@ -91,6 +94,28 @@ def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | N
         if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
             return layer
     return None
+
+
+def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
+    """Find the layer that a result's labels were put into; None if it is gone.
+
+    It is the one with exactly these labels where there are several of the same image and model, and
+    the topmost of them otherwise.
+    """
+    info, image = result.network.info, result.image
+    layers = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and layer.metadata.get(RESULT_KEY) == LABELS
+        and str(layer.name).startswith(f"{image.name} ")
+        and (info is None or _model_of(layer.metadata) == info.name)
+    ]
+    if len(layers) > 1:
+        put = checksum(shown_placement(result.volume).view(result.segmentation.labels))
+        exact = [layer for layer in layers if layer.metadata.get(PUT_KEY) == put]
+        layers = exact or layers
+    return layers[-1] if layers else None
 
 
 def is_edited(layer: Layer) -> bool:

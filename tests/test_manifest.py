@@ -57,7 +57,7 @@ def test_writers_take_one_layer_and_put_nii_gz_first(manifest: PluginManifest) -
     labels, image = manifest.contributions.writers or []
     assert (labels.layer_types, image.layer_types) == (["labels"], ["image"])
     assert image.filename_extensions == [".nii.gz", ".nii", ".nrrd"]
-    assert labels.filename_extensions == [*image.filename_extensions, ".dcm"]
+    assert labels.filename_extensions == [*image.filename_extensions, ".dcm", ".ome.zarr"]
 
 
 def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:

@@ -88,7 +88,7 @@ def test_labels_of_a_dicom_series_are_saved_as_dicom_seg_and_its_receipt_names_t
     tmp_path: Path,
 ) -> None:
     from napari_tokensparse.widgets.results import results_of
-    from napari_tokensparse.widgets.segment.receipt_actions import _inputs, result_receipt
+    from napari_tokensparse.widgets.segment.receipt_actions import inputs_of, result_receipt
 
     pixels = np.random.default_rng(0).integers(1, 900, (20, 36, 40)).astype(np.uint16)
     for number in (3, 8):
@@ -118,7 +118,7 @@ def test_labels_of_a_dicom_series_are_saved_as_dicom_seg_and_its_receipt_names_t
     assert dcmread(out).SegmentSequence[0].SegmentLabel == "seven"
 
     result = results_of(viewer).latest
-    receipt = result_receipt(result, _inputs(result))
+    receipt = result_receipt(result, inputs_of(result))
     assert receipt.options.series == "8"
     assert receipt.inputs[0].sha256 is not None
     assert "segment exam -o exam_labels.nii.gz --series 8 --model nano" in receipt.command

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 
-from napari_tokensparse.widgets.showing import checksum, is_edited
+from napari_tokensparse.widgets.locks import locked_values, with_lock
+from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.showing import KEPT_KEY, checksum, edited_voxels, is_edited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,17 +134,73 @@ def test_undo_takes_the_last_run_back(segmented: Opened) -> None:
     widget.keep_ratio.setValue(0.02)
     segmented.segment()
     assert any(not np.array_equal(before[n], viewer.layers[n].data) for n in before)
-    widget.undo.click()
+    widget.runs.undo.click()
     assert {layer.name for layer in viewer.layers} == set(before)
     assert all(np.array_equal(before[n], viewer.layers[n].data) for n in before)
-    assert not widget.undo.isEnabled()
+    assert not widget.runs.undo.isEnabled()
     assert widget.message.text() == "The last run was taken back."
 
 
 def test_undo_removes_what_the_first_run_added_but_not_what_was_edited(segmented: Opened) -> None:
     viewer, widget = segmented.viewer, segmented.widget
     paint(viewer.layers["scan labels"])
-    widget.undo.click()
+    widget.runs.undo.click()
     assert [layer.name for layer in viewer.layers] == ["scan", "scan labels"]
     assert isinstance(viewer.layers["scan labels"], Labels)
     assert "scan labels was edited since, so it stays." in widget.message.text()
+
+
+def test_undo_gives_the_layer_its_metadata_back(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    before = dict(layer.metadata)
+    segmented.widget.keep_ratio.setValue(0.02)
+    segmented.segment()
+    assert layer.metadata != before
+    segmented.widget.runs.undo.click()
+    assert layer.metadata == before and not is_edited(layer)
+
+
+def test_a_locked_class_keeps_exactly_its_voxels(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    before = layer.data == 7
+    layer.metadata = with_lock(layer.metadata, 7, True)
+    segmented.widget.keep_ratio.setValue(0.02)  # other labels than before
+    segmented.segment()
+    assert labels_of(segmented) == ["scan labels"]
+    assert np.array_equal(layer.data == 7, before)
+    assert locked_values(layer.metadata) == {7}  # still
+    (said,) = layer.metadata[KEPT_KEY]
+    assert said.startswith("kept as seven is locked: ")
+    assert f"Note: {said}." in segmented.widget.message.text()
+    layer.metadata = with_lock(layer.metadata, 7, False)
+    segmented.segment()
+    assert not np.array_equal(layer.data == 7, before)
+
+
+def test_edited_voxels_stay_where_a_person_wants_that(segmented: Opened) -> None:
+    layer, widget = segmented.viewer.layers["scan labels"], segmented.widget
+    put = layer.data.copy()
+    paint(layer)
+    painted, edits = layer.data.copy(), layer.data != put
+    assert edits.any()
+    segmented.qtbot.mouseClick(widget.runs.keep_edits, Qt.MouseButton.LeftButton)
+    assert widget.runs.keep_edits.isChecked()
+    for ratio in (0.02, 0.5):  # a second run knows them still
+        widget.keep_ratio.setValue(ratio)
+        segmented.segment()
+        assert labels_of(segmented) == ["scan labels"]
+        assert np.array_equal(layer.data[edits], painted[edits])
+        assert np.array_equal(edited_voxels(layer), edits)
+    assert "edited by hand, and so kept" in layer.metadata[KEPT_KEY][0]
+    widget.runs.keep_edits.setChecked(False)
+    segmented.segment()  # and without the wish they are nobody's to replace
+    assert labels_of(segmented) == ["scan labels", "scan labels 2"]
+    assert np.array_equal(layer.data[edits], painted[edits])
+
+
+def test_painting_changes_the_layer_not_the_result(segmented: Opened) -> None:
+    latest = results_of(segmented.viewer).latest
+    assert latest is not None
+    before = latest.segmentation.labels.copy()
+    paint(segmented.viewer.layers["scan labels"])
+    assert np.array_equal(latest.segmentation.labels, before)

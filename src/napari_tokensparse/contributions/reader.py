@@ -117,7 +117,9 @@ def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     if viewer is None:
         return
     from napari_tokensparse.widgets.patient import show_patient_sides
+    from napari_tokensparse.widgets.savedialog import watch_save_dialog
 
+    watch_save_dialog()
     show_patient_sides(viewer)
     told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
     notes = [f"{one['name']}: {note}" for one in told for note in one["notes"]]

@@ -36,6 +36,8 @@ class ShownResult:
         Labels, token maps and figures.
     layers
         One for each channel, where these are several.
+    kept
+        What the labels layer holds beside what the run gave: sentences.
     """
 
     image: Image
@@ -43,6 +45,7 @@ class ShownResult:
     network: SCD
     segmentation: Segmentation
     layers: tuple[Image, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 class Results(QObject):

@@ -54,8 +54,8 @@ def test_a_run_of_a_file_gives_a_command_and_a_receipt_that_repeat_it(
 
     command = copied(opened)
     assert command == (
-        "tokensparse segment scan.nii.gz -o scan_labels.nii.gz --model nano --keep-ratio 0.25 "
-        "--device cpu"
+        f"tokensparse segment {tmp_path}/scan.nii.gz -o {tmp_path}/scan_labels.nii.gz "
+        "--model nano --keep-ratio 0.25 --device cpu"
     )
     widget.receipt.save(tmp_path / "R.json")
     opened.qtbot.waitUntil(lambda: widget.message.text() == "Saved R.json.", timeout=30_000)
@@ -63,7 +63,7 @@ def test_a_run_of_a_file_gives_a_command_and_a_receipt_that_repeat_it(
     sha256 = hashlib.sha256((tmp_path / "scan.nii.gz").read_bytes()).hexdigest()
     assert [(one.name, one.sha256) for one in receipt.inputs] == [("scan.nii.gz", sha256)]
     assert (receipt.output.name, receipt.output.sha256) == (None, None)
-    assert receipt.command == command
+    assert receipt.command == command.replace(f"{tmp_path}/", "")  # a path may name a patient
 
     monkeypatch.chdir(tmp_path)
     again = CliRunner().invoke(app, ["segment", "--from-receipt", "R.json"])

@@ -33,7 +33,7 @@ class _Before:
 
 
 class Alongside(QObject):
-    """Shows tokens over a copy of the image, in a cell beside all other layers.
+    """Shows tokens, or one layer, over a copy of the image, in a cell beside all other layers.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class Alongside(QObject):
         self._viewer, self._layers, self._grid = viewer, viewer.layers, viewer.canvas.grid
         self._image: Image | None = None
         self._copy: Image | None = None
+        self._chosen: Layer | None = None
         self._before: _Before | None = None
         for layer in viewer.layers:
             layer.events.visible.connect(self._arrange)
@@ -59,8 +60,8 @@ class Alongside(QObject):
         self._grid.events.enabled.connect(self._grid_switched)
         viewer.dims.events.ndisplay.connect(self._fade)
 
-    def show(self, image: Image | None) -> None:
-        """Show an image's labels and tokens side by side.
+    def show(self, image: Image | None, chosen: Layer | None = None) -> None:
+        """Show an image's labels and tokens side by side; or all its layers and one that is chosen.
 
         Raises
         ------
@@ -68,11 +69,11 @@ class Alongside(QObject):
             There are no tokens of it yet.
         """
         names = {layer.name for layer in self._layers}
-        if image is None or f"{image.name} {PRUNED_AT}" not in names:
+        if image is None or (chosen is None and f"{image.name} {PRUNED_AT}" not in names):
             raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
         self._before = _Before(tuple(self._layers), grid)
-        self._image, self._copy = image, _copy_of(image)
+        self._image, self._copy, self._chosen = image, _copy_of(image), chosen
         active = self._layers.selection.active
         self._viewer.add_layer(self._copy)
         self._layers.selection.active = active
@@ -88,7 +89,7 @@ class Alongside(QObject):
         before, copy = self._before, self._copy
         if before is None or copy is None:
             return
-        self._before = self._image = self._copy = None
+        self._before = self._image = self._copy = self._chosen = None
         if copy in self._layers:
             self._layers.remove(copy)
         rest = [layer for layer in before.order if layer in self._layers]
@@ -103,7 +104,7 @@ class Alongside(QObject):
         self._arrange()
 
     def _removed(self, event: Any) -> None:
-        if event.value in (self._image, self._copy):
+        if event.value in (self._image, self._copy, self._chosen):
             self.hide()
         self._arrange()
 
@@ -126,7 +127,7 @@ class Alongside(QObject):
         """
         if self._before is None:
             return
-        shown = [layer for layer in self._layers if layer.visible and _shows_tokens(layer)]
+        shown = [layer for layer in self._layers if layer.visible and self._goes_beside(layer)]
         tokens = sorted(shown, key=lambda layer: layer is not self._copy)  # the copy below all
         rest = [layer for layer in self._layers if layer not in tokens]
         self._order([*rest, *tokens])
@@ -134,6 +135,10 @@ class Alongside(QObject):
             self._grid.stride = len(rest)
         else:
             self._grid.stride = -len(tokens)
+
+    def _goes_beside(self, layer: Layer) -> bool:
+        chosen = self._chosen
+        return _shows_tokens(layer) if chosen is None else layer in (chosen, self._copy)
 
     def _order(self, layers: list[Layer]) -> None:
         """Put layers in this order, the bottom one first, moving as few as can be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,25 +86,28 @@ class ReceiptActions(QWidget):
     def _follow(self) -> None:
         self.setEnabled(self._results.latest is not None)
 
-    def _make(self, use: Callable[[Receipt], None]) -> None:
+    def _make(self, use: Callable[[Receipt, Sequence[Input]], None]) -> None:
         """Make the receipt in a thread, for its files are read, and use it here."""
         self.setEnabled(False)
         assert self._results.latest is not None
         shown = self._results.latest
+        inputs = inputs_of(shown)
         worker = in_thread(
-            result_receipt, shown, _inputs(shown), failed=lambda error: self.said.emit(str(error))
+            result_receipt, shown, inputs, failed=lambda error: self.said.emit(str(error))
         )
-        worker.returned.connect(use)
+        worker.returned.connect(lambda receipt: use(receipt, inputs))
         worker.finished.connect(self._follow)
         worker.start()
 
-    def _copy(self, receipt: Receipt) -> None:
+    def _copy(self, receipt: Receipt, inputs: Sequence[Input]) -> None:
         clipboard = QApplication.clipboard()
         assert clipboard is not None
-        clipboard.setText(receipt.command)
+        latest = self._results.latest
+        sharpens = bool(latest and latest.network.info and latest.network.info.sharpen)
+        clipboard.setText(whole_command(receipt, inputs, sharpens))
         self.said.emit("\n".join(["Copied the command line.", *_about_input(receipt)]))
 
-    def _save(self, path: Path, receipt: Receipt) -> None:
+    def _save(self, path: Path, receipt: Receipt, _inputs: Sequence[Input]) -> None:
         from napari_tokensparse.outputs.receipts import write_receipt
 
         try:
@@ -135,8 +140,26 @@ class Input:
     channel: str = ""
 
 
-def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
-    """Write down a result that lies in the viewer; its labels are in no file; touches no layer."""
+def result_receipt(
+    shown: ShownResult,
+    inputs: Sequence[Input],
+    output: Path | None = None,
+    beside: Sequence[Path] = (),
+    table: Path | None = None,
+) -> Receipt:
+    """Write down a result that lies in the viewer; touches no layer.
+
+    Parameters
+    ----------
+    shown
+        It.
+    inputs
+        What was segmented.
+    output
+        The file of its labels, if they are in one.
+    beside, table
+        What was written beside them, and which of that is the table.
+    """
     with IMPORTING:
         from napari_tokensparse.outputs.receipts import Finished, receipt_of
         from napari_tokensparse.segmenting.options import Options
@@ -151,9 +174,52 @@ def result_receipt(shown: ShownResult, inputs: Sequence[Input]) -> Receipt:
         series=series,
         region=None if result.region is None else str(result.region),
         sharpen=result.stats.sharpened,
+        table=None if table is None else table.name,
     )
     run = Finished(shown.volume, shown.network, result)
-    return receipt_of(run, options, [_input(each, series) for each in inputs], None)
+    scans = [_input(each, series) for each in inputs]
+    receipt = receipt_of(run, options, scans, output, beside)
+    return receipt.model_copy(update={"notes": (*shown.kept, *receipt.notes)})
+
+
+def whole_command(receipt: Receipt, inputs: Sequence[Input], sharpens: bool) -> str:
+    """Return a receipt's command with the whole paths of its scans, to be run from anywhere.
+
+    The receipt itself keeps names alone, for a path may name a patient. ``sharpens`` is whether the
+    model sharpens labels if nothing is said.
+    """
+    from napari_tokensparse.segmenting.options import command_line
+
+    both = list(zip(receipt.inputs, inputs, strict=True))
+    scans = [
+        (scan.channel, f"{scan.name}.nii.gz" if scan.sha256 is None else str(given.file))
+        for scan, given in both
+    ]
+    output = labels_path(both[0][1].name, both[0][1].file)
+    return command_line(receipt.options, scans, str(output), sharpens)
+
+
+def labels_path(name: str, file: Path | None) -> Path:
+    """Return where labels go by default: ``<scan>_labels.nii.gz`` beside the scan.
+
+    Of a DICOM series that is beside its folder, called after the layer; of a layer of no file, and
+    of the sample, in the person's own folder.
+
+    Parameters
+    ----------
+    name
+        Of the layer.
+    file
+        It was read from.
+    """
+    from napari_tokensparse.outputs.writing import output_stem
+
+    stem = re.sub(r"[^\w.+-]+", "_", name)
+    folder = Path.home()
+    if file is not None and file != sample_path() and os.access(file.parent, os.W_OK):
+        folder = file.parent
+        stem = stem if file.is_dir() else output_stem(file)
+    return folder / f"{stem}_labels.nii.gz"
 
 
 def layer_file(layer: Image) -> Path | None:
@@ -165,7 +231,8 @@ def layer_file(layer: Image) -> Path | None:
     return Path(str(source.path)) if ours else None
 
 
-def _inputs(shown: ShownResult) -> list[Input]:
+def inputs_of(shown: ShownResult) -> list[Input]:
+    """Read off the layers of a result what its receipt needs of them."""
     if len(shown.layers) < 2:
         return [Input(shown.image.name, layer_file(shown.image), shown.volume)]
     return [

@@ -27,10 +27,10 @@ from napari_tokensparse.widgets.controls import (
     ModelCombo,
     research_note,
 )
-from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, result_layers
+from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
-from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.alongside import Alongside
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.forecast import Forecast, Question
@@ -40,6 +40,8 @@ from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
 from napari_tokensparse.widgets.segment.run import Lacking, Request, Result, run
+from napari_tokensparse.widgets.segment.runs import RunList
+from napari_tokensparse.widgets.segment.save_actions import SaveActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
 from napari_tokensparse.widgets.segment.texts import (
     meanwhile,
@@ -47,7 +49,6 @@ from napari_tokensparse.widgets.segment.texts import (
     progress_text,
     result_text,
 )
-from napari_tokensparse.widgets.showing import Change, show_layers, undo
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ class SegmentWidget(QWidget):
         self._source: tuple[tuple[Any, ...], Source] | None = None
         self._confirmed: tuple[Scan, Path] | None = None
         self._short: tuple[Any, ...] | None = None
-        self._last_run: tuple[list[Change], ShownResult | None] = ([], None)
         self.forecast = Forecast(self._question, self)
         self._build()
         self._connect()
@@ -112,12 +112,7 @@ class SegmentWidget(QWidget):
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
         self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
-        self.undo = QPushButton("Undo run")
-        self.undo.setToolTip(
-            "Take the layers of the last run back, and bring those it updated to what they were; "
-            "labels edited since stay"
-        )
-        self.undo.setEnabled(False)
+        self.runs = RunList(self._viewer, self._alongside, self)
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
@@ -127,6 +122,7 @@ class SegmentWidget(QWidget):
         self.progress.hide()
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
         form.addRow("Image", self.channels)
@@ -138,7 +134,8 @@ class SegmentWidget(QWidget):
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        results = (self.undo, self.beside, self.masks, self.progress, self.message, self.receipt)
+        saving = (self.save, self.receipt)
+        results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
         for widget in (self.forecast, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
@@ -153,11 +150,11 @@ class SegmentWidget(QWidget):
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
         preferences.livePreviewChanged.connect(self.live.setChecked)
-        self.undo.clicked.connect(self._undo)
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
-        self.receipt.said.connect(self.message.setText)
+        for part in (self.save, self.receipt, self.runs):
+            part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
         self._results.keepRatiosTried.connect(self._ratios_tried)
@@ -371,46 +368,17 @@ class SegmentWidget(QWidget):
             self.progress.setValue(event.done)
 
     def _show(self, result: Result) -> None:
-        assert self._request is not None and result.network.info is not None
+        assert self._request is not None
         request, scan = self._request, self._request.scan
         self._preview.hide()
-        specs = result_layers(
-            scan.layer.name,
-            request.placement,
-            scan.volume,
-            result.segmentation,
-            result.network.info,
-        )
-        self._last_run = (show_layers(self._viewer, specs), self._results.latest)
-        self.undo.setEnabled(True)
+        said = self.runs.take(request, result)
         show_patient_sides(self._viewer)
-        self._results.show(
-            ShownResult(scan.layer, scan.volume, result.network, result.segmentation, scan.layers)
-        )
-        said = self._where(request)
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,
             changed=written_at(request.model) != request.written,
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
-
-    def _where(self, request: Request) -> list[str]:
-        """Say which layer holds the labels, where it is not the usual one."""
-        labels = self._last_run[0][-1].layer
-        usual = f"{request.scan.layer.name} {LABELS}"
-        return [] if labels.name == usual else [f"labels are in the layer {labels.name}"]
-
-    def _undo(self) -> None:
-        """Take the last run back."""
-        changes, earlier = self._last_run
-        kept = undo(self._viewer, changes)
-        self._last_run = ([], None)
-        self.undo.setEnabled(False)
-        if earlier is not None:
-            self._results.show(earlier)
-        said = [f"{name} was edited since, so it stays." for name in kept]
-        self.message.setText("\n".join(["The last run was taken back.", *said]))
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)

@@ -1,0 +1,117 @@
+"""Layers to files: what napari's own dialog and the Segment widget write them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+
+from napari_tokensparse.volumes.placement import MODEL_KEY
+from napari_tokensparse.widgets.layervolumes import layer_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from napari.layers import Layer
+
+    from napari_tokensparse.model.info import ModelInfo
+
+DEFAULT_SUFFIX = ".nii.gz"
+
+
+def write_layer(
+    path: str | Path,
+    data: Any,
+    meta: Mapping[str, Any],
+    *,
+    labels: bool,
+    scans: Iterable[Path] = (),
+    replace: bool = False,
+) -> list[Path]:
+    """Write a layer in the format that the file's name says, ``.nii.gz`` where it says none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Shape (z, y, x); of a multiscale layer, all levels.
+    meta
+        The layer's attributes.
+    labels
+        Whether they are labels. Of those that a model made, names and colours are written beside.
+    scans
+        Files of the scans that are open, which are never written over.
+    replace
+        Whether files of names and colours that are not as we wrote them are replaced too.
+
+    Returns
+    -------
+    list of Path
+        The files written, the layer's first.
+
+    Raises
+    ------
+    OSError
+        In one line: the layer is not 3-D, the file is a scan or cannot be written. (napari would
+        swallow a ValueError.)
+    """
+    from napari_tokensparse.common.ownership import check_apart
+    from napari_tokensparse.outputs.classfiles import write_class_files
+    from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
+
+    path = with_suffix(Path(path))
+    info = model_of(meta) if labels else None
+    legend = info is not None and not path.name.lower().endswith(SEG_SUFFIX)
+    try:
+        check_apart([path], scans)
+        if info is not None and legend and not replace:
+            _check_class_files(path, info)
+        finest = data[0] if meta.get("multiscale") else data
+        volume, _ = layer_volume(finest, meta, finite=False)
+        written = [write_volume(path, volume.array[0], volume, labels=labels, info=info)]
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    if info is not None and legend:
+        written += write_class_files(written[0], info)
+    return written
+
+
+def with_suffix(path: Path) -> Path:
+    """Return a path whose name says a format: the default one where it says none.
+
+    Examples
+    --------
+    >>> [with_suffix(Path(name)).name for name in ("a.nrrd", "a labels", "a keep 0.25")]
+    ['a.nrrd', 'a labels.nii.gz', 'a keep 0.25.nii.gz']
+    """
+    says_one = path.suffix[1:2].isalpha()
+    return path if says_one else path.with_name(path.name + DEFAULT_SUFFIX)
+
+
+def open_scans(layers: Iterable[Layer]) -> list[Path]:
+    """Return the files and folders that image layers were read from, by whatever reader."""
+    paths = [layer.source.path for layer in layers if isinstance(layer, Image)]
+    return [Path(str(path)) for path in paths if path]
+
+
+def model_of(meta: Mapping[str, Any]) -> ModelInfo | None:
+    """Return what a layer's labels were made by, if it was a model."""
+    from napari_tokensparse.model.info import ModelInfo
+
+    said = meta.get("metadata", {}).get(MODEL_KEY)
+    return None if said is None else ModelInfo.model_validate(said)
+
+
+def _check_class_files(path: Path, info: ModelInfo) -> None:
+    """Refuse where other files have the names of those beside the labels: nobody asked for them."""
+    from tempfile import TemporaryDirectory
+
+    from napari_tokensparse.common.files import file_sha256
+    from napari_tokensparse.common.ownership import check_free
+    from napari_tokensparse.outputs.classfiles import class_files, write_class_files
+
+    with TemporaryDirectory() as made:
+        ours = {file_sha256(file) for file in write_class_files(Path(made) / path.name, info)}
+    check_free(class_files(path), ours, mend="move it away")

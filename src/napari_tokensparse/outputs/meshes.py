@@ -63,9 +63,7 @@ class Mesh:
         return float(np.einsum("ij,ij->", first, np.cross(second, third)) / 6)
 
 
-def class_mesh(
-    labels: NDArray[np.unsignedinteger], value: int, box: Box, *, step: int = 1
-) -> Mesh:
+def class_mesh(labels: NDArray[np.unsignedinteger], value: int, box: Box, *, step: int = 1) -> Mesh:
     """Make the surface of one class by marching cubes (Lewiner 2003) on its smoothed mask.
 
     The mask is smoothed by a Gaussian of one sample, so that the surface has no steps. It is cut at

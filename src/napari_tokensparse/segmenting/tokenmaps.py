@@ -151,7 +151,11 @@ class TokenMaps:
         """
         ends = np.array(
             [
-                (self._patch * (np.asarray(token[a.axis])[..., None] + np.arange(2)) - 0.5 - a.start)
+                (
+                    self._patch * (np.asarray(token[a.axis])[..., None] + np.arange(2))
+                    - 0.5
+                    - a.start
+                )
                 / a.slope
                 for a in self._axes
             ]

@@ -144,6 +144,7 @@ def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
         put = checksum(shown_placement(result.volume).view(result.segmentation.labels))
         exact = [layer for layer in layers if layer.metadata.get(PUT_KEY) == put]
         layers = exact or layers
+        layers = [layer for layer in layers if layer.visible] or layers
     return layers[-1] if layers else None
 
 

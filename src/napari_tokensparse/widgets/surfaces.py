@@ -115,12 +115,15 @@ class Surfaces(QObject):
         outer = enclosing(made.boxes) - hidden
         for kind, values in ((INNER, made.boxes.keys() - outer - hidden), (OUTER, outer)):
             if values:
-                self._viewer.add_layer(surface_layer(labels, made.result, kind, values, made.meshes))
+                self._viewer.add_layer(
+                    surface_layer(labels, made.result, kind, values, made.meshes)
+                )
         self._hid = [x for x in (labels, made.result.image) if x.visible]
         for layer in self._hid:
             layer.visible = False
         labels.events.colormap.connect(self._update)
         layers.selection.active = active
+
 
 _SURFACES: WeakKeyDictionary[napari.Viewer, Surfaces] = WeakKeyDictionary()
 
@@ -181,7 +184,7 @@ def surface_layer(
 
 
 def enclosing(boxes: Mapping[int, Box]) -> set[int]:
-    """Return the classes whose box holds the middle of a smaller one: they hide what lies within."""
+    """Return the classes whose box holds the middle of a smaller one: they hide what is within."""
     return {
         outer
         for outer, box in boxes.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -28,6 +29,7 @@ from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.plot import png_button
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
+from napari_tokensparse.widgets.savepaths import suggested_file
 from napari_tokensparse.widgets.table import Table
 
 if TYPE_CHECKING:
@@ -140,7 +142,9 @@ class CurvePane(QWidget):
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.table.save_button())
-        buttons.addWidget(png_button(self.plot, "curve"))
+        suggest = partial(suggested_file, self._results)
+        legend = self.legend.text
+        buttons.addWidget(png_button(self.plot, "curve", suggest=suggest, legend=legend))
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.run)

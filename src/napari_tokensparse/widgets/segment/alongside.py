@@ -11,15 +11,24 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
-from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, RESULT_KEY, STAGE
+from napari_tokensparse.widgets.layers import (
+    IMPORTANCE,
+    KEPT_BOXES,
+    PRUNED_AT,
+    PRUNED_BOXES,
+    RANK,
+    RESULT_KEY,
+    STAGE,
+)
 from napari_tokensparse.widgets.outline import KIND as OUTLINE
+from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
 COPY = "beside tokens"
-_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, OUTLINE, COPY)
+_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, KEPT_BOXES, PRUNED_BOXES, OUTLINE, COPY)
 _LINKED = ("contrast_limits", "gamma", "colormap", "visible")
 _FAINT = 0.3  # in 3-D: the image's projection would outshine the tokens
 
@@ -30,6 +39,7 @@ class _Before:
 
     order: tuple[Layer, ...]
     grid: dict[str, Any]
+    has_tokens: bool
 
 
 class Alongside(QObject):
@@ -49,6 +59,7 @@ class Alongside(QObject):
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._layers, self._grid = viewer, viewer.layers, viewer.canvas.grid
+        self._tokens = token_display(viewer)
         self._image: Image | None = None
         self._copy: Image | None = None
         self._chosen: Layer | None = None
@@ -72,7 +83,8 @@ class Alongside(QObject):
         if image is None or (chosen is None and f"{image.name} {PRUNED_AT}" not in names):
             raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
-        self._before = _Before(tuple(self._layers), grid)
+        has_tokens = chosen is not None or self._tokens.value() is not None
+        self._before = _Before(tuple(self._layers), grid, has_tokens)
         self._image, self._copy, self._chosen = image, _copy_of(image), chosen
         active = self._layers.selection.active
         self._viewer.add_layer(self._copy)
@@ -82,6 +94,8 @@ class Alongside(QObject):
         self._arrange()
         self._grid.shape = (1, 2)
         self._grid.enabled = True
+        if not has_tokens:
+            self._tokens.setValue((IMPORTANCE, 1))
         self._viewer.fit_to_view()
 
     def hide(self) -> None:
@@ -96,6 +110,8 @@ class Alongside(QObject):
         self._order([*rest, *(layer for layer in self._layers if layer not in rest)])
         for name, value in before.grid.items():
             setattr(self._grid, name, value)
+        if not before.has_tokens:
+            self._tokens.setValue(None)
         self._viewer.fit_to_view()
         self.ended.emit()
 

@@ -11,7 +11,6 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -21,12 +20,14 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
     ModelCombo,
     research_note,
 )
+from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
@@ -91,6 +92,7 @@ class SegmentWidget(QWidget):
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
@@ -120,8 +122,7 @@ class SegmentWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows of the image that are segmented")
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = StatusLine()
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
         form = QFormLayout()
@@ -132,14 +133,13 @@ class SegmentWidget(QWidget):
         form.addRow("", self.sharpen)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addLayout(form)
         saving = (self.save, self.receipt)
         results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
         for widget in (self.forecast, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
-        layout.addWidget(research_note())
 
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
@@ -373,6 +373,7 @@ class SegmentWidget(QWidget):
         self._preview.hide()
         said = self.runs.take(request, result)
         show_patient_sides(self._viewer)
+        open_class_list(self._viewer, self)
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,

@@ -20,6 +20,7 @@ _CLASS_COLOURS = (
     *("#d55e00", "#4d7fff", "#b0b0b0", "#9acd32", "#ff8fab"),
 )
 _AXIS_WIDTH = 66
+_LEAST_HEIGHT = 240  # pixels: three plots over one another
 
 
 class TrainingPlot(QWidget):
@@ -37,6 +38,7 @@ class TrainingPlot(QWidget):
         self.graphics.setBackground(None)
         # Its own wish is 640 pixels, and the dock would grow to that.
         self.graphics.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        self.graphics.setMinimumHeight(_LEAST_HEIGHT)
         self.graphics.ci.layout.setSpacing(4)
         self.graphics.ci.layout.setContentsMargins(0, 4, 4, 6)
         self.loss, self.dice, self.lr = (self._add_plot(name) for name in ("loss", "Dice", "lr"))
@@ -53,7 +55,7 @@ class TrainingPlot(QWidget):
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         below = QHBoxLayout()
         below.addWidget(self.legend, stretch=1)
-        below.addWidget(png_button(self.graphics, "training"))
+        below.addWidget(png_button(self.graphics, "training", legend=self.legend.text))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.graphics, stretch=1)

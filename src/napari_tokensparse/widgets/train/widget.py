@@ -9,13 +9,11 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QLabel,
     QMainWindow,
     QMessageBox,
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -28,6 +26,7 @@ from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import models, research_note
+from napari_tokensparse.widgets.fitting import ScrollArea, StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.train.plot import TrainingPlot
@@ -73,6 +72,7 @@ class TrainWidget(QWidget):
         self._connect()
         self._update_buttons()
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.settings = TrainSettings(self._viewer)
@@ -87,9 +87,7 @@ class TrainWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of the training")
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message = StatusLine()
         self.report = QPlainTextEdit()
         self.report.setReadOnly(True)
         self.plot = TrainingPlot()
@@ -101,12 +99,11 @@ class TrainWidget(QWidget):
     def _lay_out(self) -> None:
         self._parts = QSplitter(Qt.Orientation.Vertical)
         self._parts.setChildrenCollapsible(False)
-        self._parts.addWidget(_scrolled(self.settings))
+        self._parts.addWidget(ScrollArea(self.settings))
         self._parts.addWidget(self._run_part())
         self._parts.setStretchFactor(0, 1)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addWidget(self._parts)
-        layout.addWidget(research_note())
 
     def _run_part(self) -> QWidget:
         buttons = QHBoxLayout()
@@ -275,12 +272,3 @@ class TrainWidget(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
             self._stop.set()
         return super().event(event)
-
-
-def _scrolled(widget: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setWidget(widget)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    return area

@@ -105,5 +105,5 @@ def _content_test(
     if border is not None:
         return lambda values: values != border
     step = max(1, round((channel.size / _SAMPLES) ** (1 / 3)))
-    threshold = threshold_otsu(np.asarray(channel[::step, ::step, ::step]))
+    threshold = threshold_otsu(np.asarray(channel[::step, ::step, ::step]).ravel())
     return lambda values: values > threshold

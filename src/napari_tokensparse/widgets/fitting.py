@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qtpy.QtGui import QResizeEvent
 
 OURS: Final = "(napari-tokensparse)"
@@ -69,14 +71,14 @@ class ScrollArea(QScrollArea):
         return content.sizeHint() + QSize(bar.sizeHint().width(), 0)
 
     def minimumSizeHint(self) -> QSize:
-        """Ask for no more than the content's narrowest, and for a few lines."""
-        content = self.widget()
-        assert content is not None
-        width = min(content.minimumSizeHint().width(), _NARROW)
-        return QSize(width, 4 * self.fontMetrics().lineSpacing())
+        """Ask for the content's width, up to a third of a small screen, and for a few lines."""
+        content, bar = self.widget(), self.verticalScrollBar()
+        assert content is not None and bar is not None
+        width = content.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(min(width, _WIDEST), 4 * self.fontMetrics().lineSpacing())
 
 
-_NARROW = 260  # pixels: below it, the content scrolls sideways too
+_WIDEST = 450  # pixels: content that needs more scrolls sideways too
 
 
 def scrolled(outer: QWidget, *, below: QWidget | None = None) -> QWidget:
@@ -183,6 +185,15 @@ def dock_as_tab(widget: QWidget) -> None:
     widget.installEventFilter(_WhenShown(widget))
 
 
+def soon(owner: QObject, call: Callable[[], object]) -> None:
+    """Call something when the window next has time, unless its owner is gone by then."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.timeout.connect(call)
+    timer.timeout.connect(timer.deleteLater)
+    timer.start(0)
+
+
 class _WhenShown(QObject):
     """Calls `share_tabs` after its parent was first shown."""
 
@@ -190,7 +201,7 @@ class _WhenShown(QObject):
         """Wait for the first time; napari still moves the dock while it is being shown."""
         if event is not None and event.type() == QEvent.Type.Show and isinstance(watched, QWidget):
             watched.removeEventFilter(self)
-            QTimer.singleShot(0, self, lambda: share_tabs(watched))
+            soon(watched, lambda: share_tabs(watched))
         return False
 
 

@@ -42,7 +42,6 @@ def show_patient_sides(viewer: napari.Viewer) -> None:
         overlays[_key(edge)] = TextOverlay(position=edge, font_size=14)
     dims, camera, layers = viewer.dims.events, viewer.scene.camera.events, viewer.layers.events
     dims.order.connect(lambda _: _turn_camera(viewer))
-    dims.ndisplay.connect(lambda _: _turn_camera(viewer, keep=True))
     for signal in (dims.order, dims.ndisplay, camera.angles, camera.orientation):
         signal.connect(lambda _: _update_marks(viewer))
     for signal in (layers.inserted, layers.removed):
@@ -51,23 +50,16 @@ def show_patient_sides(viewer: napari.Viewer) -> None:
     _update_marks(viewer)
 
 
-def patient_orientation(shown: Sequence[int], *, solid: bool = False) -> tuple[str, str, str]:
+def patient_orientation(shown: Sequence[int]) -> tuple[str, str, str]:
     """Return the camera orientation (depth, vertical, horizontal) that mirrors nothing.
-
-    In 2-D the head is up where it is seen. In 3-D, where the camera's angles say what is up, depth
-    comes towards us: napari lights surfaces from behind otherwise.
 
     Parameters
     ----------
     shown
         Which of (z, y, x) = 0, 1, 2 lie along the screen's depth, vertical and horizontal.
-    solid
-        Whether they are for 3-D.
     """
-    parity = np.linalg.det(np.eye(3)[list(shown)])
-    if solid:
-        return "towards", "up" if parity > 0 else "down", "right"
     upright = shown[1] == 0
+    parity = np.linalg.det(np.eye(3)[list(shown)])
     away = (parity > 0) != upright
     return "away" if away else "towards", "up" if upright else "down", "right"
 
@@ -79,16 +71,12 @@ def side_marks(dims: Dims, camera: Camera) -> dict[str, str]:
     return dict(zip(_EDGES, map(_letters, (-right, right, up, -up)), strict=True))
 
 
-def _turn_camera(viewer: napari.Viewer, *, keep: bool = False) -> None:
-    """Orient the camera for the axes on the screen; look at the patient's face, or on as before."""
+def _turn_camera(viewer: napari.Viewer) -> None:
     shown = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.order[-3:]]
     if sorted(shown) == [0, 1, 2]:
         camera = viewer.scene.camera
-        view = (camera.view_direction, camera.up_direction)
-        camera.orientation = patient_orientation(shown, solid=viewer.dims.ndisplay == 3)
-        if not keep:
-            view = (_BACKWARDS[shown], _UPWARDS[shown])
-        camera.set_view_direction(*view)
+        camera.orientation = patient_orientation(shown)
+        camera.set_view_direction(_BACKWARDS[shown], _UPWARDS[shown])
 
 
 def _update_marks(viewer: napari.Viewer) -> None:

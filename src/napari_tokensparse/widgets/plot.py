@@ -12,6 +12,7 @@ from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor, QImage, QPainter, QTextDocument
 from qtpy.QtWidgets import (
     QFileDialog,
+    QGraphicsView,
     QMessageBox,
     QPushButton,
 )
@@ -67,6 +68,12 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return (
         whole[:: math.ceil(len(whole) / most)] if whole else shown[:: math.ceil(len(shown) / most)]
     )
+
+
+def clear_background(plot: pg.GraphicsView) -> None:
+    """Let a plot show what lies behind it: Qt would keep the background of the theme before."""
+    plot.setBackground(None)
+    plot.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
 
 
 def colour_axes(plots: Iterable[pg.PlotItem], colour: str) -> None:

@@ -11,10 +11,11 @@ from napari.layers import Surface
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from scipy import ndimage
 
-from napari_tokensparse.outputs.meshes import Mesh, class_mesh
+from napari_tokensparse.outputs.meshes import class_mesh
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.widgets.layers import RESULT_KEY, hidden_classes, placement_kwargs
+from napari_tokensparse.widgets.lighting import lit
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import checksum, labels_layer
 from napari_tokensparse.widgets.workers import in_thread
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
     from numpy.typing import NDArray
 
-    from napari_tokensparse.widgets.results import ShownResult
+    from napari_tokensparse.outputs.meshes import Mesh
+    from napari_tokensparse.widgets.lighting import lit
+from napari_tokensparse.widgets.results import ShownResult
 
 INNER, OUTER = "surfaces", "surfaces outside"
 _TRANSLUCENT = 0.2
@@ -71,6 +74,10 @@ class Surfaces(QObject):
         """Whether 3-D shows surfaces; it shows voxels otherwise."""
         self._shown = shown
         self._update()
+
+    def hid(self) -> list[Layer]:
+        """Return the layers that surfaces stand for now: labels, and the image."""
+        return list(self._hid)
 
     @property
     def _viewer(self) -> napari.Viewer:
@@ -136,6 +143,11 @@ def surfaces_of(viewer: napari.Viewer) -> Surfaces:
     return _SURFACES[viewer]
 
 
+def stood_for(viewer: napari.Viewer) -> list[Layer]:
+    """Return the layers that are hidden because surfaces are shown in their place."""
+    return surfaces_of(viewer).hid()
+
+
 def surface_layer(
     labels: Labels,
     result: ShownResult,
@@ -169,12 +181,9 @@ def surface_layer(
     shown = shown_placement(volume).to_shown(vertices.T, volume.shape)
     first = np.cumsum([0, *lengths[:-1]])
     faces = np.concatenate([mesh.faces + at for (mesh, _), at in zip(chosen, first, strict=True)])
-    mesh = Mesh(np.stack(shown, axis=-1), faces)
-    if mesh.enclosed < 0:  # the layer shows the file mirrored: outside must stay outside to be lit
-        faces = faces[:, ::-1]
-    placement = placement_kwargs(labels)
+    places, placement = lit(np.stack(shown, axis=-1), placement_kwargs(labels))
     return Surface(
-        (mesh.vertices, faces, np.ones(len(vertices))),
+        (places, faces, np.ones(len(vertices))),
         name=f"{result.image.name} {kind}",
         vertex_colors=np.repeat([colour for _, colour in chosen], lengths, axis=0),
         shading="smooth",

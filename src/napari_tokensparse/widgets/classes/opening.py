@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 from napari_tokensparse.widgets.classes.widget import ClassListWidget
-from napari_tokensparse.widgets.fitting import dock_of
+from napari_tokensparse.widgets.fitting import dock_of, soon
 
 if TYPE_CHECKING:
     import napari
@@ -43,4 +42,4 @@ def open_class_list(viewer: napari.Viewer, near: QWidget) -> None:
     docks = {dock.windowTitle(): dock for dock in main.findChildren(QDockWidget)}
     if _BESIDE in docks:
         main.tabifyDockWidget(docks[_BESIDE], docks[NAME])
-    QTimer.singleShot(0, docks[NAME], docks[NAME].raise_)  # the tab is there only then
+    soon(docks[NAME], docks[NAME].raise_)  # the tab is there only then

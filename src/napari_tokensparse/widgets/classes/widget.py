@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.results import ShownResult
 
 NO_RESULT = "No classes yet: segment an image with the Segment widget."
+_WIDTH, _NARROWEST = 350, 30  # pixels
 _COUNT_AFTER_MS = 400  # of the last stroke: counting takes about as long
 
 
@@ -72,7 +73,7 @@ class ClassListWidget(QWidget):
         self.table.setAccessibleName("Classes of the labels")
         self.table.setToolTip("Click on a row, or press Enter, to go to the class")
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # sides and tissues differ
         self.table.setWordWrap(False)
         rows, columns = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None and columns is not None
@@ -80,7 +81,8 @@ class ClassListWidget(QWidget):
         rows.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 6)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         columns.setSectionResizeMode(Column.NAME, QHeaderView.ResizeMode.Stretch)
-        columns.setMinimumSectionSize(30)
+        columns.setMinimumSectionSize(_NARROWEST)
+        self.setMinimumWidth(_WIDTH)
         self.message = ElidedLabel()
         self.all = QCheckBox("All")
         self.all.setToolTip("Show all classes, or none")
@@ -94,7 +96,7 @@ class ClassListWidget(QWidget):
             "In 3-D, draw the classes as smooth surfaces, the outer ones translucent, in place of "
             "voxels and the image"
         )
-        self.kept = QCheckBox("Kept tokens")
+        self.kept = QCheckBox("Tokens")
         self.kept.setToolTip(
             "Show where tokens were pruned; in 3-D, kept ones as boxes in the colour of their "
             "importance. The Token inspector shows other stages"

@@ -18,6 +18,7 @@ from napari_tokensparse.widgets.layers import (
     importance_limits,
     placement_kwargs,
 )
+from napari_tokensparse.widgets.lighting import lit
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 
 _SHRUNK = 0.92  # neighbours are told apart
 _FAINT = 0.25
-# Corners by the bits of (z, y, x); the sides of a box as triangles, and its edges.
+# Corners by the bits of (z, y, x); a box's sides as triangles of corners of their own, so that each
+# side is lit as one, and its edges.
 _CORNERS = np.array([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)])
 _QUADS = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-_TRIANGLES = np.array([t for a, b, c, d in _QUADS for t in ((a, b, c), (a, c, d))])
+_SIDES = np.array(_QUADS).ravel()
+_TRIANGLES = np.array([[4 * n + c for c in t] for n in range(6) for t in ((0, 1, 2), (0, 2, 3))])
 _EDGES = np.array([[a, a | bit] for a in range(8) for bit in (1, 2, 4) if not a & bit])
 _BEAM = np.array([[0, 1, 3], [0, 3, 2], [4, 5, 7], [4, 7, 6]])  # two strips of four corners
 _LINE_MM = 0.4
@@ -60,16 +63,18 @@ def kept_boxes(
     stage = boxes.tokens.stages if view == PRUNED_AT else stage
     kept = np.flatnonzero(boxes.pruned_at > stage)
     values = (boxes.rank if view == RANK else boxes.importance)(stage)[kept]
-    corners = _corners(volume, boxes, kept)
-    faces = (_TRIANGLES + 8 * np.arange(len(kept))[:, None, None]).reshape(-1, 3)
-    data = (corners.reshape(-1, 3), faces, values.repeat(8)) if len(kept) else _nothing()
+    corners = _corners(volume, boxes, kept)[:, _SIDES].reshape(-1, 3)
+    faces = (_TRIANGLES + len(_SIDES) * np.arange(len(kept))[:, None, None]).reshape(-1, 3)
+    corners, placement = lit(corners, _place(image, KEPT_BOXES))
+    data = (corners, faces, values.repeat(len(_SIDES))) if len(kept) else _nothing()
     centres = (boxes.lower + boxes.upper)[kept] / 2
+    placement["metadata"][_METADATA] = np.rint(centres).astype(int)
     layer = Surface(
         data,
         colormap="inferno",
         contrast_limits=(0.0, 1.0) if view == RANK else importance_limits(boxes.tokens),
-        shading="flat",
-        **_place(image, KEPT_BOXES, {_METADATA: np.rint(centres).astype(int)}),
+        shading="smooth",
+        **placement,
     )
     layer.colorbar.visible = True
     return layer
@@ -95,7 +100,7 @@ def pruned_boxes(
         vertex_colors=per_vertex if len(gone) else np.zeros((3, 4)),
         shading="none",
         opacity=_FAINT,
-        **_place(image, PRUNED_BOXES, {}),
+        **_place(image, PRUNED_BOXES),
     )
 
 
@@ -138,7 +143,7 @@ def _nothing() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float
     return np.zeros((3, 3)), np.array([[0, 1, 2]]), np.zeros(3)
 
 
-def _place(image: Image, kind: str, more: dict[str, Any]) -> dict[str, Any]:
+def _place(image: Image, kind: str) -> dict[str, Any]:
     placement = placement_kwargs(image)
-    metadata = {**placement["metadata"], RESULT_KEY: kind, **more}
+    metadata = {**placement["metadata"], RESULT_KEY: kind}
     return {**placement, "name": f"{image.name} {kind}", "metadata": metadata}

@@ -10,7 +10,7 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_tokensparse.widgets.plot import colour_axes, png_button
+from napari_tokensparse.widgets.plot import clear_background, colour_axes, png_button
 
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.train.runlog import Curves
@@ -35,7 +35,7 @@ class TrainingPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.graphics = pg.GraphicsLayoutWidget()
-        self.graphics.setBackground(None)
+        clear_background(self.graphics)
         # Its own wish is 640 pixels, and the dock would grow to that.
         self.graphics.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.graphics.setMinimumHeight(_LEAST_HEIGHT)

@@ -11,7 +11,7 @@ from napari_tokensparse.volumes.volume import READ_SUFFIXES, ZARR_SUFFIX
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "inspect")
+NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "inspect", "classes")
 COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
 
 

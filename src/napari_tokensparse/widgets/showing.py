@@ -296,9 +296,8 @@ def _holds_result_labels(spec: LayerSpec) -> bool:
 def _add(viewer: napari.Viewer, spec: LayerSpec) -> Layer:
     layer: Layer = spec.kind(spec.data, **spec.kwargs)
     viewer.add_layer(layer)  # what a plugin's viewer returns is a proxy of it
-    if _map_of(layer) is not None:
+    if _has_scale(layer):
         layer.colorbar.visible = True  # napari shows it while the layer is shown
-        layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
     return layer
 
 
@@ -318,16 +317,7 @@ def _update(layer: Layer, spec: LayerSpec) -> Change:
     return Change(layer, before)
 
 
-def _hide_other_maps(viewer: napari.Viewer, shown: Layer) -> None:
-    """Keep one map of importance or rank visible at a time for each image."""
-    if shown.visible:
-        for layer in viewer.layers:
-            if layer is not shown and _map_of(layer) == _map_of(shown):
-                layer.visible = False
-
-
-def _map_of(layer: Layer) -> str | None:
-    """Return the name of the image whose map of importance or rank a layer is."""
+def _has_scale(layer: Layer) -> bool:
+    """Whether a layer is a map of importance or rank."""
     kind = str(layer.metadata.get(RESULT_KEY, ""))
-    is_map = kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
-    return str(layer.name).removesuffix(kind) if is_map else None
+    return kind.rpartition(" ")[0] in (IMPORTANCE, RANK)

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.outputs.meshes import Mesh
-    from napari_tokensparse.widgets.lighting import lit
-from napari_tokensparse.widgets.results import ShownResult
+    from napari_tokensparse.widgets.results import ShownResult
 
 INNER, OUTER = "surfaces", "surfaces outside"
 _TRANSLUCENT = 0.2

@@ -10,13 +10,12 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QStyle, QStyleOptionViewItem
 
-from napari_tokensparse.widgets.classes.model import Column
-
 if TYPE_CHECKING:
     from qtpy.QtCore import QModelIndex
 
     from conftest import Inspected
     from napari_tokensparse.widgets import ClassListWidget
+    from napari_tokensparse.widgets.classes.model import Column
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_tokensparse.outputs.classresults import class_results
 from napari_tokensparse.widgets import ClassListWidget
 from napari_tokensparse.widgets.classes.model import Column
+from napari_tokensparse.widgets.fitting import dock_of
 from napari_tokensparse.widgets.locks import locked_values
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def test_a_tick_hides_the_class_and_another_shows_it(listed: Listed) -> None:
     assert alpha() == 1
     listed.click(Column.NAME, tick=True)
     assert alpha() == 0 and not listed.widget.all.isChecked()
-    listed.inspected.publish(0.25)  # a later run keeps the choice of what is shown in the list
+    listed.inspected.publish(0.25)
+    assert alpha() == 0  # a later run leaves it hidden
     listed.widget.all.click()
     assert alpha() == 1
 
@@ -82,8 +84,9 @@ def test_the_status_bar_names_the_class_whatever_is_selected(listed: Listed) -> 
         return pointed.text().startswith("seven ")
 
     inspected.qtbot.waitUntil(named, timeout=30_000)
-    x, y, z = (inspected.shown.volume.affine @ [i, j, k, 1])[:3]
-    assert f"{'LR'[x > 0]} {abs(x):.1f}, {'PA'[y > 0]} {abs(y):.1f}" in pointed.text()
+    x, y, _ = (inspected.shown.volume.affine @ [i, j, k, 1])[:3]
+    where = f"{'LR'[int(x > 0)]} {abs(x):.1f}, {'PA'[int(y > 0)]} {abs(y):.1f}"
+    assert where in pointed.text()
     assert pointed.line.window() is listed.widget.window()
 
 
@@ -121,7 +124,7 @@ def test_it_opens_by_itself_with_a_run_and_again_after_it_was_closed(
     opened.segment()
     listed = main.findChild(ClassListWidget)
     opened.qtbot.waitUntil(listed.isVisible, timeout=10_000)
-    listed.parentWidget().parentWidget().close()
+    dock_of(listed).close()
     assert not listed.isVisible()
     opened.segment()
     opened.qtbot.waitUntil(main.findChild(ClassListWidget).isVisible, timeout=10_000)

@@ -81,6 +81,6 @@ class ClassUnderPointer(QObject):
         if self.line.parent() is None and isinstance(window, QMainWindow):
             bar = window.statusBar()
             assert bar is not None
-            bar.insertPermanentWidget(0, self.line)
+            bar.addPermanentWidget(self.line)
             self.line.show()
         self.line.setText(text)

@@ -20,7 +20,7 @@ from napari_tokensparse.widgets.classes.counting import Counted, count, middle_v
 from napari_tokensparse.widgets.classes.model import SORT_ROLE, ClassModel, Column, Row
 from napari_tokensparse.widgets.classes.pointed import ClassUnderPointer
 from napari_tokensparse.widgets.classes.saving import SaveClasses
-from napari_tokensparse.widgets.fitting import ElidedLabel
+from napari_tokensparse.widgets.fitting import ElidedLabel, dock_as_tab
 from napari_tokensparse.widgets.layers import PRUNED_AT, class_colours, hidden_classes
 from napari_tokensparse.widgets.locks import locked_values, with_lock
 from napari_tokensparse.widgets.places import go_to
@@ -33,8 +33,6 @@ from napari_tokensparse.widgets.workers import in_thread
 if TYPE_CHECKING:
     import napari
     from napari.layers import Labels
-
-    from napari_tokensparse.widgets.results import ShownResult
 
 NO_RESULT = "No classes yet: segment an image with the Segment widget."
 _WIDTH, _NARROWEST = 350, 30  # pixels
@@ -56,11 +54,13 @@ class ClassListWidget(QWidget):
         self._display, self._surfaces = token_display(napari_viewer), surfaces_of(napari_viewer)
         self._layer: Labels | None = None
         self._counted: Counted | None = None
+        self._wanted_hidden: set[int] = set()
         self._build()
         self._lay_out()
         self._connect()
         self._result_changed()
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.model, self.sorted = ClassModel(), QSortFilterProxyModel(self)
@@ -154,8 +154,11 @@ class ClassListWidget(QWidget):
         return {value for value, at in ticks if self.model.data(at, role) == off}
 
     def _result_changed(self) -> None:
+        """List another result; classes that a person hid stay so, a run shows them again."""
         self._counted = None
         self._follow_layer()
+        if self._wanted_hidden:
+            self._show_classes(self._wanted_hidden)
         self._show_rows()
         self._count()
 
@@ -165,7 +168,7 @@ class ClassListWidget(QWidget):
             self._result_changed()
 
     def _follow_layer(self) -> None:
-        """Listen to the layer that holds the labels; a class that was hidden stays so."""
+        """Listen to the layer that holds the labels."""
         result = self._results.latest
         layer = None if result is None else labels_layer(self._viewer, result)
         if layer is not self._layer:
@@ -211,7 +214,7 @@ class ClassListWidget(QWidget):
         self.save.follow(self._counted, {c.value for c in info.classes} - hidden)
 
     def _show_classes(self, hidden: set[int]) -> None:
-        result = self._results.latest
+        result, self._wanted_hidden = self._results.latest, hidden
         if result is not None and result.network.info is not None and self._layer is not None:
             self._layer.colormap = class_colours(result.network.info, hidden)
 
@@ -244,8 +247,3 @@ class ClassListWidget(QWidget):
     def _say(self, text: str) -> None:
         name = "" if self._layer is None else str(self._layer.name)
         self.message.setText(text or name)
-
-    @property
-    def results_shown(self) -> ShownResult | None:
-        """The result whose classes are listed."""
-        return None if self._counted is None else self._counted.result

@@ -96,8 +96,12 @@ class StagesPane(QWidget):
         self._follow()
 
     def _stage_changed(self, stage: int) -> None:
+        """Show another stage; a person who steps through them wants to see something of them."""
         self.cut.set_stage(stage)
-        self._show()
+        if self._display.value() is None:
+            self._display.setValue((IMPORTANCE, stage))
+        else:
+            self._show()
 
     def _show(self) -> None:
         """Show what is chosen."""

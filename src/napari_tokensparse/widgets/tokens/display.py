@@ -73,6 +73,7 @@ class TokenDisplay(QObject):
             layer.events.visible.connect(self._visible_changed)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
+        viewer.dims.events.ndisplay.connect(self._fill_labels, position="first")
         viewer.dims.events.ndisplay.connect(self._apply)
         viewer.canvas.grid.events.enabled.connect(self._apply)
         self._results.changed.connect(self._result_changed)
@@ -185,6 +186,12 @@ class TokenDisplay(QObject):
                 if _is_of(layer, result) and layer.metadata[RESULT_KEY] == LABELS:
                     layer.contour = _OUTLINE if wanted else 0
 
+    def _fill_labels(self, _event: Any = None) -> None:
+        """Draw no outlines before layers are shown in 3-D: napari warns that it cannot."""
+        result = self._results.latest
+        if result is not None and self._is_solid:
+            self._outline(result)
+
     def _legend(self, result: ShownResult) -> list[tuple[str, str | None]]:
         """Return what the colours of stages mean, where they are shown."""
         if self._chosen is None:
@@ -208,12 +215,24 @@ class TokenDisplay(QObject):
         result, layer = self._results.latest, event.source
         if self._busy or result is None:
             return
+        if not _is_of(layer, result):
+            self._hide_others(layer)
+            return
         stage = 1 if self._chosen is None else self._chosen[1]
         theirs = _choice(layer, result, stage)
         if theirs is not None and layer.visible:
             self.setValue(theirs)
         elif theirs == self._chosen or layer.metadata.get(RESULT_KEY) == KEPT_BOXES:
             self.setValue(None)
+
+    def _hide_others(self, shown: Layer) -> None:
+        """Of an earlier image, too, one map is shown at a time."""
+        image = _image_of_map(shown)
+        if image is not None and shown.visible:
+            with self._changing():
+                for layer in self._viewer.layers:
+                    if layer is not shown and _image_of_map(layer) == image:
+                        layer.visible = False
 
     def _removed(self, event: Any) -> None:
         result = self._results.latest
@@ -269,6 +288,13 @@ def _is_of(layer: Layer, result: ShownResult) -> bool:
     """Whether a layer is one of an image's results."""
     kind = layer.metadata.get(RESULT_KEY)
     return kind is not None and str(layer.name).startswith(f"{result.image.name} {kind}")
+
+
+def _image_of_map(layer: Layer) -> str | None:
+    """Return the name of the image that a flat map is of; None of any other layer."""
+    kind = str(layer.metadata.get(RESULT_KEY, ""))
+    is_map = kind in (STAGE, PRUNED_AT) or kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
+    return str(layer.name).removesuffix(kind) if is_map else None
 
 
 def _choice(layer: Layer, result: ShownResult, stage: int) -> Choice | None:

@@ -25,7 +25,7 @@ SCREEN = (1280, 800)
 
 
 @pytest.fixture
-def window(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Any:
+def viewer(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Any:
     """Open all widgets, as the menu does, in a window of a small screen with a volume in it."""
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(*SCREEN)
@@ -33,7 +33,7 @@ def window(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Any:
     for name in NAMES:
         viewer.window.add_plugin_dock_widget("napari-tokensparse", name)
         qtbot.wait(20)  # it is docked only then
-    return viewer.window._qt_window
+    return viewer
 
 
 def docks(window: Any) -> dict[str, QDockWidget]:
@@ -45,8 +45,9 @@ def docks(window: Any) -> dict[str, QDockWidget]:
 
 
 def test_all_widgets_fit_the_screen_as_tabs_and_the_slice_slider_is_seen(
-    window: Any, qtbot: QtBot
+    viewer: Any, qtbot: QtBot
 ) -> None:
+    window = viewer.window._qt_window
     least = window.minimumSizeHint()
     assert least.width() <= SCREEN[0] and least.height() <= SCREEN[1]
     first, *others = docks(window).values()
@@ -63,9 +64,9 @@ def test_all_widgets_fit_the_screen_as_tabs_and_the_slice_slider_is_seen(
 
 
 def test_every_input_has_a_name_and_tab_goes_through_them_from_top_to_bottom(
-    window: Any, qtbot: QtBot
+    viewer: Any, qtbot: QtBot
 ) -> None:
-    for name, dock in docks(window).items():
+    for name, dock in docks(viewer.window._qt_window).items():
         dock.raise_()
         qtbot.wait(20)
         fields = [field for field in inputs(dock.widget()) if field.isVisible()]
@@ -87,8 +88,8 @@ def _focus_chain(dock: QDockWidget) -> list[QWidget]:
 
 
 @pytest.fixture
-def line(qtbot: QtBot) -> StatusLine:
-    """Return a line of a status with a button below it."""
+def parts(qtbot: QtBot) -> QWidget:
+    """Return a widget with a line of a status, and a button below it."""
     top = QWidget()
     layout, status = QVBoxLayout(top), StatusLine()
     layout.addWidget(status)
@@ -98,11 +99,11 @@ def line(qtbot: QtBot) -> StatusLine:
     top.resize(300, 300)
     with qtbot.waitExposed(top):
         top.show()
-    return status
+    return top
 
 
-def test_a_status_that_comes_and_goes_moves_nothing(line: StatusLine, qtbot: QtBot) -> None:
-    button = line.parentWidget().findChild(QPushButton)
+def test_a_status_that_comes_and_goes_moves_nothing(parts: QWidget, qtbot: QtBot) -> None:
+    line, button = parts.findChild(StatusLine), parts.findChild(QPushButton)
     before = button.y()
     for text in ("Done in 3 s: 364 of 2912 tokens reached the end (1 window).", "", "Cancelled."):
         line.setText(text)
@@ -119,10 +120,13 @@ def test_one_line_is_cut_with_an_ellipsis_and_whole_in_its_tool_tip(qtbot: QtBot
     label = ElidedLabel()
     qtbot.addWidget(label)
     label.resize(100, 20)
+    with qtbot.waitExposed(label):
+        label.show()
     label.setText("Left-Cerebellum-White-Matter and more")
     assert label.text().endswith("…") and len(label.text()) < 25
     assert label.whole() == label.toolTip() == "Left-Cerebellum-White-Matter and more"
     label.resize(600, 20)
+    qtbot.waitUntil(lambda: label.width() == 600)
     assert label.text() == label.whole()
 
 

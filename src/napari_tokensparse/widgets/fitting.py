@@ -17,6 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokensparse.widgets.accessible import order_tabs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,6 +43,10 @@ class ScrollArea(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its content is reached by Tab, not it
+        self._ordering = QTimer(self)  # once for all that changes together
+        self._ordering.setSingleShot(True)
+        self._ordering.setInterval(0)
+        self._ordering.timeout.connect(lambda: order_tabs(widget))
         self.setWidget(widget)
         widget.installEventFilter(self)
 
@@ -53,6 +59,7 @@ class ScrollArea(QScrollArea):
         """Look again when a line of the content comes or goes."""
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
             self._hold()
+            self._ordering.start()
         return super().eventFilter(watched, event)
 
     def _hold(self) -> None:

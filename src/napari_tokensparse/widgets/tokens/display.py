@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from warnings import filterwarnings
 from weakref import WeakKeyDictionary, ref
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
@@ -64,6 +65,8 @@ class TokenDisplay(QObject):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
+        # napari slices labels for 3-D before it lets anybody fill their outlines, and warns of them.
+        filterwarnings("ignore", message="Contours are not displayed during 3D rendering")
         self._viewer_ref = ref(viewer)
         self._results = results_of(viewer)
         self._chosen: Choice | None = None
@@ -73,7 +76,6 @@ class TokenDisplay(QObject):
             layer.events.visible.connect(self._visible_changed)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
-        viewer.dims.events.ndisplay.connect(self._fill_labels, position="first")
         viewer.dims.events.ndisplay.connect(self._apply)
         viewer.canvas.grid.events.enabled.connect(self._apply)
         self._results.changed.connect(self._result_changed)
@@ -185,12 +187,6 @@ class TokenDisplay(QObject):
             for layer in self._viewer.layers:
                 if _is_of(layer, result) and layer.metadata[RESULT_KEY] == LABELS:
                     layer.contour = _OUTLINE if wanted else 0
-
-    def _fill_labels(self, _event: Any = None) -> None:
-        """Draw no outlines before layers are shown in 3-D: napari warns that it cannot."""
-        result = self._results.latest
-        if result is not None and self._is_solid:
-            self._outline(result)
 
     def _legend(self, result: ShownResult) -> list[tuple[str, str | None]]:
         """Return what the colours of stages mean, where they are shown."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import napari
 
-_CORNER = "bottom_left"
+_CORNER = "bottom_right"
 _FONT = 10
 
 

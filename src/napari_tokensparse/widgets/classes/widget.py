@@ -20,7 +20,7 @@ from napari_tokensparse.widgets.classes.counting import Counted, count, middle_v
 from napari_tokensparse.widgets.classes.model import SORT_ROLE, ClassModel, Column, Row
 from napari_tokensparse.widgets.classes.pointed import ClassUnderPointer
 from napari_tokensparse.widgets.classes.saving import SaveClasses
-from napari_tokensparse.widgets.fitting import ElidedLabel, dock_as_tab
+from napari_tokensparse.widgets.fitting import ElidedLabel, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import PRUNED_AT, class_colours, hidden_classes
 from napari_tokensparse.widgets.locks import locked_values, with_lock
 from napari_tokensparse.widgets.places import go_to
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NO_RESULT = "No classes yet: segment an image with the Segment widget."
 _WIDTH, _NARROWEST = 350, 30  # pixels
+_LEAST_ROWS = 5
 _COUNT_AFTER_MS = 400  # of the last stroke: counting takes about as long
 
 
@@ -79,6 +80,7 @@ class ClassListWidget(QWidget):
         assert rows is not None and columns is not None
         rows.hide()
         rows.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 6)
+        self.table.setMinimumHeight(_LEAST_ROWS * rows.defaultSectionSize())
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         columns.setSectionResizeMode(Column.NAME, QHeaderView.ResizeMode.Stretch)
         columns.setMinimumSectionSize(_NARROWEST)
@@ -109,7 +111,7 @@ class ClassListWidget(QWidget):
         self.save = SaveClasses(self._viewer, self)
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self))
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.message)
         layout.addWidget(self.table, stretch=1)

@@ -65,7 +65,7 @@ class TokenDisplay(QObject):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
-        # napari slices labels for 3-D before it lets anybody fill their outlines, and warns of them.
+        # napari slices labels for 3-D before anybody can fill their outlines, and warns of them.
         filterwarnings("ignore", message="Contours are not displayed during 3D rendering")
         self._viewer_ref = ref(viewer)
         self._results = results_of(viewer)

@@ -87,6 +87,28 @@ def write_series(
     return paths
 
 
+def _item(**tags: Any) -> Dataset:
+    made = Dataset()
+    for name, value in tags.items():
+        setattr(made, name, value)
+    return made
+
+
+def _group(frame: dict[str, Any]) -> Dataset:
+    said = _item(PlanePositionSequence=[_item(ImagePositionPatient=list(frame["position"]))])
+    if "b" in frame:
+        said.MRDiffusionSequence = [_item(DiffusionBValue=float(frame["b"]))]
+    if "echo" in frame:
+        said.MREchoSequence = [_item(EffectiveEchoTime=float(frame["echo"]))]
+    if "kind" in frame:
+        said.MRImageFrameTypeSequence = [_item(FrameType=list(frame["kind"]))]
+    if "scaling" in frame:
+        slope, intercept = frame["scaling"]
+        scaling = _item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="US")
+        said.PixelValueTransformationSequence = [scaling]
+    return said
+
+
 def write_enhanced(
     path: Path,
     pixels: NDArray[Any],
@@ -99,27 +121,6 @@ def write_enhanced(
     Each of ``frames`` gives ``position`` (LPS mm) and, where wanted, ``b``, ``echo``, ``kind`` (its
     FrameType) and ``scaling``. Plane and spacing are shared by all.
     """
-
-    def item(**tags: Any) -> Dataset:
-        made = Dataset()
-        for name, value in tags.items():
-            setattr(made, name, value)
-        return made
-
-    def group(frame: dict[str, Any]) -> Dataset:
-        said = item(PlanePositionSequence=[item(ImagePositionPatient=list(frame["position"]))])
-        if "b" in frame:
-            said.MRDiffusionSequence = [item(DiffusionBValue=float(frame["b"]))]
-        if "echo" in frame:
-            said.MREchoSequence = [item(EffectiveEchoTime=float(frame["echo"]))]
-        if "kind" in frame:
-            said.MRImageFrameTypeSequence = [item(FrameType=list(frame["kind"]))]
-        if "scaling" in frame:
-            slope, intercept = frame["scaling"]
-            scaling = item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="US")
-            said.PixelValueTransformationSequence = [scaling]
-        return said
-
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -143,12 +144,12 @@ def write_enhanced(
         **{"PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16},
         **{"HighBit": 15, "PixelRepresentation": 0, "PixelData": pixels.tobytes()},
         "SharedFunctionalGroupsSequence": [
-            item(
-                PixelMeasuresSequence=[item(PixelSpacing=list(spacing), SliceThickness=3.5)],
-                PlaneOrientationSequence=[item(ImageOrientationPatient=list(plane))],
+            _item(
+                PixelMeasuresSequence=[_item(PixelSpacing=list(spacing), SliceThickness=3.5)],
+                PlaneOrientationSequence=[_item(ImageOrientationPatient=list(plane))],
             )
         ],
-        "PerFrameFunctionalGroupsSequence": [group(frame) for frame in frames],
+        "PerFrameFunctionalGroupsSequence": [_group(frame) for frame in frames],
     }
     for name, value in common.items():
         setattr(image, name, value)

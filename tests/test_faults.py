@@ -20,7 +20,7 @@ from napari_tokensparse.common.tables import write_csv, write_json
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.outputs.classfiles import write_class_files
 from napari_tokensparse.outputs.montage import save_montage
-from napari_tokensparse.outputs.receipts import Finished, InputScan, receipt_of, write_receipt
+from napari_tokensparse.outputs.receipts import FinishedRun, InputScan, receipt_of, write_receipt
 from napari_tokensparse.outputs.regionfiles import write_regions
 from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.segmenting.infer import segment
@@ -83,7 +83,7 @@ def writers(written: Any) -> dict[str, tuple[str, Write]]:
     volume, model, result = written
     info, options = model.info, Options(model="nano", keep_ratio=result.stats.keep_ratios)
     receipt = receipt_of(
-        Finished(volume, model, result), options, [InputScan(name="noise", sha256=None)], None
+        FinishedRun(volume, model, options, result), [InputScan(name="noise", sha256=None)], None
     )
     table = [[n, "name"] for n in range(500)]
     weights = {"a": torch.zeros(5000)}

@@ -34,7 +34,7 @@ from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import LITE, preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.scoring.metrics import dice_per_class
-from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.state import averaged_weights, counters
 from napari_tokensparse.training.trainconfig import TrainConfig
 from train_default_model import frequency_weights
@@ -99,7 +99,7 @@ def one_run(folder: Path, variant: str, seed: int, minutes: float, cases: int) -
         max_minutes=minutes, lr=2e-3, schedule="cosine", checkpoint_every=100, seed=seed, **training
     )
     weights = frequency_weights([atlas_anatomy()], power=-0.5)
-    setting = Setting(sampler, folder, class_weights=weights, clock=time.process_time)
+    setting = TrainSetup(sampler, folder, class_weights=weights, clock=time.process_time)
     for _ in train(model, config, setting):
         pass
     model.load_state_dict(averaged_weights(folder))

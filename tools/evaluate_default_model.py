@@ -20,7 +20,7 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from brain.structures import CLASS_COUNT, STRUCTURES
 from default_model_card import SPACING_MM, TARGET, write_card
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.scoring.metrics import dice_per_class
-from napari_tokensparse.segmenting.infer import Controls, segment
+from napari_tokensparse.segmenting.infer import segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,18 +95,18 @@ def figures(model: SCD, case: Case) -> Iterator[Figure]:
     if case.group == HEAD:
         ratios = (1.0, 0.25)
     for keep_ratio in ratios:
-        yield _figure(model, case, keep_ratio, Controls())
+        yield _figure(model, case, keep_ratio)
     if not compared:
         return
-    yield _figure(model, case, 1.0, Controls(ablate_encoder=True))
+    yield _figure(model, case, 1.0, ablate="encoder")
     for scorer in ("random", "intensity"):
         for keep_ratio in HARD:
-            yield _figure(model, case, keep_ratio, Controls(scorer))
+            yield _figure(model, case, keep_ratio, scorer=scorer)
 
 
-def _figure(model: SCD, case: Case, keep_ratio: float, controls: Controls) -> Figure:
-    found = segment(case.scan, model, keep_ratio, controls=controls)
-    by = "encoder ablated" if controls.ablate_encoder else controls.scorer
+def _figure(model: SCD, case: Case, keep_ratio: float, **control: Any) -> Figure:
+    found = segment(case.scan, model, keep_ratio, **control)
+    by = "encoder ablated" if "ablate" in control else control.get("scorer", "learned")
     dice, seconds = dice_by_name(found.labels, case), found.stats.seconds["total"]
     return Figure(case.group, case.scan.name, by, keep_ratio, dice, seconds)
 

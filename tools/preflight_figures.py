@@ -102,7 +102,8 @@ def child(part: str, number: int) -> None:
     from napari_tokensparse.compute.memory import give_back
     from napari_tokensparse.segmenting.estimating.estimate import estimating
     from napari_tokensparse.segmenting.estimating.rates import calibrating, value_of
-    from napari_tokensparse.segmenting.infer import segment
+    from napari_tokensparse.segmenting.infer import segment_with
+    from napari_tokensparse.segmenting.options import options_for
     from napari_tokensparse.volumes.region import parse_box
 
     setting = SETTINGS[number]
@@ -112,12 +113,13 @@ def child(part: str, number: int) -> None:
         return
     volume = _volume(setting.volume)
     region = parse_box(setting.region, volume.shape, volume.name) if setting.region else None
-    asked: dict[str, Any] = {"region": region, "backend": setting.backend}
-    told = value_of(estimating(volume, model, setting.keep_ratio, clock=time.process_time, **asked))
+    asked: dict[str, Any] = {"region": region, "backend": setting.backend, "device": None}
+    options = options_for(model, setting.keep_ratio, **asked)
+    told = value_of(estimating(volume, model, options, time.process_time))
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
     before, began = _memory_mb("VmRSS"), time.process_time()
-    result = segment(volume, model, setting.keep_ratio, **asked)
+    result = segment_with(volume, model, options)
     seconds = time.process_time() - began
     said = {
         "windows": [told.windows, result.stats.windows],

@@ -45,7 +45,7 @@ from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import StepDone
-from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.trainconfig import TrainConfig
 
 CONFIG = TrainConfig(
@@ -122,7 +122,7 @@ def main() -> None:
         model.load_state_dict(load_file(arguments.start_from))
     sampler = People(anatomies, model.config.window, PeopleConfig(head_share=arguments.head_share))
     end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
-    setting = Setting(
+    setting = TrainSetup(
         sampler,
         arguments.folder,
         device=arguments.device,

@@ -2,13 +2,15 @@
 
 A profiler counts the functions that a real run enters, module by module: the sample brain is read,
 the bundled model loaded, the volume segmented, labels written. The picture shows the rooms from the
-top of the house to its foundation, and in each the modules in the order in which they are entered::
+top of the house to its foundation, and in each the modules in the order in which they are entered.
+Into the page goes how many a click on Segment enters: the model loaded, memory checked, a run::
 
     python tools/walk_figure.py
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import threading
@@ -25,6 +27,7 @@ from matplotlib.patches import FancyBboxPatch
 
 import napari_tokensparse
 from napari_tokensparse import load_model, read_volume, segment
+from napari_tokensparse.segmenting.estimating import estimate
 from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import write_nifti
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/images/walk.png"
+PAGE = ROOT / "docs/walk.md"
 KEEP_RATIO = 0.5
 _PACKAGE = Path(napari_tokensparse.__file__).parent
 _COLUMNS, _ROW_HEIGHT = 3, 0.34
@@ -79,6 +83,24 @@ def walk() -> list[str]:
     return found
 
 
+def click() -> list[str]:
+    """Do what a click on Segment does with the sample; return the modules that were entered."""
+    volume = read_volume(sample_path())
+    with entered() as found:
+        model = load_model("brain-structures")
+        assert estimate.room(volume, model).is_enough
+        segment(volume, model, KEEP_RATIO)
+    return found
+
+
+def write_count(modules: int, page: Path = PAGE) -> None:
+    """Put a number of modules into the page."""
+    text, count = re.subn(r"(?<=enters )\d+(?= modules)", str(modules), page.read_text("utf-8"))
+    if count != 1:
+        raise ValueError(f"{page}: must say once how many modules a click enters")
+    page.write_text(text, "utf-8")
+
+
 def draw(found: list[str], path: Path) -> None:
     """Draw the rooms that were entered as boxes, with their modules."""
     by_room = {room: [m for m in found if m.split("/")[0] == room] for room in rooms()}
@@ -113,9 +135,12 @@ def draw(found: list[str], path: Path) -> None:
 
 
 def main() -> None:
-    """Trace a run and draw it."""
+    """Trace a run and draw it; trace a click and count."""
+    entered_by_click = len(click())
+    write_count(entered_by_click)
     found = walk()
     draw(found, PICTURE)
+    print(f"A click enters {entered_by_click} modules: {PAGE}")
     print(f"{len(found)} modules in {len({m.split('/')[0] for m in found})} rooms: {PICTURE}")
 
 

@@ -58,6 +58,13 @@ def test_a_dry_run_tells_time_and_memory_and_writes_nothing(
     assert 0.0 < figures["room"]["peak_mb"] < figures["room"]["free_mb"]
     assert sorted(tmp_path.iterdir()) == before
 
+    image = nib.load(tmp_path / "scan.nii.gz")
+    image.set_qform(np.diag([1.0, 1.0, 4.0, 1.0]), 1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    assert segment("--dry-run").stderr == (
+        "Note: qform and sform differ by up to 57.0 mm; the sform was used\n"
+    )
+
 
 def test_a_run_that_does_not_fit_is_refused_with_its_figures(
     segment: Segment, little_memory: None, tmp_path: Path

@@ -76,31 +76,35 @@ def test_segment_replaces_its_own_files_and_none_of_a_person(folder: Path) -> No
         ("segment", "cases/summary.csv", "--model", "nano", "-o", "cases"),
         ("sweep", "scan.nii.gz", "--labels", "taken/sweep.csv", "--model", "nano", "-o", "taken"),
         ("audit", "taken/difference.nii.gz", "--model", "nano", "-o", "taken"),
-        ("evaluate", "--data", "taken/scores.json", "--model", "nano", "-o", "taken"),
+        ("evaluate", "--data", "images", "--labels", "taken", "--model", "nano", "-o", "taken"),
+        ("evaluate", "--data", "list.csv", "--model", "nano", "-o", "exam"),
     ],
 )  # fmt: skip
 def test_an_input_is_never_replaced_even_if_a_person_says_overwrite(
     folder: Path, dicoms: dict[str, Any], arguments: tuple[str, ...]
 ) -> None:
     dicoms["write_series"](folder / "exam", np.zeros((7, 5, 6), np.uint16))
-    for name in ("f", "hard", "taken/difference"):
-        (folder / "taken").mkdir(exist_ok=True)
-        shutil.copy(folder / "scan.nii.gz", folder / f"{name}.nii.gz")
-    for name in ("hard", "soft"):
-        (folder / f"{name}.nii.gz").unlink(missing_ok=True)
+    (folder / "taken").mkdir()
+    mask = (nib.load(folder / "scan.nii.gz").get_fdata() > 450).astype(np.uint8)
+    for name in ("f", "taken/difference"):
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / f"{name}.nii.gz")
     (folder / "hard.nii.gz").hardlink_to(folder / "scan.nii.gz")
     (folder / "soft.nii.gz").symlink_to("scan.nii.gz")
-    (folder / "exam/S0005.dcm").write_bytes(next((folder / "exam").iterdir()).read_bytes())
+    next((folder / "exam").iterdir()).rename(folder / "exam/S0005.dcm")
     (folder / "cases").mkdir()
     (folder / "cases/summary.csv").write_text("image\n../scan.nii.gz\n")
-    for name in ("sweep.csv", "scores.json"):
-        (folder / "taken" / name).write_text("{}")
+    (folder / "taken/sweep.csv").write_text("{}")
+    (folder / "images").mkdir()
+    shutil.copy(folder / "f.nii.gz", folder / "images/difference.nii.gz")
+    (folder / "list.csv").write_text("image,label\nexam,f.nii.gz\n")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     refused = run(*arguments, "--overwrite")
     assert refused.exit_code == 1
     assert refused.stderr.startswith("tokensparse: ")
     assert "is the scan or another input" in refused.stderr or "lies in the" in refused.stderr
     assert refused.stderr.count("\n") == 1
+    if arguments[0] == "segment":
+        assert arguments[-1] in refused.stderr  # the file that was named, not one beside it
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

@@ -67,10 +67,15 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
     assert first.options.model_dump() == {
         "model": "nano",
         "keep_ratio": (0.5, 0.5, 0.5),
+        "importance": None,
+        "pin": None,
+        "drop": None,
         "device": "cpu",
         "backend": "auto",
         "scorer": "random",
         "ablate": None,
+        "seed": 0,
+        "overlap": None,
         "frame": None,
         "series": None,
         "region": ":,4:,:",
@@ -211,7 +216,10 @@ AT_ODDS = [
     (["scans", "-o", "out", "--no-receipt"], "--no-receipt: is for one scan"),
     (["scans", "-o", "out", "--model", "nonesuch"], "model 'nonesuch': neither"),
     (["scans", "-o", "out", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in (0, 1]"),
-    (["scans", "-o", "out", "--ablate", "decoder"], "ablate 'decoder': Input should be"),
+    (
+        ["scans", "-o", "out", "--ablate", "decoder"],
+        "--ablate decoder: only 'encoder' can be left out",
+    ),
     (["scans", "-o", "out", "--workers", "0"], "workers 0: must be 1 or more"),
     (["scans", "-o", "out"], "scans: no scan is there"),
     (["scan*.nii.gz", "-o", "out.nii.gz"], "out.nii.gz: is a file; give a folder"),
@@ -302,3 +310,47 @@ def test_a_model_that_asks_for_sharpening_gets_it_unless_a_run_says_otherwise(
     assert (own.options.sharpen, no.options.sharpen) == (True, False)
     assert "sharpen" not in own.command
     assert "--no-sharpen" in no.command
+
+
+def test_importance_and_pins_are_recorded_as_numbers_and_repeated(folder: Path) -> None:
+    mask = np.zeros((36, 30, 20), np.uint8)
+    mask[3, 3, 3] = mask[30, 3, 3] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "mine.nii.gz")
+    run = tokensparse(
+        "segment", "scan.nii.gz", "-o", "adaptive.nii.gz", "--model", "nano", "--device", "cpu",
+        "--importance", 0.5, "--pin", "mine.nii.gz", "--drop", "1-2", "--tokens", "maps",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.output
+    receipt = read_receipt(folder / "adaptive.receipt.json")
+    options = receipt.options
+    assert (options.importance, options.drop) == (0.5, "1-2")
+    assert options.pin is not None and len(options.pin.split(",")) == 2
+    pruned_at = labels_of(folder / "maps" / "pruned-at.nii.gz")
+    assert (pruned_at[mask > 0] == 4).all()
+    words = shlex.split(receipt.command)
+    assert words[words.index("--pin") + 1] == options.pin
+    assert words[words.index("--importance") + 1] == "0.5"
+    assert "--keep-ratio" not in words
+    again = tokensparse("segment", "--from-receipt", "adaptive.receipt.json", "-o", "b.nii.gz")
+    assert again.exit_code == 0, again.output
+    assert "Identical: all 21600 voxels" in again.output
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--importance", 1.5), "importance 1.5: must be in [0, 1]"),
+        (("--pin", "0-9999"), "must ascend below"),
+        (("--drop", "nowhere.nii.gz"), "nowhere.nii.gz"),
+        (("--importance", 0.5, "--backend", "compile"), "fixed numbers of tokens"),
+    ],
+)
+def test_a_rule_or_a_pin_that_cannot_be_is_refused_in_a_line(
+    folder: Path, given: tuple[str | float, ...], said: str
+) -> None:
+    run = tokensparse(
+        "segment", "scan.nii.gz", "-o", "no.nii.gz", "--model", "nano", "--device", "cpu", *given
+    )
+    assert run.exit_code == 1
+    assert said in run.stderr and run.stderr.count("\n") == 1
+    assert not (folder / "no.nii.gz").exists()

@@ -37,6 +37,12 @@ def test_an_input_is_refused_by_whatever_link_it_is_named(tmp_path: Path) -> Non
     check_apart([tmp_path / "new.nii.gz"], [scan])
 
 
+def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(OwnershipError, match="notes: is a file; name a folder for the results"):
+        check_results(tmp_path / "notes", ["scores.csv"], [], overwrite=True)
+
+
 def test_both_halves_of_a_pair_are_inputs(tmp_path: Path) -> None:
     for name in ("scan.hdr", "scan.img", "scan.nii"):
         (tmp_path / name).write_bytes(b"half")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_tokensparse.common.tables import write_csv, write_json, written_whole
+from napari_tokensparse.common.tables import read_rows, write_csv, write_json, written_whole
 
 
 def test_csv_leaves_the_unknown_empty_and_quotes_what_needs_it(tmp_path: Path) -> None:
@@ -31,3 +31,19 @@ def test_a_file_that_is_not_finished_never_appears(tmp_path: Path) -> None:
         part.write_text("half")
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("image,label\nÄ.nii,b\n", "utf-8"),
+        ('sep=;\r\n"Image";" LABEL "\r\n"Ä.nii";b\r\n;\r\n\r\n', "utf-8-sig"),
+        ("Image\tLabel\r\nÄ.nii\tb\r\n\t\r\n", "utf-16"),
+        ("image;label\rÄ.nii;b\r", "utf-16-be"),
+    ],
+)
+def test_lists_are_read_as_programs_write_them(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "cases.csv"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((mark + text).encode(encoding))
+    assert read_rows(path) == (("image", "label"), [{"image": "Ä.nii", "label": "b"}])

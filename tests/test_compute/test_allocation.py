@@ -13,6 +13,7 @@ from napari_tokensparse.compute import allocation
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.infer import segmenting
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.volumes.volume import Volume
 
 resource = pytest.importorskip("resource", reason="no page faults to count")
@@ -86,7 +87,7 @@ def test_a_run_keeps_memory_until_it_ends_or_is_left(make_model: Callable[..., S
     model = make_model()
     volume = Volume(np.ones((1, 40, 40, 40), np.float32), np.eye(4), "ones")
     for leave in (False, True):
-        run = segmenting(volume, model)
+        run = segmenting(volume, model, options_for(model))
         assert isinstance(run, Generator)
         before = allocation._holders
         next(run)

@@ -10,7 +10,7 @@ from napari_tokensparse.model.controls import Scorer
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting import run as run_module
-from napari_tokensparse.segmenting.infer import Controls, Segmentation, segment
+from napari_tokensparse.segmenting.infer import Segmentation, segment
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import Volume
 
@@ -55,7 +55,7 @@ def run_with(
         monkeypatch.setattr(run_module, "windows_at_once", lambda *_: at_once)
         sizes: list[int] = []
         hook = model.register_forward_hook(lambda _, given, out: sizes.append(len(given[0])))
-        done = segment(volume(), model, 0.5, controls=Controls(scorer=scorer), region=region)
+        done = segment(volume(), model, 0.5, scorer=scorer, region=region)
         hook.remove()
         return done, sizes
 

@@ -4,6 +4,8 @@ import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
+from napari.layers import Image
+from napari.layers.utils.stack_utils import stack_to_images
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from qtpy.QtWidgets import QApplication
 
@@ -275,3 +277,43 @@ def test_an_oblique_file_is_shown_with_a_note(tmp_path, make_napari_viewer, monk
     assert said == [
         "scan: shown turned straight by 10.0 degrees; files and tables keep the true positions"
     ]
+
+
+def write_film(path, frames):
+    image = nib.Nifti1Image(np.moveaxis(frames, 0, -1), np.diag([-2.0, 2.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.0
+    nib.save(image, path)
+    return path
+
+
+def test_a_time_series_is_one_layer_with_a_slider_and_a_frame_of_it_lies_as_the_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 900, (5, 8, 9, 10)).astype(np.int16)
+    path = write_film(tmp_path / "film.nii.gz", frames)
+    ((array, kwargs, kind),) = read_layers(str(path))
+    assert (kind, array.shape, kwargs["name"]) == ("image", (5, 10, 9, 8), "film")
+    assert (kwargs["scale"], kwargs["axis_labels"]) == ((1, 3, 2, 2), ("frame", "z", "y", "x"))
+    (note,) = kwargs["metadata"][KEY]["notes"]
+    assert note.startswith("holds 5 frames, as the slider counts them: a command takes one with")
+    split = stack_to_images(Image(array, **kwargs), 0)[3]  # as Split Stack in the list of layers
+    volume, known = read_layer(split)
+    assert known
+    wanted = read_volume(path, frame=3)
+    assert np.array_equal(volume.array, wanted.array)
+    assert np.array_equal(volume.affine, wanted.affine)
+
+
+def test_images_of_one_place_in_a_dicom_series_are_frames_with_what_tells_them_apart(
+    dicoms, tmp_path
+):
+    pixels = np.random.default_rng(0).integers(0, 900, (2, 7, 8, 9)).astype(np.uint16)
+    for echo, (time_ms, of) in enumerate(zip(("2.5", "7.5"), pixels, strict=True)):
+        tags = {"SeriesInstanceUID": "1.2.3", "EchoTime": time_ms}
+        dicoms["write_series"](tmp_path / "mr", of, prefix=f"E{echo}", **tags)
+    ((array, kwargs, _),) = read_layers(str(tmp_path / "mr"))
+    assert array.shape == (2, 7, 8, 9)
+    assert np.array_equal(array[1], pixels[1])
+    first, second = kwargs["metadata"][KEY]["notes"]
+    assert "0 (echo time 2.5 ms), 1 (echo time 7.5 ms)" in first
+    assert "choose Split Stack" in second
+    assert kwargs["metadata"][KEY]["slices"] == ()

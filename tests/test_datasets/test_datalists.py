@@ -163,6 +163,13 @@ def test_a_case_to_train_on_and_to_validate_with_is_refused(listed):
         read_data_set(listed)
 
 
+def test_a_path_from_the_root_may_lead_into_the_folder(listed):
+    names = {key: listed.parent / f"{key}sTr/tubes_000.nii.gz" for key in ("image", "label")}
+    change(listed, training=[{key: str(path) for key, path in names.items()}], validation=[])
+    (case,) = read_data_set(listed).training
+    assert (case.image, case.label) == (names["image"], names["label"])
+
+
 @pytest.mark.parametrize("path", ["../other/a.nii.gz", "imagesTr/../../a.nii.gz", "/a.nii.gz"])
 @pytest.mark.parametrize("key", ["image", "label"])
 def test_a_path_may_not_leave_the_folder(listed, key, path):

@@ -9,7 +9,7 @@ import pytest
 
 from napari_tokensparse.inspecting.boxes import holding_content, token_boxes
 from napari_tokensparse.segmenting.result import Segmentation, Stats
-from napari_tokensparse.segmenting.tokenmaps import TokenMaps
+from napari_tokensparse.segmenting.tokenmaps import TokenMaps, TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.volume import Volume
 
@@ -29,12 +29,10 @@ def result() -> Segmentation:
         importance=(in_row(0.2, 0.5, 0.4, NAN), in_row(NAN, 0.25, 0.75, NAN)),
         rank=(in_row(0, 1, 0.5, NAN), in_row(NAN, 0, 1, NAN)),
         pruned_at=in_row(1, 2, 3, 0).astype(np.uint8),
-        among=in_row(3, 3, 3, 0).astype(np.int32),
-        _shape=(15, 4, 4),
-        _axes=axes,
-        _patch=4,
+        among=(in_row(3, 3, 3, 0).astype(np.int32), in_row(2, 2, 2, 0).astype(np.int32)),
+        places=TokenPlaces((15, 4, 4), axes, (1, 1, 4), 4),
     )
-    stats = Stats(1, 0, (0.5, 0.5), (3, 2, 1), {}, {}, "torch")
+    stats = Stats(1, 0, (0.5, 0.5), (3, 2, 1), {}, {})
     return Segmentation(np.zeros((15, 4, 4), np.uint8), tokens, stats)
 
 

@@ -14,7 +14,7 @@ from napari_tokensparse.inspecting.drawing import SCORER_COLOURS
 from napari_tokensparse.inspecting.progress import RunProgress
 from napari_tokensparse.inspecting.sweep import Sweep, SweepPoint, sweep, sweeping
 from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.segmenting.infer import Controls, SegmentError, segment
+from napari_tokensparse.segmenting.infer import SegmentError, segment
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import Volume
 
@@ -45,8 +45,7 @@ def test_every_ratio_and_scorer_is_compared_with_keep_ratio_one(make_model: Make
     ]
     whole = segment(volume, model, 1.0)
     for point in result.points:
-        controls = Controls(scorer=point.scorer)
-        run = segment(volume, model, point.keep_ratio, controls=controls)
+        run = segment(volume, model, point.keep_ratio, scorer=point.scorer)
         assert list(point.dice) == ["part 17", "part 53", "part 4"]
         for value in (17, 53, 4):
             expected = dice_of(run.labels, whole.labels, value)
@@ -79,7 +78,7 @@ def test_in_a_region_only_its_voxels_are_compared_also_with_labels(make_model: M
     result = sweep(volume, model, [0.3], labels=labels_of(truth), scorers=["intensity"], region=BOX)
     whole, point = (result.line("intensity")[n] for n in (1, 0))
     one = segment(volume, model, 1.0).labels[BOX.slices]
-    run = segment(volume, model, 0.3, controls=Controls(scorer="intensity"))
+    run = segment(volume, model, 0.3, scorer="intensity")
     found, true = run.labels[BOX.slices], truth[BOX.slices]
     assert whole.labels_dice is not None and point.labels_dice is not None
     for value in (17, 53):

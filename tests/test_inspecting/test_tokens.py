@@ -21,7 +21,7 @@ from napari_tokensparse.inspecting.tokens import (
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.segmenting.infer import Segmentation, Stats, segment
-from napari_tokensparse.segmenting.tokenmaps import TokenMaps
+from napari_tokensparse.segmenting.tokenmaps import TokenMaps, TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import Volume
@@ -56,10 +56,8 @@ def result() -> Segmentation:
         importance=(in_grid(0.6, 0.7, 0.2, 0.9), in_grid(0.1, 0.3, NAN, 0.8)),
         rank=(in_grid(1 / 3, 2 / 3, 0, 1), in_grid(0, 0.5, NAN, 1)),
         pruned_at=in_grid(2, 3, 1, 3).astype(np.uint8),
-        among=in_grid(4, 4, 4, 4).astype(np.int32),
-        _shape=(4, 2, 4),
-        _axes=axes,
-        _patch=2,
+        among=(in_grid(4, 4, 4, 4).astype(np.int32), in_grid(3, 3, 3, 3).astype(np.int32)),
+        places=TokenPlaces((4, 2, 4), axes, (2, 1, 2), 2),
     )
     labels = np.zeros((4, 2, 4), np.uint8)
     labels[:2, :, :2] = 5  # the first token but for one voxel, which is 2
@@ -103,8 +101,10 @@ def test_a_token_that_was_not_processed_has_no_scores(result: Segmentation) -> N
 
 
 def test_a_voxel_that_preprocessing_left_out_has_no_token(result: Segmentation) -> None:
-    axes = (AxisMap(0, 1.0, -1.0), *result.tokens._axes[1:])
-    cropped = replace(result, tokens=replace(result.tokens, _axes=axes))
+    axes = (AxisMap(0, 1.0, -1.0), *result.tokens.places.axes[1:])
+    cropped = replace(
+        result, tokens=replace(result.tokens, places=replace(result.tokens.places, axes=axes))
+    )
     assert token_at(cropped, (0, 0, 0), VOLUME, INFO) is None
     assert token_at(cropped, (1, 0, 0), VOLUME, INFO) is not None
 
@@ -221,8 +221,10 @@ def test_classes_are_counted_by_tokens_and_by_volume(result: Segmentation) -> No
 
 
 def test_voxels_outside_the_token_grid_are_not_processed(result: Segmentation) -> None:
-    axes = (AxisMap(0, 1.0, -1.0), *result.tokens._axes[1:])  # row 0 lies outside
-    cropped = replace(result, tokens=replace(result.tokens, _axes=axes))
+    axes = (AxisMap(0, 1.0, -1.0), *result.tokens.places.axes[1:])  # row 0 lies outside
+    cropped = replace(
+        result, tokens=replace(result.tokens, places=replace(result.tokens.places, axes=axes))
+    )
     background, two, five = class_fates(cropped, VOLUME, INFO)
     voxel = 2 * 3 * 4
     left_out = [c.mm3[0] for c in (background, two, five)]

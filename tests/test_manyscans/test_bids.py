@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
-from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids
+from napari_tokensparse.common.ownership import OwnershipError
+from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import describe_model, plan, segment_scan
 from napari_tokensparse.model.checkpoints import load_model
@@ -92,6 +93,40 @@ def test_a_folder_of_another_program_or_model_is_refused(
     touch(tmp_path / "mine" / DERIVATIVE, "notes.txt")
     with pytest.raises(ManyScansError, match="holds something else"):
         prepare_bids(tmp_path / "mine", tmp_path / "raw", described)
+
+
+@pytest.mark.parametrize("name", ["dataset_description.json", ".bidsignore", "dseg.tsv"])
+def test_what_a_person_changed_of_a_derivative_is_refused_by_name(
+    tmp_path: Path, write_nano: Callable[..., Path], name: str
+) -> None:
+    described = describe_folder(write_nano())
+    folder = prepare_bids(tmp_path, tmp_path / "raw", described)
+    written = (folder / name).read_text("utf-8")
+    changed = written.replace("Segmentations by", "Corrected, from") + "\n"
+    (folder / name).write_text(changed, "utf-8")
+    with pytest.raises(OwnershipError, match=f"{name}: is there already, and not as tokensparse"):
+        prepare_bids(tmp_path, tmp_path / "raw", described)
+    assert (folder / name).read_text("utf-8") == changed
+    prepare_bids(tmp_path, tmp_path / "raw", described, overwrite=True)
+    assert (folder / name).read_text("utf-8") == written
+
+
+def test_a_sidecar_that_a_person_changed_stays(
+    tmp_path: Path, write_nano: Callable[..., Path]
+) -> None:
+    described = describe_folder(write_nano())
+    names = [f"sub-{n}/anat/sub-{n}_T1w.nii.gz" for n in (1, 2)]
+    cases = bids_scans(touch(tmp_path, *names), described.info.channels)
+    folder = prepare_bids(tmp_path, tmp_path, described)
+    for case in cases:
+        touch(folder, str(case.labels))
+    assert write_sidecars(folder, tmp_path, cases) == []
+    side = folder / "sub-1/anat/sub-1_dseg.json"
+    side.write_text(side.read_text("utf-8").replace("false", "true"), "utf-8")
+    assert write_sidecars(folder, tmp_path, cases) == [side]
+    assert json.loads(side.read_text("utf-8"))["Manual"] is True
+    assert write_sidecars(folder, tmp_path, cases, overwrite=True) == []
+    assert json.loads(side.read_text("utf-8"))["Manual"] is False
 
 
 # Another test may have a cluster beside.

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -96,16 +97,23 @@ def _etag(file: Path) -> str:
     return hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-@pytest.fixture
-def hub() -> Iterator[str]:
-    """Serve the repository and give the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on this machine and give the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """Serve the repository and give the address."""
+    with serving(_Hub) as address:
+        yield address
 
 
 def ask(home: Path, *sources: str, **environment: str) -> list[str]:
@@ -140,7 +148,30 @@ def test_a_repository_is_fetched_once_and_used_without_a_network_after(
     assert again.split() == [folder, sha256]
     assert unknown == (
         "model hf://lab/else: cannot be reached, and is not in the hub's cache; check the network "
-        "connection and HF_HUB_OFFLINE"
+        "connection, HTTPS_PROXY if it is set, and HF_HUB_OFFLINE"
+    )
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """A proxy that lets nobody through without a password."""
+
+    def do_CONNECT(self) -> None:
+        self.send_response(407)
+        self.send_header("Proxy-Authenticate", "Basic")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_proxy_that_wants_a_password_is_named(tmp_path: Path) -> None:
+    with serving(_Proxy) as proxy:
+        (line,) = ask(
+            tmp_path, "hf://lab/brain", HF_ENDPOINT="https://hub.invalid", HTTPS_PROXY=proxy
+        )
+    assert line == (
+        "model hf://lab/brain: the proxy wants a password; put it into HTTPS_PROXY, as "
+        "http://name:password@proxy:port"
     )
 
 

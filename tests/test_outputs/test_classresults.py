@@ -13,7 +13,7 @@ import pytest
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.outputs.classresults import class_results, write_class_results
 from napari_tokensparse.segmenting.infer import Segmentation, Stats
-from napari_tokensparse.segmenting.tokenmaps import TokenMaps
+from napari_tokensparse.segmenting.tokenmaps import TokenMaps, TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import Volume
@@ -37,6 +37,8 @@ VOLUME = Volume(
     "hand",
 )
 
+AXES = (AxisMap(0, 1.0, 0.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0))
+
 
 def in_grid(*values: float) -> np.ndarray:
     """Four tokens (0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)."""
@@ -50,10 +52,8 @@ def result() -> Segmentation:
         importance=(in_grid(0.6, 0.7, 0.2, 0.9), in_grid(0.1, 0.3, NAN, 0.8)),
         rank=(in_grid(1 / 3, 2 / 3, 0, 1), in_grid(0, 0.5, NAN, 1)),
         pruned_at=in_grid(2, 3, 1, 3).astype(np.uint8),
-        among=in_grid(4, 4, 4, 4).astype(np.int32),
-        _shape=(4, 2, 4),
-        _axes=(AxisMap(0, 1.0, 0.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0)),
-        _patch=2,
+        among=(in_grid(4, 4, 4, 4).astype(np.int32), in_grid(3, 3, 3, 3).astype(np.int32)),
+        places=TokenPlaces((4, 2, 4), AXES, (2, 1, 2), 2),
     )
     labels = np.zeros((4, 2, 4), np.uint8)
     labels[:2] = 5
@@ -107,7 +107,7 @@ def test_overlapping_regions_are_measured_whole_whatever_is_painted_over_them(
 
 
 def test_a_volume_of_many_rows_is_summed_over_all_of_them(result: Segmentation) -> None:
-    tokens = replace(result.tokens, _shape=(40, 2, 4))
+    tokens = replace(result.tokens, places=replace(result.tokens.places, shape=(40, 2, 4)))
     labels = np.full((40, 2, 4), 2, np.uint16)
     volume = Volume(np.ones((2, 40, 2, 4), np.float32), np.eye(4), "long")
     five, two = class_results(replace(result, labels=labels, tokens=tokens), volume, INFO)

@@ -15,7 +15,7 @@ from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import WEIGHTS
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash
 from napari_tokensparse.outputs.receipts import (
-    Finished,
+    FinishedRun,
     ReceiptError,
     class_volumes,
     input_scan,
@@ -26,8 +26,8 @@ from napari_tokensparse.outputs.receipts import (
     write_receipt,
 )
 from napari_tokensparse.outputs.writing import write_volume
-from napari_tokensparse.segmenting.infer import segment
-from napari_tokensparse.segmenting.options import Options, run_arguments
+from napari_tokensparse.segmenting.infer import segment, segment_with
+from napari_tokensparse.segmenting.options import Options
 from napari_tokensparse.volumes.reading import read_volume
 
 if TYPE_CHECKING:
@@ -56,20 +56,20 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def finished(scan: Path, write_nano: Callable[..., Path]) -> Finished:
+def finished(scan: Path, write_nano: Callable[..., Path]) -> FinishedRun:
     network = load_model(write_nano(foreground_ml=(300.0, 900.0)))
     volume = read_volume(scan)
-    return Finished(volume, network, segment(volume, network, **run_arguments(OPTIONS, volume)))
+    return FinishedRun(volume, network, OPTIONS, segment_with(volume, network, OPTIONS))
 
 
 @pytest.fixture
-def receipt(scan: Path, finished: Finished, tmp_path: Path) -> Receipt:
+def receipt(scan: Path, finished: FinishedRun, tmp_path: Path) -> Receipt:
     labels = write_volume(tmp_path / "labels.nii.gz", finished.result.labels, finished.volume)
-    return receipt_of(finished, OPTIONS, [input_scan(scan)], labels)
+    return receipt_of(finished, [input_scan(scan)], labels)
 
 
 def test_a_receipt_states_hashes_tokens_versions_and_the_command(
-    receipt: Receipt, finished: Finished, scan: Path, tmp_path: Path
+    receipt: Receipt, finished: FinishedRun, scan: Path, tmp_path: Path
 ) -> None:
     assert receipt.purpose == "For research only, not for diagnosis."
     assert receipt.command == (

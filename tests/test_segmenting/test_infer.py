@@ -21,15 +21,16 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting import infer
 from napari_tokensparse.segmenting.infer import (
-    Controls,
     Progress,
     Segmentation,
     SegmentError,
     available_devices,
+    check_scorer,
     choose_device,
     segment,
     segmenting,
 )
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.tokenmaps import window_maps
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.region import Box
@@ -185,7 +186,9 @@ def test_windows_of_background_may_come_first(make_model: MakeModel) -> None:
 
 
 def test_a_volume_of_background_alone_is_all_background(make_model: MakeModel) -> None:
-    events = list(segmenting(volume_of(np.zeros((70, 33, 40), np.uint8)), make_model()))
+    model = make_model()
+    volume = volume_of(np.zeros((70, 33, 40), np.uint8))
+    events = list(segmenting(volume, model, options_for(model)))
     assert events[0] == Progress(0, 0, None)
     result = events[-1]
     assert isinstance(result, Segmentation)
@@ -287,7 +290,8 @@ def test_regions_are_painted_in_the_order_of_the_classes(make_model: MakeModel) 
 
 
 def test_progress_counts_windows_and_the_result_comes_last(make_model: MakeModel) -> None:
-    *events, result = segmenting(volume_of(noise(56, 32, 32)), make_model(), 0.25)
+    model = make_model()
+    *events, result = segmenting(volume_of(noise(56, 32, 32)), model, options_for(model, 0.25))
     assert all(isinstance(event, Progress) for event in events)
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [
         (n, 3) for n in range(4)
@@ -309,7 +313,7 @@ def test_progress_counts_windows_and_the_result_comes_last(make_model: MakeModel
 def test_a_run_can_be_stopped_between_windows_and_started_anew(make_model: MakeModel) -> None:
     model, volume = make_model(), volume_of(noise(56, 32, 32))
     whole = segment(volume, model).labels
-    run = segmenting(volume, model)
+    run = segmenting(volume, model, options_for(model))
     assert next(run) == Progress(0, 3, None)
     next(run)
     run.close()  # type: ignore[attr-defined]
@@ -406,7 +410,7 @@ def test_devices_are_named_and_auto_takes_the_first() -> None:
 def controlled(
     model: SCD, array: NDArray[Any], keep_ratio: float = 0.5, **chosen: Any
 ) -> Segmentation:
-    return segment(volume_of(array), model, keep_ratio, controls=Controls(**chosen))
+    return segment(volume_of(array), model, keep_ratio, **chosen)
 
 
 def test_random_scores_are_keyed_by_seed_and_window_alone(make_model: MakeModel) -> None:
@@ -478,7 +482,7 @@ def test_leaving_the_encoders_blocks_out_changes_the_labels_but_not_the_counts(
 ) -> None:
     model, array = make_model(), noise(32, 32, 32)
     own = segment(volume_of(array), model, 0.5)
-    ablated = controlled(model, array, ablate_encoder=True)
+    ablated = controlled(model, array, ablate="encoder")
     assert (own.labels != ablated.labels).mean() > 0.01
     assert ablated.stats.tokens == own.stats.tokens
     assert [i.shape for i in ablated.tokens.importance] == [i.shape for i in own.tokens.importance]
@@ -493,7 +497,7 @@ def test_leaving_the_encoders_blocks_out_changes_the_labels_but_not_the_counts(
 
 def test_an_unknown_scorer_is_refused_before_anything_is_run() -> None:
     with pytest.raises(SegmentError) as refused:
-        Controls(scorer="entropy")  # type: ignore[arg-type]
+        check_scorer("entropy")
     assert str(refused.value) == (
         "scorer 'entropy': choose one of learned, random, intensity, foreground"
     )
@@ -515,9 +519,8 @@ def test_inside_a_region_all_is_as_in_a_run_of_the_whole(
     model = make_model(preprocessing=(ORIENT, SPACE, NORMALISE), overlap=0.25)
     affine = np.array([[0, 1.9, 0, 5], [-2.1, 0, 0, -3], [0, 0, 2.0, 2], [0, 0, 0, 1.0]])
     volume = volume_of(noise(60, 30, 36), affine)
-    controls = Controls(scorer=scorer)
-    whole = segment(volume, model, 0.5, controls=controls)
-    part = segment(volume, model, 0.5, controls=controls, region=box)
+    whole = segment(volume, model, 0.5, scorer=scorer)
+    part = segment(volume, model, 0.5, scorer=scorer, region=box)
     assert whole.region is None
     assert part.region == box
     assert part.labels.shape == whole.labels.shape

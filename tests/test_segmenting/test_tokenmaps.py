@@ -8,6 +8,7 @@ from napari_tokensparse.model.encoder import TokenTrace
 from napari_tokensparse.segmenting.tokenmaps import (
     TokenMapBuilder,
     TokenMaps,
+    TokenPlaces,
     window_maps,
     window_ranks,
 )
@@ -74,7 +75,8 @@ def test_without_pruning_every_token_is_kept_to_the_end() -> None:
 def maps_of(shape: tuple[int, int, int], axes: Axes, pruned_at: np.ndarray) -> TokenMaps:
     importance = np.where(pruned_at > 1, pruned_at / 10, np.nan).astype(np.float32)
     among = np.full(pruned_at.shape, pruned_at.size, np.int32)
-    return TokenMaps((importance,), (importance,), pruned_at, among, shape, axes, 8)
+    places = TokenPlaces(shape, axes, pruned_at.shape, 8)
+    return TokenMaps((importance,), (importance,), pruned_at, (among,), places)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -145,7 +147,7 @@ def test_a_token_takes_its_values_from_its_owner_and_nothing_is_averaged() -> No
     builder.add((0, 0, 0), TokenTrace((torch.full((1, 64), -1.0),), (ids,), nothing))
     builder.add((24, 0, 0), TokenTrace((torch.full((1, 64), -2.0),), (nothing,), ids))
     straight = (AxisMap(0, 1.0, 0.0), AxisMap(1, 1.0, 0.0), AxisMap(2, 1.0, 0.0))
-    maps = builder.finish((56, 32, 32), straight)
+    maps = builder.finish(TokenPlaces((56, 32, 32), straight, grid.tokens, grid.patch))
     assert maps.pruned_at[:, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 2]
     assert maps.importance[0][:, 3, 3] == pytest.approx(np.exp([-1.0] * 4 + [-2.0] * 3))
     assert maps.rank[0][:4].ravel() == pytest.approx(np.linspace(1, 0, 64))  # the owner's tokens

@@ -20,7 +20,7 @@ from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.elastic import patch_shares, token_targets
 from napari_tokensparse.training.events import CheckpointSaved, Event, StepDone, Validated
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
-from napari_tokensparse.training.loop import Setting, TrainError, train
+from napari_tokensparse.training.loop import TrainError, TrainSetup, train
 from napari_tokensparse.training.state import averaged_weights, best_weights, counters
 from napari_tokensparse.training.trainconfig import TrainConfig
 
@@ -47,7 +47,7 @@ def run(
     folder: Path, config: TrainConfig = CONFIG, model: SCD | None = None, **setting: Any
 ) -> tuple[SCD, list[Event]]:
     chosen = network() if model is None else model
-    return chosen, list(train(chosen, config, Setting(Spheres(), folder, **setting)))
+    return chosen, list(train(chosen, config, TrainSetup(Spheres(), folder, **setting)))
 
 
 def losses(events: list[Event]) -> list[float]:
@@ -91,7 +91,7 @@ def test_steps_and_checkpoints_are_told_in_order(tmp_path: Path) -> None:
 
 def test_three_steps_and_three_after_a_resume_are_six_steps_bit_for_bit(tmp_path: Path) -> None:
     whole, all_events = run(tmp_path / "whole")
-    stopped = train(network(), CONFIG, Setting(Spheres(), tmp_path / "parts"))
+    stopped = train(network(), CONFIG, TrainSetup(Spheres(), tmp_path / "parts"))
     before = [next(stopped) for _ in range(4)]
     assert before[-1] == CheckpointSaved(3, tmp_path / "parts" / STATE_FILE)
     next(stopped)  # a fourth step, lost because no checkpoint follows
@@ -252,7 +252,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
 def test_a_failure_while_writing_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="Windows cannot limit the size of a file")
     config = changed(checkpoint_every=2)
-    events = train(network(), config, Setting(Spheres(), tmp_path))
+    events = train(network(), config, TrainSetup(Spheres(), tmp_path))
     for _ in range(5):
         last = next(events)
     assert isinstance(last, StepDone) and last.step == 4
@@ -299,7 +299,7 @@ class Poisoned(Spheres):  # type: ignore[misc,valid-type]
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
     model = network()
     weights = []
-    for event in train(model, CONFIG, Setting(Poisoned({2, 4}), tmp_path)):
+    for event in train(model, CONFIG, TrainSetup(Poisoned({2, 4}), tmp_path)):
         if isinstance(event, StepDone):
             weights.append((event.skipped, model.encoder.pos_embed.detach().clone()))
     assert [skipped for skipped, _ in weights] == [0, 0, 1, 1, 2, 2]
@@ -315,7 +315,9 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_run_and_keep_the_state(
     run(tmp_path / "good", changed(steps=3), good)
     events: list[Event] = []
     running = train(
-        network(), changed(steps=50, checkpoint_every=50), Setting(Poisoned(range(3, 99)), tmp_path)
+        network(),
+        changed(steps=50, checkpoint_every=50),
+        TrainSetup(Poisoned(range(3, 99)), tmp_path),
     )
     with pytest.raises(TrainError, match=r"step 13: 10 steps in a row were not finite"):
         events.extend(running)
@@ -336,7 +338,7 @@ class Greedy(Spheres):
 
 def test_memory_that_runs_out_is_said_in_a_line_and_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"step 3: memory ran out on cpu; .* micro_batch than 1"):
-        list(train(network(), CONFIG, Setting(Greedy(), tmp_path)))
+        list(train(network(), CONFIG, TrainSetup(Greedy(), tmp_path)))
     assert saved(tmp_path)["counters"]["step"] == 3
 
 
@@ -429,7 +431,7 @@ def test_the_averaged_weights_follow_the_weights_slowly(tmp_path: Path) -> None:
     config = TrainConfig(steps=4, lr=1e-2, warmup_steps=0, checkpoint_every=4, ema_decay=0.25)
     model = network()
     weights = []
-    for event in train(model, config, Setting(Spheres(), tmp_path)):
+    for event in train(model, config, TrainSetup(Spheres(), tmp_path)):
         if isinstance(event, StepDone):
             weights.append(model.encoder.pos_embed.detach().clone())
     expected = weights[0]
@@ -488,7 +490,7 @@ def test_a_cropped_network_learns_shares_with_a_token_head_that_is_thrown_away(
         steps=24, lr=5e-3, warmup_steps=4, checkpoint_every=24, token_weight=0.5, score_weight=0.2
     )
     model = network(**CROPPED)
-    events = list(train(model, config, Setting(Cropped(), tmp_path)))
+    events = list(train(model, config, TrainSetup(Cropped(), tmp_path)))
     found = losses(events)
     assert np.mean(found[-6:]) < 0.8 * np.mean(found[:6])
     assert model.token_head is not None
@@ -512,7 +514,7 @@ def test_a_checkpoint_is_written_after_so_many_minutes(tmp_path: Path) -> None:
         train(
             network(),
             config,
-            Setting(Spheres(), tmp_path, clock=lambda: next(ticks)),
+            TrainSetup(Spheres(), tmp_path, clock=lambda: next(ticks)),
         )
     )
     # A step takes one tick of a second of this clock: three seconds are three steps.
@@ -523,9 +525,9 @@ def test_a_checkpoint_is_written_after_so_many_minutes(tmp_path: Path) -> None:
 def test_bfloat16_trains_as_float32_does_within_its_digits(tmp_path: Path, precision: str) -> None:
     config = changed(steps=4, precision=precision)
     model = network(**CROPPED)
-    found = losses(list(train(model, config, Setting(Cropped(), tmp_path))))
+    found = losses(list(train(model, config, TrainSetup(Cropped(), tmp_path))))
     exact = losses(
-        list(train(network(**CROPPED), changed(steps=4), Setting(Cropped(), tmp_path / "exact")))
+        list(train(network(**CROPPED), changed(steps=4), TrainSetup(Cropped(), tmp_path / "exact")))
     )
     assert found == pytest.approx(exact, rel=0.02)
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -543,6 +545,6 @@ def test_making_the_windows_counts_as_time_of_the_run(tmp_path: Path) -> None:
             return made
 
     config = TrainConfig(max_minutes=2.0, validate_every=10_000, precision="float32")
-    setting = Setting(Slow(), tmp_path, clock=lambda: now)
+    setting = TrainSetup(Slow(), tmp_path, clock=lambda: now)
     steps = [e for e in train(network(), config, setting) if isinstance(e, StepDone)]
     assert [event.seconds for event in steps] == [30.0] * 4

@@ -18,7 +18,7 @@ from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import to_json
-from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.trainconfig import TrainConfig
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     folder, *fields = sys.argv[1:]
     given = {k: yaml.safe_load(v) for k, v in (f.split("=") for f in fields)}
     config = TrainConfig(**{"precision": "float32", **given})  # the same on any processor
-    for event in train(network(), config, Setting(Spheres(), Path(folder))):
+    for event in train(network(), config, TrainSetup(Spheres(), Path(folder))):
         if os.environ.get("RANK", "0") == "0":
             print(to_json(event), flush=True)
 

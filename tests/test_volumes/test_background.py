@@ -62,12 +62,18 @@ def test_a_brain_looks_the_same_to_the_model_however_it_was_scaled(how):
     assert note.startswith("its border is ")
 
 
-def test_a_volume_that_is_read_block_by_block_is_taken_as_it_is():
-    volume = changed("all positive")
-    blocks = replace(volume, array=dask.array.from_array(volume.array, (1, 9, 24, 24)))
-    prepared = preprocess(blocks, MODEL)
-    assert prepared.notes == ()
-    assert prepared.image.shape == (1, 24, 24, 24)  # nothing of it is 0 or below
+@pytest.mark.parametrize(
+    "how", ["z-scored within", "all negative", "all positive", "integers from -1024"]
+)
+@pytest.mark.parametrize("definitions", [MODEL, (TURN, SPACE, CROP, NORMAL)])
+def test_a_volume_that_is_read_block_by_block_is_shifted_as_one_in_memory(how, definitions):
+    volume = changed(how)
+    blocks = replace(volume, array=dask.array.from_array(volume.array, (1, 9, 24, 10)))
+    prepared, wanted = preprocess(blocks, definitions), preprocess(volume, definitions)
+    assert prepared.notes == wanted.notes != ()
+    assert prepared.axes == wanted.axes
+    assert ((prepared.image == 0) == (wanted.image == 0)).all()
+    assert (prepared.image - wanted.image).abs().max() < 1e-5
 
 
 def test_the_label_follows_as_it_does_without():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_tokensparse.contributions.reader import get_reader
+from napari_tokensparse.contributions.reader import get_reader, read_layers
+from napari_tokensparse.outputs.writing import write_volume
 from napari_tokensparse.volumes.reading import could_be_volume, read_volume
 from napari_tokensparse.volumes.volume import VolumeError, is_lazy
 
@@ -87,6 +88,33 @@ def test_an_image_is_placed_in_mm_with_its_channels(
     assert volume.notes[-1] == "level 1 of 3 of the pyramid was read (1 × 1 × 2 mm)"
 
 
+@pytest.mark.parametrize("key", ["orientation", "anatomicalOrientation"])
+def test_which_way_the_axes_run_is_read_where_it_is_stated(tmp_path: Path, key: str) -> None:
+    path = write_image(tmp_path / "scan.zarr", unit="millimeter", factor=1.0)
+    group = zarr.open_group(path, mode="a")
+    said = dict(group.attrs["ome"])
+    runs = ("left-to-right", "superior-to-inferior", "posterior-to-anterior")
+    for axis, run in zip(said["multiscales"][0]["axes"][1:], runs, strict=True):
+        axis[key] = {"type": "anatomical", "value": run}
+    group.attrs["ome"] = said
+    volume = read_volume(path)
+    assert volume.shape == (16, 20, 24)
+    # z leads to the right in steps of 2 mm from 30, y down from 20, x to the front from 10.
+    np.testing.assert_allclose(volume.affine @ (0, 0, 0, 1), (30, 10, -20, 1))
+    np.testing.assert_allclose(volume.affine @ (1, 2, 3, 1), (36, 11, -22, 1))
+    assert not any("left and right are assumed" in note for note in volume.notes)
+
+    labels = (np.asarray(volume.array[0]) > 2000).astype(np.uint8)
+    written = read_volume(write_volume(path / "labels/brain", labels, volume))
+    assert np.array_equal(np.asarray(written.array[0]), labels)  # voxel for voxel as the image
+    np.testing.assert_allclose(written.affine, volume.affine)
+    alone = read_volume(write_volume(tmp_path / "brain.ome.zarr", labels, volume))
+    world = written.affine @ (1, 2, 3, 1)
+    index = np.linalg.solve(alone.affine, world).round().astype(int)[:3]
+    assert np.asarray(alone.array)[(0, *index)] == labels[1, 2, 3]
+    assert np.diag(alone.affine)[:3].tolist() == [-2.0, -1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("spacing", "size"),
     [((1, 1, 1), (1, 1, 2)), ((3, 3, 3), (2, 2, 4)), ((9, 9, 9), (4, 4, 8)), (None, (1, 1, 2))],
@@ -118,6 +146,9 @@ def test_frames_are_chosen_as_of_any_time_series(tmp_path: Path) -> None:
     assert np.array_equal(
         np.asarray(read_volume(path, frame=1).array)[0], VOXELS[1].transpose(2, 1, 0)
     )
+    ((levels, kwargs, _),) = read_layers(str(path))
+    assert [level.shape for level in levels] == [(2, 24, 20, 16), (2, 12, 10, 8), (2, 6, 5, 4)]
+    assert kwargs["scale"] == pytest.approx((1, 2, 1, 1))
 
 
 def test_what_is_no_image_of_a_volume_is_refused_in_one_line(tmp_path: Path) -> None:

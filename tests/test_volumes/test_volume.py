@@ -237,6 +237,15 @@ def write_array(array):
 
 REFUSED = {
     "no such file; check the path": lambda path: None,
+    "is a link to store/key, which is not there; fetch its content, for example with datalad": (
+        lambda path: path.symlink_to("store/key")
+    ),
+    "only stands for the scan; fetch that with git lfs pull": lambda path: path.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    ),
+    "it is not compressed: call it scan.nii": lambda path: save(path.with_suffix(""), RAMP).rename(
+        path
+    ),
     "is not a NIfTI file": write_text,
     "is not a NIfTI file (Empty file": lambda path: path.touch(),
     "is damaged or cut short": write_cut_gz,

@@ -11,6 +11,7 @@ import pytest
 from napari.qt.threading import WorkerBase
 from qtpy.QtCore import QPoint, Qt
 
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
 from napari_tokensparse.widgets.layers import placement_kwargs, result_layers
@@ -146,7 +147,13 @@ def publish(
 ) -> ShownResult:
     """Show and publish the scan's segmentation as the Segment widget does."""
     volume, network = scanned.volume, scanned.network
-    shown = ShownResult(image, volume, network, scanned.segmented(keep_ratio))
+    shown = ShownResult(
+        image,
+        volume,
+        network,
+        options_for(network, keep_ratio, device="cpu"),
+        scanned.segmented(keep_ratio),
+    )
     specs = result_layers(
         image.name, placement_kwargs(image), volume, shown.segmentation, network.info
     )

@@ -122,6 +122,37 @@ def test_browse_adds_the_folder_that_the_dialog_gives(
     assert combo.value() == tmp_path
 
 
+def test_a_model_of_the_hub_is_fetched_by_its_address_and_chosen(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, nano: Path
+) -> None:
+    asked: list[str] = []
+
+    def download(repository: str, **_: object) -> str:
+        asked.append(repository)
+        return str(nano)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    typed = iter([("lab/brain", True), ("brain", True), ("", False)])
+    monkeypatch.setattr(
+        "napari_tokensparse.widgets.controls.QInputDialog.getText", lambda *_: next(typed)
+    )
+    combo = ModelCombo()
+    qtbot.addWidget(combo)
+    with qtbot.waitSignal(combo.valueChanged):
+        qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)
+        assert not combo.hub.isEnabled()
+    assert (asked, combo.value()) == (["lab/brain"], nano)
+    assert combo.combo.currentText() == "hf://lab/brain"
+    assert combo.hub.isEnabled()
+    told: list[str] = []
+    monkeypatch.setattr("napari_tokensparse.widgets.controls.show_error", told.append)
+    qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(combo.hub.isEnabled)
+    assert told == ["model hf://brain: must be hf://owner/repo or hf://owner/repo@revision"]
+    qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
+    assert (asked, combo.value()) == (["lab/brain"], nano)
+
+
 def test_a_model_that_is_written_joins_every_open_combo_and_changes_no_choice(
     qtbot: QtBot, tmp_path: Path
 ) -> None:

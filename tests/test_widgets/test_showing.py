@@ -198,6 +198,20 @@ def test_edited_voxels_stay_where_a_person_wants_that(segmented: Opened) -> None
     assert np.array_equal(layer.data[edits], painted[edits])
 
 
+def test_a_token_map_that_was_painted_and_labels_of_another_shape_are_never_replaced(
+    segmented: Opened,
+) -> None:
+    viewer = segmented.viewer
+    pruned, labels = viewer.layers["scan pruned at"], viewer.layers["scan labels"]
+    paint(pruned)
+    painted = pruned.data.copy()
+    labels.data = labels.data[:20]
+    segmented.widget.runs.keep_edits.setChecked(True)
+    segmented.segment()
+    assert np.array_equal(pruned.data, painted) and "scan pruned at 2" in viewer.layers
+    assert len(labels.data) == 20 and labels_of(segmented) == ["scan labels", "scan labels 2"]
+
+
 def test_painting_changes_the_layer_not_the_result(segmented: Opened) -> None:
     latest = results_of(segmented.viewer).latest
     assert latest is not None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from napari_tokensparse.common.cache import CACHE_VARIABLE
 from napari_tokensparse.common.files import is_full
+from napari_tokensparse.common.network import PROXY_LOGIN, network_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     import requests
 
 OFFLINE = "without a network, copy the model's folder from another machine and name it with --model"
-_PROXY_LOGIN = "wants a password; put it into HTTPS_PROXY, as http://name:password@proxy:port"
+_INSECURE = "gives no secure connection; check the address, and HTTPS_PROXY if it is set"
 _STATUS = {
     401: "; the address wants a login",
     403: "; it is not for everyone, or a proxy forbids it",
-    407: f"; the proxy {_PROXY_LOGIN}",
+    407: f"; the proxy {PROXY_LOGIN}",
     429: "; try again later",
     503: "; try again later",
 }
@@ -211,9 +212,12 @@ def plain_web_errors(url: str) -> Iterator[None]:
         said = f"{url}: answers {answer.status_code} {answer.reason}"
         raise DownloadError(f"{said}{_STATUS.get(answer.status_code, '')}") from error
     except requests.exceptions.SSLError as error:
-        raise DownloadError(f"{url}: {_insecure(error)}") from error
+        why = network_fault(error, "REQUESTS_CA_BUNDLE") or _INSECURE
+        raise DownloadError(f"{url}: {why}") from error
     except requests.exceptions.ProxyError as error:
-        raise DownloadError(f"{url}: {_proxy_said(error)}") from error
+        why = network_fault(error, "REQUESTS_CA_BUNDLE")
+        mend = "" if why is None or PROXY_LOGIN in why else f"; {OFFLINE}"
+        raise DownloadError(f"{url}: {why}{mend}") from error
     except requests.Timeout as error:
         raise DownloadError(f"{url}: does not answer; try again later") from error
     except requests.exceptions.InvalidSchema as error:
@@ -231,21 +235,3 @@ def plain_web_errors(url: str) -> Iterator[None]:
             f"{url}: cannot be kept ({error.strerror}); free some space, or name another folder "
             f"for unfinished downloads in {CACHE_VARIABLE}"
         ) from error
-
-
-def _insecure(error: requests.exceptions.SSLError) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-        return "gives no secure connection; check the address, and HTTPS_PROXY if it is set"
-    return (
-        "its certificate cannot be verified; where a proxy has one of its own, name the file of "
-        "its authority's certificates in REQUESTS_CA_BUNDLE; else check this machine's clock"
-    )
-
-
-def _proxy_said(error: requests.exceptions.ProxyError) -> str:
-    if "407" in str(error):
-        return f"the proxy {_PROXY_LOGIN}"
-    return (
-        "the proxy cannot be reached; check HTTPS_PROXY, or unset it where there is none; "
-        f"{OFFLINE}"
-    )

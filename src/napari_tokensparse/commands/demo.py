@@ -46,17 +46,17 @@ def _demo_files(
     from napari_tokensparse.common.ownership import check_results, record
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.outputs.montage import save_montage
+    from napari_tokensparse.segmenting.options import options_for
     from napari_tokensparse.volumes.reading import read_volume
     from napari_tokensparse.volumes.samples import sample_path
     from napari_tokensparse.volumes.volume import write_nifti
 
     network = load_model(DEFAULT_MODEL)
-    assert network.info is not None  # it comes with the package
     names = ("labels.nii.gz", "montage.png", *token_file_names(network.config.stages))
     labels, picture, *_ = check_results(folder, names, (), overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     volume = read_volume(sample_path())
-    result = run_shown(volume, network, keep_ratio, "auto")
+    result = run_shown(volume, network, options_for(network, keep_ratio))
     written = [write_nifti(labels, result.labels, volume)]
     written += write_tokens(folder, result, volume)
     save_montage(picture, volume, result, network.info)

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from napari_tokensparse.commands.options import asked_options, read_case, use_threads
+from napari_tokensparse.commands.shown import say_about
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from napari_tokensparse.model.scd import SCD
-    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.volume import Volume
 
 
-def say_estimate(
-    volume: Volume,
-    network: SCD,
-    keep_ratio: float | Sequence[float] | None,
-    device: str,
-    region: Box | None,
-    backend: str,
-    as_json: bool,
-) -> None:
+def dry_run(asked: Mapping[str, Any]) -> int:
     """Print what a run would take; the machine is measured first if that was not done before."""
-    from napari_tokensparse.segmenting.estimating.estimate import estimate
-    from napari_tokensparse.segmenting.infer import choose_device
+    from napari_tokensparse.model.checkpoints import load_model
+    from napari_tokensparse.segmenting.estimating.estimate import estimating
+    from napari_tokensparse.segmenting.estimating.rates import value_of
 
-    placed = network.to(choose_device(device))
-    found = estimate(volume, placed, keep_ratio, region=region, backend=backend)
-    if as_json:
-        typer.echo(json.dumps({**asdict(found), "fits": found.room.is_enough}))
-        return
-    typer.echo(str(found))
-    if not found.room.is_enough:
-        typer.echo(f"Warning: {printable(found.room.lacking(volume.name))}", err=True)
+    use_threads(asked["threads"])
+    network = load_model(asked["model"])
+    options = asked_options(asked, network)
+    volume = read_case(asked["scan"], asked["channel"], network, options.frame, options.series)
+    say_about(volume, network)
+    estimate = value_of(estimating(volume, _placed(network, options), options))
+    if asked["as_json"]:
+        typer.echo(json.dumps({**asdict(estimate), "fits": estimate.room.is_enough}))
+        return 0
+    typer.echo(str(estimate))
+    if not estimate.room.is_enough:
+        typer.echo(f"Warning: {printable(estimate.room.lacking(volume.name))}", err=True)
+    return 0
 
 
-def check_room(volume: Volume, network: SCD, device: str, region: Box | None, anyway: bool) -> None:
+def check_room(volume: Volume, network: SCD, options: Options, anyway: bool) -> None:
     """Refuse a run that does not fit into memory; with ``--anyway`` it is only said.
 
     Raises
@@ -50,12 +50,17 @@ def check_room(volume: Volume, network: SCD, device: str, region: Box | None, an
         In one line: how much it takes, how much is free, what to do.
     """
     from napari_tokensparse.segmenting.estimating.estimate import room
-    from napari_tokensparse.segmenting.infer import choose_device
 
-    found = room(volume, network.to(choose_device(device)), region)
+    found = room(volume, _placed(network, options), options.box(volume))
     if found.is_enough:
         return
     lacking = found.lacking(volume.name)
     if not anyway:
         raise ValueError(f"{lacking}; --anyway tries all the same")
     typer.echo(f"Warning: {printable(lacking)}", err=True)
+
+
+def _placed(network: SCD, options: Options) -> SCD:
+    from napari_tokensparse.segmenting.infer import choose_device
+
+    return network if options.device is None else network.to(choose_device(options.device))

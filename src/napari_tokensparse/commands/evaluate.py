@@ -25,7 +25,7 @@ from napari_tokensparse.commands.options import (
 )
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.notes import gathered
-from napari_tokensparse.common.ownership import check_results, record
+from napari_tokensparse.common.ownership import check_apart, check_results, record
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
@@ -78,10 +78,13 @@ def evaluate(
         from napari_tokensparse.segmenting.infer import choose_device
 
         if output is not None:
-            check_results(output, FILES, [data], overwrite=overwrite)
+            given = [data, *([labels] if labels else [])]
+            check_results(output, FILES, given, overwrite=overwrite)
+        data_set = read_data_set(data, labels, fold)
+        if output is not None:
+            check_apart([output / name for name in FILES], data_set.files)
         use_threads(threads)
         network, chosen = load_model(model), choose_device(device)
-        data_set = read_data_set(data, labels, fold)
         if zero_is_unlabelled:
             data_set = replace(data_set, unlabelled=0)
         for note in data_set.notes:

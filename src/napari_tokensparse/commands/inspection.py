@@ -30,8 +30,8 @@ from napari_tokensparse.commands.options import (
     region_of,
     use_threads,
 )
+from napari_tokensparse.commands.shown import say_about, say_notes
 from napari_tokensparse.common.extras import lacking
-from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.inspecting.progress import RunProgress
     from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
-    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.volumes.volume import Volume
 
 T = TypeVar("T")
@@ -96,7 +95,7 @@ def sweep(
         use_threads(threads)
         network = load_model(model)
         volume = read_case(scan, channel, network, frame, series)
-        _say_about(volume, network)
+        say_about(volume, network)
         truth = None if labels is None else _true_labels(labels)
         events = sweeping(
             volume,
@@ -150,7 +149,7 @@ def audit(
         use_threads(threads)
         network, given = load_model(model), ratios_of(keep_ratio)
         volume = read_case(scan, channel, network, frame, series)
-        _say_about(volume, network)
+        say_about(volume, network)
         events = auditing(
             volume,
             network,
@@ -213,25 +212,8 @@ def _true_labels(path: Path) -> Volume:
     from napari_tokensparse.volumes.reading import read_volume
 
     labels = whole_labels(read_volume(path))
-    _say_notes(labels.notes)
+    say_notes(labels.notes)
     return labels
-
-
-def _say_about(volume: Volume, network: SCD) -> None:
-    """Say what speaks against the model on this scan, and what a person should know besides."""
-    from napari_tokensparse.segmenting.concerns import concerns
-    from napari_tokensparse.segmenting.infer import check_fit
-    from napari_tokensparse.volumes.background import background_notes
-
-    info = check_fit(volume, network)
-    for concern in concerns(volume, info):
-        typer.echo(f"Warning: {printable(concern)}", err=True)
-    _say_notes((*volume.notes, *background_notes(volume, info.preprocessing)))
-
-
-def _say_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        typer.echo(f"Note: {printable(note)}", err=True)
 
 
 def _say_written(paths: Iterable[Path]) -> None:

@@ -4,111 +4,92 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
+from napari_tokensparse.commands.options import asked_options
 from napari_tokensparse.commands.train_display import clock
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from napari_tokensparse.manyscans.cases import ScanCase
     from napari_tokensparse.manyscans.cluster import ClusterOptions
-    from napari_tokensparse.manyscans.scans import ScanResult
+    from napari_tokensparse.manyscans.scans import ScanResult, Work
     from napari_tokensparse.model.folder import Description
-    from napari_tokensparse.segmenting.options import Options
 
 
-def segment_many(
-    source: str,
-    folder: Path,
-    model: str,
-    described: Description,
-    options: Options,
-    cluster: ClusterOptions,
-    overwrite: bool = False,
-) -> int:
-    """Segment many scans into a folder, with ``summary.csv``, and return the exit status.
+def segment_many(asked: Mapping[str, Any]) -> int:
+    """Segment many scans into a folder, with ``summary.csv``; returns the exit status.
 
     Parameters
     ----------
-    source
-        A folder, a glob or a CSV of cases.
-    folder
-        For the results.
-    model
-        As the user gave it.
-    described
-        What the model says of itself.
-    options
-        What is asked for.
-    cluster
-        Where to run.
-    overwrite
-        Whether files are replaced that are not as they were written.
+    asked
+        The options of ``tokensparse segment``: ``scan`` is a folder, a glob or a CSV of cases.
     """
     from napari_tokensparse.common.ownership import check_apart
     from napari_tokensparse.manyscans.cases import list_scans
-    from napari_tokensparse.manyscans.scans import table_names
+    from napari_tokensparse.manyscans.scans import describe_model, plan, table_names
 
+    cluster = _cluster(asked)
+    source, folder, described = asked["scan"], asked["output"], describe_model(asked["model"])
+    options = asked_options(asked, described)
     cases = list_scans(source, folder, described.info.channels)
     if Path(source).is_file():
         check_apart([folder / name for name in table_names(options)], [Path(source)])
-    return int(bool(_failed(_run(cases, folder, model, described, options, cluster, overwrite))))
+    work = plan(asked["model"], described, options, folder, overwrite=asked["overwrite"])
+    return int(bool(_failed(_run(cases, work, folder, described, cluster))))
 
 
-def segment_bids(
-    source: str,
-    output: Path,
-    model: str,
-    described: Description,
-    options: Options,
-    cluster: ClusterOptions,
-    overwrite: bool = False,
-) -> int:
-    """Segment a BIDS data set into a BIDS derivative, and return the exit status.
+def segment_bids(asked: Mapping[str, Any]) -> int:
+    """Segment a BIDS data set into a BIDS derivative; returns the exit status.
 
     Parameters
     ----------
-    source
-        The data set's folder.
-    output
-        The folder for ``derivatives``.
-    model, described, options, cluster, overwrite
-        As for `segment_many`.
+    asked
+        The options of ``tokensparse segment``: ``scan`` is the data set's folder, ``bids`` that for
+        ``derivatives``.
     """
     from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+    from napari_tokensparse.manyscans.scans import describe_model, plan
 
-    data_set = Path(source)
-    cases = bids_scans(data_set, described.info.channels)
-    folder = prepare_bids(output, data_set, described)
+    cluster = _cluster(asked)
+    data_set, described = Path(asked["scan"]), describe_model(asked["model"])
     # One dseg.tsv at the top is that of all labels, as BIDS inherits it.
-    options = options.model_copy(update={"legend": False})
-    results = _run(cases, folder, model, described, options, cluster, overwrite)
-    write_sidecars(folder, data_set, (r.case for r in results if r.receipt is not None))
+    options = asked_options({**asked, "legend": False}, described)
+    cases = bids_scans(data_set, described.info.channels)
+    folder = prepare_bids(asked["bids"], data_set, described, overwrite=asked["overwrite"])
+    work = plan(asked["model"], described, options, folder, overwrite=asked["overwrite"])
+    results = _run(cases, work, folder, described, cluster)
+    finished = (r.case for r in results if r.receipt is not None)
+    for kept in write_sidecars(folder, data_set, finished, overwrite=asked["overwrite"]):
+        typer.echo(f"Note: {kept.name} was changed by hand, and stays; --overwrite replaces it")
     return int(bool(_failed(results)))
+
+
+def _cluster(asked: Mapping[str, Any]) -> ClusterOptions:
+    from napari_tokensparse.manyscans.cluster import ClusterOptions
+
+    return ClusterOptions(asked["scheduler"], asked["workers"], asked["retries"])
 
 
 def _run(
     cases: Sequence[ScanCase],
+    work: Work,
     folder: Path,
-    model: str,
     described: Description,
-    options: Options,
     cluster: ClusterOptions,
-    overwrite: bool,
 ) -> list[ScanResult]:
     """Segment scans, write their table, and say what became of them."""
     from napari_tokensparse.common.ownership import record
     from napari_tokensparse.manyscans.cluster import segmenting_scans
-    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, plan, write_summary
+    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, write_summary
 
-    work = plan(model, described, options, folder, overwrite=overwrite)
     results: list[ScanResult] = []
     try:
         for result in _shown(segmenting_scans(cases, work, cluster), len(cases)):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path  # typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from napari_tokensparse.model.folder import Described
     from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
 
@@ -164,6 +167,25 @@ OverwriteOption = Annotated[
         help="Replace files that are not as tokensparse wrote them; inputs never are.",
     ),
 ]
+ImportanceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="In place of --keep-ratio: keep the tokens of at least this importance, in [0, 1], so "
+        "that every window keeps what it needs."
+    ),
+]
+PinOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", help="Tokens never to prune: those under a mask, or their numbers."
+    ),
+]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", help="Tokens to prune first: those under a mask, or their numbers."
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -180,29 +202,60 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
     return ratios[0] if len(ratios) == 1 else ratios
 
 
+def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
+    """Gather what is asked of a run, with names in place of paths."""
+    from napari_tokensparse.model.hub import is_hub_address
+    from napari_tokensparse.segmenting.options import Options, options_for
+
+    if asked["ablate"] not in (None, "encoder"):
+        raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
+    filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
+    said = {name: asked[name] for name in Options.model_fields if name in asked}
+    said |= {"pin": None, "drop": None}  # numbers of tokens, when there is a scan
+    local = ("regions", "table", "tokens", *(["model"] * (not is_hub_address(said["model"]))))
+    paths = (name for name in local if said[name] is not None)
+    names = {name: Path(os.path.abspath(said[name])).name for name in paths}
+    return options_for(model, **{**said, **names, **filled})
+
+
+def with_pins(options: Options, asked: Mapping[str, Any], volume: Volume, network: SCD) -> Options:
+    """Add the tokens of the volume that ``--pin`` and ``--drop`` name."""
+    given = {name: asked[name] for name in ("pin", "drop") if asked[name] is not None}
+    if not given:
+        return options
+    from napari_tokensparse.segmenting.pins import read_pins
+
+    pins = {k: read_pins(text, volume, network, options.overlap) for k, text in given.items()}
+    return options.model_copy(update=pins)
+
+
+def asked_scans(
+    scan: str | Path | None, channels: list[str] | None, frame: int | None, series: str | None
+) -> dict[str, Path]:
+    """Return IN, by the name "", or the file of each channel that ``--channel`` gives."""
+    if not channels:
+        if scan is None:
+            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
+        return {"": Path(scan)}
+    if scan is not None:
+        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
+    if frame is not None or series is not None:
+        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
+    return channel_paths(channels)
+
+
 def read_case(
-    scan: Path | None,
+    scan: str | Path | None,
     channels: list[str] | None,
     network: SCD,
     frame: int | None,
     series: str | None,
 ) -> Volume:
     """Read IN, or the files of ``--channel`` as the channels of one case."""
-    from napari_tokensparse.volumes.channels import read_channels, read_scan
-    from napari_tokensparse.volumes.definitions import working_spacing
+    from napari_tokensparse.segmenting.infer import read_input
 
-    info = network.info
-    known = () if info is None else info.channels
-    spacing = None if info is None else working_spacing(info.preprocessing)
-    if not channels:
-        if scan is None:
-            raise ValueError("give IN, or --channel NAME=FILE for each channel of the model")
-        return read_scan(scan, known, frame=frame, series=series, spacing=spacing)
-    if scan is not None:
-        raise ValueError(f"{scan}: --channel is given in its place; give one of them")
-    if frame is not None or series is not None:
-        raise ValueError("--frame and --series choose from IN; they do not go with --channel")
-    return read_channels(channel_paths(channels), known)
+    scans = asked_scans(scan, channels, frame, series)
+    return read_input(scans, network.info, frame=frame, series=series)
 
 
 def channel_paths(channels: list[str]) -> dict[str, Path]:
@@ -323,6 +376,8 @@ def _said(error: Exception) -> str | None:
     from napari_tokensparse.common.untrusted import one_line
 
     if not isinstance(error, ValueError | OSError):
+        return None
+    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough, as `head` has
         return None
     if isinstance(error, ValidationError):
         said = one_line(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_tokensparse.commands.estimate import check_room
-from napari_tokensparse.commands.shown import run_shown, write_labels
+from napari_tokensparse.commands.shown import run_shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.outputs.receipts import Receipt
     from napari_tokensparse.outputs.repeat import Comparison
-    from napari_tokensparse.segmenting.options import Options
-    from napari_tokensparse.volumes.volume import Volume
 
 CHANGEABLE = ("model", "device", "backend")
 
@@ -50,67 +48,43 @@ def repeat(
         Whether files at ``output`` that are not as they were written are replaced.
     """
     from napari_tokensparse.compute.devices import use_threads
-    from napari_tokensparse.outputs import receipts
+    from napari_tokensparse.outputs.receipts import FinishedRun, read_receipt, receipt_of
     from napari_tokensparse.outputs.repeat import compare, scans_of
+    from napari_tokensparse.outputs.runfiles import (
+        RunFiles,
+        Written,
+        check_run_files,
+        write_all,
+    )
     from napari_tokensparse.outputs.writing import check_output
-    from napari_tokensparse.segmenting.options import run_arguments
+    from napari_tokensparse.segmenting.infer import read_input
 
     if output is not None:
         check_output(output)
-    old = receipts.read_receipt(file)
+    old = read_receipt(file)
     scans = scans_of(old, file, scan)
     use_threads(old.machine.threads if threads is None else threads)
     network = _network(old, file, changed.get("model"))
-    if output is not None:
-        _check_files(output, old, network, [*scans.values()], overwrite)
+    files = None if output is None else RunFiles(output, old.options.legend)
+    if files is not None:
+        check_run_files(files, network, scans.values(), overwrite=overwrite)
     options = old.options.model_copy(update={**changed, "model": old.options.model})
-    volume = _read(scans, options, network)
+    volume = read_input(scans, network.info, frame=options.frame, series=options.series)
     if output is not None:
         check_output(output, volume, network.info)
-    arguments = run_arguments(options, volume)
-    check_room(volume, network, arguments["device"], arguments["region"], anyway)
-    result = run_shown(volume, network, **arguments)
-    found = compare(result.labels, old, file.parent)  # before they may be overwritten
-    written = []
-    if output is not None:
-        written = write_labels(output, result, volume, network, options.legend)
-    run = receipts.Finished(volume, network, result)
-    new = receipts.receipt_of(run, options, old.inputs, output, written[1:])
-    if output is not None:
-        written.append(receipts.write_receipt(receipts.receipt_path(output), new))
-    for line in (*(f"Wrote {path}" for path in written), *_verdict(found, old, new)):
+    check_room(volume, network, options, anyway)
+    run = FinishedRun(volume, network, options, run_shown(volume, network, options))
+    found = compare(run.result.labels, old, file.parent)  # before they may be overwritten
+    if files is None:
+        written = Written([], receipt_of(run, old.inputs, None))
+    else:
+        written = write_all(files, run, old.inputs)
+    assert written.receipt is not None  # it is asked for
+    for path in written.files:
+        typer.echo(f"Wrote {path}")
+    for line in _verdict(found, old, written.receipt):
         typer.echo(line)
     return int(not found.identical)
-
-
-def _check_files(
-    output: Path, old: Receipt, network: SCD, inputs: list[Path], overwrite: bool
-) -> None:
-    """Refuse to write over a person's files."""
-    from napari_tokensparse.model.folder import Description
-    from napari_tokensparse.outputs.runfiles import RunFiles, check_run_files
-
-    assert network.info is not None  # a model from files has it
-    model, files = Description(network.config, network.info), RunFiles(output, old.options.legend)
-    check_run_files(files, model, inputs, overwrite=overwrite)
-
-
-def _read(scans: dict[str, Path], options: Options, network: SCD) -> Volume:
-    """Read the scan, or the scans of the channels, as the options say."""
-    from napari_tokensparse.volumes.channels import read_channels, read_scan
-    from napari_tokensparse.volumes.definitions import working_spacing
-
-    assert network.info is not None  # a model from files has it
-    channels = network.info.channels
-    if "" in scans:
-        return read_scan(
-            scans[""],
-            channels,
-            frame=options.frame,
-            series=options.series,
-            spacing=working_spacing(network.info.preprocessing),
-        )
-    return read_channels(scans, channels)
 
 
 def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
@@ -122,7 +96,6 @@ def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
     beside = file.parent / receipt.options.model
     found = beside if beside.is_dir() else receipt.options.model
     network = load_model(found if model is None else model)
-    assert network.info is not None  # a model from files has it
     check_model(receipt, model_used(network.config, network.info))
     return network
 

@@ -10,50 +10,27 @@ import typer
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from napari_tokensparse.model.scd import SCD
-    from napari_tokensparse.segmenting.infer import Controls, Segmentation
-    from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.volume import Volume
 
 
-def run_shown(
-    volume: Volume,
-    network: SCD,
-    keep_ratio: tuple[float, ...] | float | None,
-    device: str,
-    controls: Controls | None = None,
-    region: Box | None = None,
-    backend: str = "auto",
-    sharpen: bool | None = None,
-) -> Segmentation:
+def run_shown(volume: Volume, network: SCD, options: Options) -> Segmentation:
     """Segment with a progress bar and the time left, on stderr."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from napari_tokensparse.segmenting.concerns import concerns
-    from napari_tokensparse.segmenting.infer import (
-        Segmentation,
-        check_fit,
-        choose_device,
-        segmenting,
-    )
+    from napari_tokensparse.segmenting.infer import Segmentation, check_fit, segmenting
 
-    device = choose_device(device)
     for concern in concerns(volume, check_fit(volume, network)):
         typer.echo(f"Warning: {printable(concern)}", err=True)
-    events = segmenting(
-        volume,
-        network,
-        keep_ratio,
-        device=device,
-        controls=controls,
-        region=region,
-        backend=backend,
-        sharpen=sharpen,
-    )
+    events = segmenting(volume, network, options)
     first = next(events)  # what is refused is refused here, before there is a bar
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
@@ -65,19 +42,22 @@ def run_shown(
     raise AssertionError("the run ended without a result")
 
 
-def write_labels(
-    path: Path, result: Segmentation, volume: Volume, network: SCD, legend: bool
-) -> list[Path]:
-    """Write the labels and, unless the file itself has them, names and colours beside them."""
-    from napari_tokensparse.outputs.classfiles import write_class_files
-    from napari_tokensparse.outputs.omezarr import is_zarr_output
-    from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
+def say_about(volume: Volume, network: SCD) -> None:
+    """Say what speaks against the model on this scan, and what a person should know besides."""
+    from napari_tokensparse.segmenting.concerns import concerns
+    from napari_tokensparse.segmenting.infer import check_fit
+    from napari_tokensparse.volumes.background import background_notes
 
-    assert network.info is not None  # or it would not have segmented
-    labels = write_volume(path, result.labels, volume, info=network.info)
-    if not legend or path.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(path):
-        return [labels]
-    return [labels, *write_class_files(labels, network.info)]
+    info = check_fit(volume, network)
+    for concern in concerns(volume, info):
+        typer.echo(f"Warning: {printable(concern)}", err=True)
+    say_notes((*volume.notes, *background_notes(volume, info.preprocessing)))
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what a person should know."""
+    for note in notes:
+        typer.echo(f"Note: {printable(note)}", err=True)
 
 
 def report(result: Segmentation, volume: Volume, written: list[Path]) -> None:

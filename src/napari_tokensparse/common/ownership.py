@@ -170,5 +170,7 @@ def check_results(
     """
     paths = [folder / name for name in names]
     check_apart([folder, *paths], inputs)
+    if folder.exists() and not folder.is_dir():
+        raise OwnershipError(f"{folder}: is a file; name a folder for the results")
     check_free(paths, recorded(folder), overwrite=overwrite)
     return paths

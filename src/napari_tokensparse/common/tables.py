@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.untrusted import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,10 @@ Cell: TypeAlias = str | int | float | None
 TABLE_SUFFIXES = (".csv", ".tsv")
 """What names of tables that are read end in."""
 
+COLUMNS = ("image", "label", "name", "fold")
+"""Columns that lists of cases have, in small letters or capitals."""
+NOT_UTF8 = "not UTF-8: save it as such, in Excel as 'CSV UTF-8'"
+
 _DIGITS = 6
 _DELIMITERS = ",;\t"
 
@@ -26,8 +31,9 @@ _DELIMITERS = ",;\t"
 def read_rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """Read a table whose first line names its columns; cells are cut from blanks round them.
 
-    Commas, semicolons or tabs part its columns, whichever the first line has most of. A byte-order
-    mark is passed over, and so is the line ``sep=;`` that Excel understands.
+    Commas, semicolons or tabs part its columns, whichever the first line has most of. Passed over
+    are a byte-order mark, the line ``sep=;`` that Excel understands, and rows of empty cells, which
+    it writes; ``Image`` and other `COLUMNS` may have capitals.
 
     Returns
     -------
@@ -41,17 +47,22 @@ def read_rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     OSError
         The file cannot be read.
     UnicodeDecodeError
-        It is not UTF-8.
+        It is neither UTF-8 nor marked as UTF-16.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = file.read().splitlines(keepends=True)
+    lines = decoded(path.read_bytes()).splitlines(keepends=True)
     if lines and lines[0].lower().startswith("sep="):
         del lines[0]
     first = lines[0] if lines else ""
     table = csv.DictReader(lines, delimiter=max(_DELIMITERS, key=first.count), restval="")
-    columns = tuple(name.strip() for name in table.fieldnames or ())
+    columns = tuple(map(_column, table.fieldnames or ()))
     table.fieldnames = columns
-    return columns, [{name: row[name].strip() for name in columns} for row in table]
+    rows = [{name: row[name].strip() for name in columns} for row in table]
+    return columns, [row for row in rows if any(row.values())]
+
+
+def _column(name: str) -> str:
+    name = name.strip()
+    return name.lower() if name.lower() in COLUMNS else name
 
 
 def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:

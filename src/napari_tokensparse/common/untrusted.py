@@ -6,6 +6,7 @@ none, values that stand for a million others. Here such a file is refused in one
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections import Counter
@@ -120,6 +121,18 @@ class _PlainLoader(yaml.SafeLoader):
         return made
 
 
+def decoded(content: bytes) -> str:
+    """Decode text in UTF-8; Windows' programs put a byte-order mark before it, or write UTF-16.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        It is neither UTF-8 nor marked as UTF-16.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig")
+
+
 def _text(path: Path, most: int) -> str:
     if path.exists() and not path.is_file():
         raise ValueError("is not a file")
@@ -127,7 +140,7 @@ def _text(path: Path, most: int) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"is larger than {most} bytes")
-    return content.decode("utf-8-sig")  # Windows' editors put a byte-order mark before it
+    return decoded(content)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
+from napari_tokensparse.model.layers.operators import operator
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _GAIN = 1.2  # that bfloat16 must bring to be worth its fewer digits
@@ -22,7 +24,8 @@ def bfloat16_gain() -> float:
     On this CPU, with torch's present number of threads, forwards; 0 where torch's own check finds
     no instructions for it. It takes some hundredths of a second, once in a process.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    has_instructions = operator("torch.ops.mkldnn._is_mkldnn_bf16_supported")
+    if has_instructions is not None and not has_instructions():
         return 0.0
     taken: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(_ROUNDS):  # in turns, so that what else the machine does slows both

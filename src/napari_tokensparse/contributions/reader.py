@@ -22,12 +22,14 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     """Read files or DICOM folders: labels where the header says so, else an image per channel.
 
-    Of a folder every series is read that makes a volume; a message tells of the others.
+    Of a folder every series is read that makes a volume; a message tells of the others. A time
+    series, or a DICOM series of several images of each place, is one layer with a slider.
 
     Returns
     -------
     list
-        Of (array (z, y, x), layer arguments, layer type); the arrays share the files' memory.
+        Of (array (z, y, x), or (frame, z, y, x), layer arguments, layer type); the arrays share the
+        files' memory.
 
     Raises
     ------
@@ -51,15 +53,21 @@ def _layers_of(path: str) -> tuple[list[LayerData], list[str]]:
 
     if is_zarr(Path(path)):
         return _pyramid(Path(path)), []
-    volumes, problems = _volumes(path)
-    return [layer for volume in volumes for layer in volume_layers(volume)], problems
+    volumes, films, problems = _read(path)
+    layers = [layer for volume in volumes for layer in volume_layers(volume)]
+    return [*layers, *map(film_layer, films)], problems
 
 
 def _pyramid(path: Path) -> list[LayerData]:
     """Return the layers of OME-Zarr: all levels, which napari reads as it shows them."""
     from napari_tokensparse.volumes.omezarr import holds_labels, read_levels
+    from napari_tokensparse.volumes.volume import TimeSeriesError
 
-    first, *coarser = [volume_layers(level) for level in read_levels(path)]
+    try:
+        first, *coarser = [volume_layers(level) for level in read_levels(path)]
+    except TimeSeriesError:
+        levels = read_levels(path, time_is_channels=True)
+        first, *coarser = [[film_layer(level)] for level in levels]
     layers = []
     for channel, (array, said, kind) in enumerate(first):
         kind = "labels" if holds_labels(path) else kind
@@ -69,13 +77,45 @@ def _pyramid(path: Path) -> list[LayerData]:
     return layers
 
 
-def _volumes(path: str) -> tuple[list[Volume], list[str]]:
+def _read(path: str) -> tuple[list[Volume], list[Volume], list[str]]:
+    """Return volumes, those whose first axis is of frames, and why others cannot be read."""
     from pathlib import Path
 
     from napari_tokensparse.volumes.dicom.folder import read_each
     from napari_tokensparse.volumes.reading import read_volume
+    from napari_tokensparse.volumes.volume import TimeSeriesError
 
-    return read_each(Path(path)) if Path(path).is_dir() else ([read_volume(path)], [])
+    if Path(path).is_dir():
+        return read_each(Path(path))
+    try:
+        return [read_volume(path)], [], []
+    except TimeSeriesError:
+        return [], [read_volume(path, time_is_channels=True)], []
+
+
+def film_layer(volume: Volume) -> LayerData:
+    """Return the layer of a volume whose first axis is of frames, not of channels: with a slider.
+
+    One of its frames that is split off as a layer lies where the file's voxels do.
+    """
+    from dataclasses import replace
+
+    from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
+
+    note = (
+        f"holds {len(volume.array)} frames, as the slider counts them: a command takes one with "
+        "--frame N; to segment one here, right-click the layer and choose Split Stack"
+    )
+    said = layer_kwargs(replace(volume, notes=(*volume.notes, note)))
+    shown = placement_of(volume.affine, volume.shape).view(volume.array)
+    film = {
+        "name": volume.name,
+        "scale": (1.0, *said["scale"]),
+        "translate": (0.0, *said["translate"]),
+        "units": ("pixel", *said["units"]),
+        "axis_labels": ("frame", *said["axis_labels"]),
+    }
+    return shown, {**said, **film}, "image"
 
 
 def volume_layers(volume: Volume) -> list[LayerData]:

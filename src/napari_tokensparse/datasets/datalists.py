@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.common.paths import path_here
-from napari_tokensparse.common.tables import TABLE_SUFFIXES, read_rows
+from napari_tokensparse.common.tables import NOT_UTF8, TABLE_SUFFIXES, read_rows
 from napari_tokensparse.common.untrusted import PlainError, json_object, printable
 from napari_tokensparse.datasets.dataset import (
     Case,
@@ -218,7 +218,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         columns, rows = read_rows(path)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
+        reason = getattr(error, "strerror", None) or NOT_UTF8
         raise DataError(f"{path.name}: cannot be read ({reason}); give a CSV of cases") from error
     missing = [name for name in ("image", "label") if name not in columns]
     if missing:
@@ -280,6 +280,9 @@ def _inside(text: Any, which: str, folder: Path) -> Path:
         path = os.path.normpath(path_here(text, folder))
     except PlainError as error:
         raise DataError(f"{which} {error}") from error
+    if os.path.isabs(path):  # relpath of two drives of Windows is an error
+        within = Path(path).is_relative_to(os.path.abspath(folder))
+        path = os.path.relpath(path, folder) if within else path
     if os.path.isabs(path) or Path(path).parts[:1] == ("..",):
         raise DataError(f"{which} {text!r}: must be a path inside the data set's folder")
     return folder / path

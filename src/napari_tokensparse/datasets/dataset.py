@@ -45,6 +45,12 @@ class Case:
     image: Path | tuple[Path, ...] | Volume
     label: Path | Volume
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What image and label are read from; none of what is in memory."""
+        images = self.image if isinstance(self.image, tuple) else (self.image,)
+        return tuple(one for one in (*images, self.label) if isinstance(one, Path))
+
     def read_image(self, finite: bool = True) -> Volume:
         """Return the image, (C, i, j, k): a fourth axis of the file is its channels.
 
@@ -122,6 +128,12 @@ class DataSet:
         """Every value that a label may hold."""
         extra = () if self.unlabelled is None else (self.unlabelled,)
         return frozenset((0, *self.labels, *extra))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file, or folder of a DICOM series, that an image or a label is read from."""
+        cases = (*self.training, *self.validation)
+        return tuple(file for case in cases for file in case.files)
 
 
 def case_notes(image: Volume, label: Volume) -> tuple[str, ...]:

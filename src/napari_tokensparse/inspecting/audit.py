@@ -238,7 +238,7 @@ def compare(
     """
     box = pruned.region or Box((0, 0, 0), volume.shape)
     pruned_at = pruned.tokens.on_input_grid(pruned.tokens.pruned_at)[box.slices]
-    mm3 = abs(float(np.linalg.det(volume.affine[:3, :3])))
+    mm3 = volume.voxel_mm3
     classes: list[ClassAudit] = []
     components: list[Component] = []
     pairs = zip(found_masks(reference, info, box), found_masks(pruned, info, box), strict=True)

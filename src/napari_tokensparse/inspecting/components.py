@@ -12,6 +12,7 @@ from skimage.segmentation import expand_labels, flood
 
 from napari_tokensparse.scoring.masks import bounds
 from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.volumes.volume import voxel_mm3
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def changed_components(
     changes = match_components(reference[part], found[part], np.linalg.norm(affine[:3, :3], axis=0))
     after = np.bincount(changes.owner.ravel(), minlength=int(changes.before.max()) + 1)
     first = np.array([a + s.start for a, s in zip(origin, part, strict=True)])
-    mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+    mm3 = voxel_mm3(affine)
 
     def component(change: Change, region: Any, before: int, now: int) -> Component:
         volumes = before * mm3, now * mm3

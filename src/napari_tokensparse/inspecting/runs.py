@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.compute.memory import PeakMemory
 from napari_tokensparse.inspecting.progress import RunProgress
-from napari_tokensparse.segmenting.infer import Controls, Segmentation, segmenting
+from napari_tokensparse.segmenting.infer import Segmentation, segmenting
+from napari_tokensparse.segmenting.options import options_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,11 +44,12 @@ def repeating(
     """
     began = time.perf_counter()
     for number, setting in enumerate(settings, start=1):
-        controls = Controls(scorer=setting.scorer)
-        events = segmenting(volume, model, setting.keep_ratios, controls=controls, region=region)
+        options = options_for(
+            model, setting.keep_ratios, scorer=setting.scorer, region=region, device=None
+        )
         result = None
         with PeakMemory(next(model.parameters()).device) as memory:
-            for event in events:
+            for event in segmenting(volume, model, options):
                 if isinstance(event, Segmentation):
                     result = event
                 else:

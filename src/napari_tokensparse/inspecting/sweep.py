@@ -20,7 +20,7 @@ from napari_tokensparse.inspecting.runs import Repeat, repeating
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
-from napari_tokensparse.segmenting.infer import Controls, SegmentError, check_fit, choose_device
+from napari_tokensparse.segmenting.infer import SegmentError, check_fit, check_scorer, choose_device
 from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def _settings(model: SCD, ratios: Sequence[float], scorers: Sequence[Scorer]) ->
         for each in sorted(chosen, reverse=True)
     ]
     for scorer in scorers:
-        Controls(scorer=scorer)  # refuses an unknown one before anything is run
+        check_scorer(scorer)
     return [Setting((REFERENCE,) * stages, first), *settings]
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.tokenmaps import NOT_PROCESSED
 
 if TYPE_CHECKING:
@@ -302,23 +301,21 @@ def class_fates(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[
     outside, inside = voxels[0], voxels[1:]
     pruned_at, fates = result.tokens.pruned_at.ravel(), result.tokens.stages + 2
     majority = np.where(inside.any(axis=1), inside.argmax(axis=1), -1)
-    mm3 = abs(float(np.linalg.det(volume.affine[:3, :3])))
     rows = []
     for column, value in enumerate(values):
         tokens = np.bincount(pruned_at[majority == column], minlength=fates)
         by_fate = np.bincount(pruned_at, weights=inside[:, column], minlength=fates)
         by_fate[NOT_PROCESSED] += outside[column]
-        rows.append(
-            ClassFates(value, names[value], tuple(tokens.tolist()), tuple((by_fate * mm3).tolist()))
-        )
+        mm3 = (by_fate * volume.voxel_mm3).tolist()
+        rows.append(ClassFates(value, names[value], tuple(tokens.tolist()), tuple(mm3)))
     return tuple(rows)
 
 
 def _stage_scores(result: Segmentation, position: Shape, pruned_at: int) -> tuple[StageScore, ...]:
     tokens = result.tokens
     scores = []
-    counts = live_counts(int(tokens.among[position]), result.stats.keep_ratios)
-    for stage, live in enumerate(counts[: min(pruned_at, tokens.stages)], start=1):
+    for stage in range(1, min(pruned_at, tokens.stages) + 1):
+        live = int(tokens.among[stage - 1][position])
         rank = float(tokens.rank[stage - 1][position])
         scores.append(
             StageScore(

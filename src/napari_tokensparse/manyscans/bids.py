@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse import __version__
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.ownership import check_free, is_ours, record, recorded
 from napari_tokensparse.manyscans.cases import ManyScansError, ScanCase
 from napari_tokensparse.outputs.classfiles import write_bids_table
 
@@ -64,7 +65,9 @@ def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:
     return tuple(cases)
 
 
-def prepare_bids(output: Path, data_set: Path, described: Description) -> Path:
+def prepare_bids(
+    output: Path, data_set: Path, described: Description, *, overwrite: bool = False
+) -> Path:
     """Make the derivative's folder, and write what says what it is.
 
     Parameters
@@ -75,6 +78,8 @@ def prepare_bids(output: Path, data_set: Path, described: Description) -> Path:
         Whose scans are segmented.
     described
         The model.
+    overwrite
+        Whether files are replaced that are not as they were written.
 
     Returns
     -------
@@ -86,18 +91,22 @@ def prepare_bids(output: Path, data_set: Path, described: Description) -> Path:
     ------
     ManyScansError
         In one line: it holds something else, or labels of another model.
+    OwnershipError
+        One of the files that say what it is was changed by hand.
     WriteError
         (an ``OSError``) It cannot be written.
     """
     folder = output.absolute() / DERIVATIVE
     said = _description(folder, data_set.absolute(), described)
     _check_ours(folder, said)
+    written = [folder / name for name in (DESCRIPTION_FILE, ".bidsignore", "dseg.tsv")]
+    check_free(written, recorded(folder), overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / DESCRIPTION_FILE) as part:
-        part.write_text(f"{json.dumps(said, indent=2, ensure_ascii=False)}\n", "utf-8")
-    with written_whole(folder / ".bidsignore") as part:
+    _write_json(written[0], said)
+    with written_whole(written[1]) as part:
         part.write_text(_IGNORED, "utf-8")
-    write_bids_table(folder / "dseg.tsv", described.info)
+    write_bids_table(written[2], described.info)
+    record(folder, written)
     return folder
 
 
@@ -172,16 +181,29 @@ def _maker(one: dict[str, Any]) -> tuple[Any, Any]:
     return one["Name"], one["Description"]
 
 
-def write_sidecars(folder: Path, data_set: Path, cases: Iterable[ScanCase]) -> None:
+def write_sidecars(
+    folder: Path, data_set: Path, cases: Iterable[ScanCase], *, overwrite: bool = False
+) -> list[Path]:
     """Write beside labels what they were made of, as BIDS' ``_dseg.json``.
+
+    Returns
+    -------
+    list of Path
+        Those that were changed by hand, and so stay unless ``overwrite``.
 
     Raises
     ------
     WriteError
         (an ``OSError``) One cannot be written.
     """
+    known, written, kept = recorded(folder), [], []
     for case in cases:
         if case.labels is None:
+            continue
+        name = case.labels.name.removesuffix(".nii.gz")
+        path = folder / case.labels.parent / f"{name}.json"
+        if not (overwrite or is_ours(path, known)):
+            kept.append(path)
             continue
         files = [file.relative_to(data_set.absolute()) for _, file in case.files]
         said = {
@@ -190,6 +212,12 @@ def write_sidecars(folder: Path, data_set: Path, cases: Iterable[ScanCase]) -> N
             "Resolution": "As the first source",
             "Manual": False,
         }
-        name = case.labels.name.removesuffix(".nii.gz")
-        with written_whole(folder / case.labels.parent / f"{name}.json") as part:
-            part.write_text(f"{json.dumps(said, indent=2, ensure_ascii=False)}\n", "utf-8")
+        _write_json(path, said)
+        written.append(path)
+    record(folder, written)
+    return kept
+
+
+def _write_json(path: Path, said: dict[str, Any]) -> None:
+    with written_whole(path) as part:
+        part.write_text(f"{json.dumps(said, indent=2, ensure_ascii=False)}\n", "utf-8")

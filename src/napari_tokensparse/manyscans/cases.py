@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.paths import path_here
-from napari_tokensparse.common.tables import TABLE_SUFFIXES, read_rows
+from napari_tokensparse.common.tables import NOT_UTF8, TABLE_SUFFIXES, read_rows
 from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.segmenting.options import base_name
 from napari_tokensparse.volumes.reading import could_be_volume, is_zarr
@@ -122,7 +122,7 @@ def _listed(path: Path, channels: Sequence[str]) -> Iterator[ScanCase]:
     try:
         there, rows = read_rows(path)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
+        reason = getattr(error, "strerror", None) or NOT_UTF8
         raise ManyScansError(f"{path}: cannot be read ({reason}); give a CSV of cases") from error
     columns = _columns(path, there, channels)
     for number, row in enumerate(rows, start=2):

@@ -26,21 +26,15 @@ from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.hashes import hash_of
 from napari_tokensparse.outputs.receipts import (
-    Finished,
+    FinishedRun,
     Receipt,
     ReceiptError,
     input_scan,
     model_used,
     read_receipt,
-    receipt_of,
     receipt_path,
-    write_receipt,
 )
-from napari_tokensparse.outputs.runfiles import earlier_run, written_by
-from napari_tokensparse.outputs.writing import write_volume
-from napari_tokensparse.segmenting.options import controls_of, run_arguments
-from napari_tokensparse.volumes.channels import read_channels, read_scan
-from napari_tokensparse.volumes.definitions import working_spacing
+from napari_tokensparse.outputs.runfiles import RunFiles, earlier_run, write_all, written_by
 from napari_tokensparse.volumes.region import RegionError
 from napari_tokensparse.volumes.volume import VolumeError
 
@@ -132,7 +126,6 @@ def describe_model(model: str) -> Description:
     from napari_tokensparse.model.checkpoints import load_model
 
     network = load_model(model)
-    assert network.info is not None  # a model from files has it
     return Description(network.config, network.info)
 
 
@@ -192,12 +185,9 @@ def check_work(work: Work) -> None:
     ModelError, SegmentError, BackendError, ManyScansError
         In one line: there is no such model, scorer, device or backend, or the model is another one.
     """
-    from napari_tokensparse.compute.backends.choice import check_backend
-    from napari_tokensparse.segmenting.infer import choose_device
+    from napari_tokensparse.segmenting.infer import check_options
 
-    controls_of(work.options)
-    check_backend(work.options.backend)
-    choose_device(work.options.device)
+    check_options(work.options)
     _network(work.model, work.used, work.threads)
 
 
@@ -276,31 +266,23 @@ def seconds_left(seconds: float, done: int, left: int) -> float | None:
 
 
 def _segmented(case: ScanCase, work: Work) -> Receipt:
-    from napari_tokensparse.segmenting.infer import segment
+    from napari_tokensparse.segmenting.infer import read_input, segment_with
 
     network = _network(work.model, work.used, work.threads)
-    assert network.info is not None  # a model from files has it
-    files = dict(case.channels)
-    channels = network.info.channels
-    spacing = working_spacing(network.info.preprocessing)
-    volume = (
-        read_channels(files, channels)
-        if files
-        else read_scan(case.image, channels, spacing=spacing)
-    )
-    result = segment(volume, network, **run_arguments(work.options, volume))
+    volume = read_input(dict(case.files), network.info)
+    result = segment_with(volume, network, work.options)
+    run = FinishedRun(volume, network, work.options, result)
     final = labels_path(case, work)
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:
-        labels = write_volume(Path(folder) / final.name, result.labels, volume)
-        run = Finished(volume, network, result)
-        scans = [input_scan(file, channel) for channel, file in case.files]
-        receipt = receipt_of(run, work.options, scans, labels)
-        written = write_receipt(receipt_path(labels), receipt)
+        scans = (input_scan(file, channel) for channel, file in case.files)
+        written = write_all(RunFiles(Path(folder) / final.name, legend=False), run, scans)
+        assert written.receipt is not None  # it is asked for
+        labels, receipt = written.files
         # The receipt first: labels without one would be a person's if it ended between the two.
-        written.replace(receipt_path(final))
+        receipt.replace(receipt_path(final))
         labels.replace(final)
-    return receipt
+    return written.receipt
 
 
 def _changed(labels: Path) -> Path | None:
@@ -321,7 +303,6 @@ def _network(model: str, used: ModelUsed, threads: int | None) -> SCD:
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_model(model)
-    assert network.info is not None  # a model from files has it
     if model_used(network.config, network.info) != used:
         raise ManyScansError(f"model {model}: is not the same on every machine; copy it again")
     return network

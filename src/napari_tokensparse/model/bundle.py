@@ -121,7 +121,7 @@ def write_bundle(
     WriteError
         (an ``OSError``) A file cannot be written; those that were there are as they were.
     """
-    if model.info is None:
+    if not model.has_info:
         raise ModelError("a model without its ModelInfo cannot be written")
     weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
     _write_together(

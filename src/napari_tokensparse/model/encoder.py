@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from napari_tokensparse.model.layers.blocks import LAYER_NORM_EPS, Block, init_weights
-from napari_tokensparse.model.layers.embedding import make_embedding
-from napari_tokensparse.model.ratios import live_counts
+from napari_tokensparse.model.layers.blocks import (
+    LAYER_NORM_EPS,
+    Block,
+    init_weights,
+    make_embedding,
+)
+from napari_tokensparse.model.rules import pinned
 from napari_tokensparse.model.stage import Live, Stage, StageOutput
 from napari_tokensparse.model.tokens import at_places
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.noise import Noise
+    from napari_tokensparse.model.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -164,17 +169,19 @@ class SparseEncoder(nn.Module):
         return EncoderStart(x, live.ids, scores, tuple(skips), how)
 
     def finish(
-        self, start: EncoderStart, ratios: tuple[float, ...]
+        self, start: EncoderStart, rule: Rule, pins: Tensor | None = None
     ) -> tuple[SparseTokens, TokenTrace]:
-        """Prune at each stage, keeping these shares of the live tokens, and encode the rest."""
+        """Prune at each stage by a rule and pins ``(B, L)`` of the grid, and encode the rest."""
         x, scores, how = start.tokens, start.scores, start.how
         live = Live(x[:, 1:], start.ids)
         outputs: list[StageOutput] = []
-        for number, k in enumerate(live_counts(x.shape[1] - 1, ratios)[1:]):
+        for number, stage in enumerate(self.stages):
             cls, live = x[:, :1], Live(x[:, 1:], live.ids, live.weight)
             if scores is None:
                 scores = self.score(number, live, cls, how.token_scores)
-            outputs.append(self.stages[number](live, scores, k, how.noise))
+            fixed = None if pins is None else pins.gather(1, live.ids)
+            ranking, k = pinned(rule, number, scores, fixed)
+            outputs.append(replace(stage(live, ranking, k, how.noise), scores=scores))
             live, scores = outputs[-1].live, None
             x = torch.cat([cls, live.tokens], dim=1)
             for index in self.legs[number + 1]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import platformdirs
 
@@ -41,6 +41,18 @@ LOAD_TRANSFORMS: tuple[dict[str, Any], ...] = (
 
 class ModelError(PlainError):
     """A model folder or checkpoint that cannot be used; one plain line says why."""
+
+
+class Described(Protocol):
+    """What both a loaded model and the description of a folder have."""
+
+    @property
+    def config(self) -> SCDConfig:
+        """Sizes and choices of the network."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model says of itself."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.extras import lacking
+from napari_tokensparse.common.network import network_fault
 from napari_tokensparse.model.folder import (
     CARD,
     INFERENCE,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 PREFIX = "hf://"
+_CERTIFICATES = "SSL_CERT_FILE"
 _FORM = re.compile(r"hf://(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?")
 _FILES = (*(part.as_posix() for part in (METADATA, INFERENCE, WEIGHTS, CARD)), "LICENSE")
 
@@ -50,6 +52,17 @@ def model_folder(source: str | os.PathLike[str]) -> Path:
     if name.startswith(PREFIX):
         return _hub_folder(name)
     return available_models().get(name, Path(source))
+
+
+def is_hub_address(name: str) -> bool:
+    """Whether a model is named by its address on the hub.
+
+    Examples
+    --------
+    >>> is_hub_address("hf://lab/brain@v1"), is_hub_address("hf://brain"), is_hub_address("brain")
+    (True, False, False)
+    """
+    return _FORM.fullmatch(name) is not None
 
 
 def _hub_folder(source: str) -> Path:
@@ -94,12 +107,14 @@ def _plain_hub_errors(source: str) -> AbstractContextManager[None]:
                 "or log in with `hf auth login`"
             ) from error
         except errors.LocalEntryNotFoundError as error:
-            raise ModelError(
-                f"model {source}: cannot be reached, and is not in the hub's cache; check the "
-                "network connection and HF_HUB_OFFLINE"
-            ) from error
-        except (OSError, ValueError) as error:
+            why = network_fault(error, _CERTIFICATES) or (
+                "cannot be reached, and is not in the hub's cache; check the network connection, "
+                "HTTPS_PROXY if it is set, and HF_HUB_OFFLINE"
+            )
+            raise ModelError(f"model {source}: {why}") from error
+        except Exception as error:  # the library that asks the hub changes with its version
             said = " ".join(str(error).split())[:200]
-            raise ModelError(f"model {source}: cannot be had ({said})") from error
+            why = network_fault(error, _CERTIFICATES) or f"cannot be had ({said})"
+            raise ModelError(f"model {source}: {why}") from error
 
     return plain()

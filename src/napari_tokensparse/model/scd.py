@@ -12,8 +12,9 @@ from napari_tokensparse.model.completion import make_completion
 from napari_tokensparse.model.crop import TokenBox, content_box, whole_box
 from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
+from napari_tokensparse.model.folder import ModelError
 from napari_tokensparse.model.layers.layout import channels_last
-from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.model.rules import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.noise import Noise
+    from napari_tokensparse.model.rules import Rule
 
 
 OUTSIDE = 10.0
@@ -114,21 +116,46 @@ class SCD(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.info = info
+        self._info = info
         self.encoder = SparseEncoder(config)
         self.completion = make_completion(config)
         self.decoder: Any = channels_last(make_decoder(config, decoder))
         self.token_head: nn.Module | None = None
 
+    @property
+    def info(self) -> ModelInfo:
+        """What the model says of itself.
+
+        Raises
+        ------
+        ModelError
+            It was made without.
+        """
+        if self._info is None:
+            raise ModelError(
+                "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
+            )
+        return self._info
+
+    @info.setter
+    def info(self, info: ModelInfo) -> None:
+        self._info = info
+
+    @property
+    def has_info(self) -> bool:
+        """Whether more than tensors can be segmented."""
+        return self._info is not None
+
     def forward(
         self,
         image: Tensor,
-        keep_ratio: float | Sequence[float] | None = None,
+        keep_ratio: float | Sequence[float] | Rule | None = None,
         noise: Noise = None,
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
         box: TokenBox | None = None,
+        pins: Tensor | None = None,
     ) -> SCDOutput:
         """Segment a batch of windows.
 
@@ -137,8 +164,8 @@ class SCD(nn.Module):
         image
             ``(B, C, h, w, d)``, preprocessed, of the config's window and channels.
         keep_ratio
-            Share of live tokens that each stage keeps, in (0, 1]: one number or one per stage;
-            the config's if not given.
+            Share of live tokens that each stage keeps, in (0, 1]: one number or one per stage; or
+            another rule (`napari_tokensparse.model.rules`). The config's if not given.
         noise
             Source of the training noise: a generator, one for each window, or the global one if
             not given.
@@ -149,6 +176,9 @@ class SCD(nn.Module):
         box
             What to crop the windows to: the box of all they hold, found by the config's
             ``crop_value``, if not given.
+        pins
+            ``(B, L)`` int8 of the token grid: 1 keeps a token at every stage, -1 prunes it at the
+            first, 0 leaves it to the rule. None pins nothing.
 
         Raises
         ------
@@ -158,7 +188,7 @@ class SCD(nn.Module):
         begun = self.begin(
             image, noise, token_scores=token_scores, skip_blocks=skip_blocks, box=box
         )
-        return self.finish(begun, keep_ratio)
+        return self.finish(begun, keep_ratio, pins)
 
     def begin(
         self,
@@ -183,11 +213,16 @@ class SCD(nn.Module):
         branched = isinstance(self.decoder, BranchedDecoder)
         return Begun(image, start, self.decoder.image_branch(image) if branched else None, box)
 
-    def finish(self, begun: Begun, keep_ratio: float | Sequence[float] | None = None) -> SCDOutput:
+    def finish(
+        self,
+        begun: Begun,
+        keep_ratio: float | Sequence[float] | Rule | None = None,
+        pins: Tensor | None = None,
+    ) -> SCDOutput:
         """Run the rest of a forward pass: ``forward`` is ``finish(begin(image), keep_ratio)``."""
         chosen = self.config.keep_ratio if keep_ratio is None else keep_ratio
-        ratios = keep_ratios(chosen, self.config.stages)
-        sparse, trace = self.encoder.finish(begun.encoder, ratios)
+        rule = rule_of(chosen, self.config.stages)
+        sparse, trace = self.encoder.finish(begun.encoder, rule, pins)
         box = begun.box
         grid = self.config.grid if box is None else box.size
         ids = None if box is None else begun.encoder.ids[0]
@@ -216,7 +251,7 @@ class SCD(nn.Module):
     def around(self) -> Tensor:
         """Logits ``(K,)`` of what is outside a crop: of exclusive classes the first is there."""
         around = torch.full((self.config.out_channels,), -OUTSIDE)
-        if self.info is None or self.info.exclusive:
+        if not self.has_info or self.info.exclusive:
             around[0] = OUTSIDE
         return around
 

@@ -189,7 +189,7 @@ def _class_result(
         value=value,
         name=name,
         voxels=voxels,
-        mm3=voxels * abs(float(np.linalg.det(volume.affine[:3, :3]))),
+        mm3=voxels * volume.voxel_mm3,
         box=box,
         bounds_mm=None if box is None else _bounds_mm(box, volume.affine),
         intensity=tuple(_mean(channel[at], voxels) for channel in sums.intensity),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tokensparse.volumes.formats import reason
-from napari_tokensparse.volumes.omezarr import INSTALL
+from napari_tokensparse.volumes.omezarr import INSTALL, ORIENTATIONS, SHOWN, orientation_of
 from napari_tokensparse.volumes.placement import placement_of
 from napari_tokensparse.volumes.reading import is_zarr
 from napari_tokensparse.volumes.volume import ZARR_SUFFIX, VolumeError
@@ -68,9 +68,9 @@ def write_omezarr(path: Path, labels: NDArray[Any], like: Volume, info: ModelInf
     """Write labels as a multiscale image (z, y, x) in mm, with names and colours of the classes.
 
     Axes are turned, without interpolation, to run up, to the back and to the left, as napari shows
-    them and as `napari_tokensparse.volumes.omezarr` takes them. Coarser levels are every second
-    voxel of the one before. A file of its own is OME-NGFF 0.4; within an image it has the version
-    of that image, whose list of labels it joins.
+    them, or within an image as that one's do; which way it is, the file says as RFC-4 has it.
+    Coarser levels are every second voxel of the one before. A file of its own is OME-NGFF 0.4;
+    within an image it has the version of that image, whose list of labels it joins.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def write_omezarr(path: Path, labels: NDArray[Any], like: Volume, info: ModelInf
     check_omezarr(path, like)
     image = _image_of(path)
     version = 2 if image is None else _zarr_version(image)
-    place = placement_of(like.affine, like.shape)
-    shown = np.ascontiguousarray(place.view(labels))
-    attributes = _attributes(path, place.scale, place.translate, shown.shape, info)
+    runs = SHOWN if image is None else orientation_of(image)
+    shown, scale, origin = _turned(labels, like, runs)
+    attributes = _attributes(path, (runs, scale, origin), shown.shape, info)
     if image is not None:
         attributes["image-label"]["source"] = {"image": "../../"}
         path.parent.mkdir(exist_ok=True)
@@ -129,14 +129,43 @@ def _level_count(shape: Sequence[int]) -> int:
     return count
 
 
+def _turned(
+    labels: NDArray[Any], like: Volume, runs: Sequence[str]
+) -> tuple[NDArray[Any], list[float], list[float]]:
+    """Turn labels so that their axes (z, y, x) run as is said; also voxel sizes and origin, mm."""
+    from nibabel.orientations import (
+        apply_orientation,
+        axcodes2ornt,
+        inv_ornt_aff,
+        io_orientation,
+        ornt_transform,
+    )
+
+    along = [ORIENTATIONS[run] for run in reversed(runs)]  # of x, y, z
+    codes = tuple(("LPI", "RAS")[way > 0][world] for world, way in along)
+    turns = ornt_transform(io_orientation(like.affine), axcodes2ornt(codes))
+    affine = like.affine @ inv_ornt_aff(turns, labels.shape)
+    scale = np.linalg.norm(affine[:3, :3], axis=0)[::-1].tolist()
+    origin = [way * float(affine[world, 3]) for world, way in reversed(along)]
+    return np.ascontiguousarray(apply_orientation(labels, turns).T), scale, origin
+
+
 def _attributes(
     path: Path,
-    scale: Sequence[float],
-    origin: Sequence[float],
+    place: tuple[Sequence[str], Sequence[float], Sequence[float]],
     shape: Sequence[int],
     info: ModelInfo | None,
 ) -> dict[str, Any]:
-    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    runs, scale, origin = place
+    axes = [
+        {
+            "name": name,
+            "type": "space",
+            "unit": "millimeter",
+            "orientation": {"type": "anatomical", "value": run},
+        }
+        for name, run in zip("zyx", runs, strict=True)
+    ]
     datasets = [
         {
             "path": str(level),

@@ -169,17 +169,17 @@ class Receipt(_Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
-    """A finished run: what was segmented with what, and what that gave."""
+class FinishedRun:
+    """A finished run: what was segmented, with what and how, and what that gave."""
 
     volume: Volume
     network: SCD
+    options: Options
     result: Segmentation
 
 
 def receipt_of(
-    run: Finished,
-    options: Options,
+    run: FinishedRun,
     inputs: Sequence[InputScan],
     output: Path | None,
     beside: Sequence[Path] = (),
@@ -190,8 +190,6 @@ def receipt_of(
     ----------
     run
         It.
-    options
-        What was asked for.
     inputs
         What was segmented (`input_scan`).
     output
@@ -200,16 +198,15 @@ def receipt_of(
         What else was written of the run.
     """
     info, stats = run.network.info, run.result.stats
-    assert info is not None  # or it would not have segmented
     files = [_scan_file(scan) for scan in inputs]
     scans = [(scan.channel, file) for scan, (file, _) in zip(inputs, files, strict=True)]
     unsaved = [note for _, notes in files for note in notes]
     name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
     return Receipt(
-        command=command_line(options, scans, name, info.sharpen),
+        command=command_line(run.options, scans, name, info.sharpen),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
-        options=options,
+        options=run.options,
         output=_output(run.result.labels, output),
         classes=class_volumes(run.result, run.volume, info),
         tokens=TokenFigures(
@@ -282,7 +279,7 @@ def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
 
 def class_volumes(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[ClassVolume, ...]:
     """Measure every class; of regions that may overlap, each has all its voxels."""
-    voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    voxel_ml = volume.voxel_mm3 / 1000
     if result.regions is None:
         counts = _counts(result.labels, 1 + max(c.value for c in info.classes))
         voxels = [int(counts[c.value]) for c in info.classes]

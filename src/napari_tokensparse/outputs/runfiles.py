@@ -6,18 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.ownership import OwnershipError, check_apart, check_free
-from napari_tokensparse.outputs.classfiles import class_files
-from napari_tokensparse.outputs.receipts import ReceiptError, read_receipt, receipt_path
-from napari_tokensparse.outputs.regionfiles import region_file_names
-from napari_tokensparse.outputs.tokens import token_file_names
-from napari_tokensparse.outputs.writing import SEG_SUFFIX
+from napari_tokensparse.outputs.classfiles import class_files, write_class_files
+from napari_tokensparse.outputs.classresults import class_results, write_class_results
+from napari_tokensparse.outputs.omezarr import is_zarr_output
+from napari_tokensparse.outputs.receipts import (
+    ReceiptError,
+    read_receipt,
+    receipt_of,
+    receipt_path,
+    write_receipt,
+)
+from napari_tokensparse.outputs.regionfiles import region_file_names, write_regions
+from napari_tokensparse.outputs.tokens import token_file_names, write_tokens
+from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from napari_tokensparse.model.folder import Description
-    from napari_tokensparse.outputs.receipts import Receipt
+    from napari_tokensparse.model.folder import Described
+    from napari_tokensparse.outputs.receipts import FinishedRun, InputScan, Receipt
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,11 @@ class RunFiles:
     regions: Path | None = None
 
     def has_legend(self) -> bool:
-        """Whether names of classes lie beside: DICOM SEG has them in itself."""
-        return self.legend and not self.labels.name.lower().endswith(SEG_SUFFIX)
+        """Whether names of classes lie beside: DICOM SEG and OME-Zarr have them in themselves."""
+        holds_them = self.labels.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(self.labels)
+        return self.legend and not holds_them
 
-    def paths(self, model: Description) -> list[Path]:
+    def paths(self, model: Described) -> list[Path]:
         """Return all files but the receipt, for what a model says of itself."""
         paths = [self.labels, *(class_files(self.labels) if self.has_legend() else ())]
         if self.table is not None:
@@ -57,8 +66,51 @@ class RunFiles:
         return paths
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written of a run: the labels first, then what lies beside them; and its receipt."""
+
+    files: list[Path]
+    receipt: Receipt | None
+
+
+def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) -> Written:
+    """Write the labels of a run, all that is asked for beside them, and last the receipt.
+
+    Parameters
+    ----------
+    files
+        What is written.
+    run
+        What was segmented with what.
+    inputs
+        What the receipt says was segmented; not asked for where there is none.
+
+    Raises
+    ------
+    OSError, VolumeError
+        A file cannot be written.
+    """
+    volume, result, info = run.volume, run.result, run.network.info
+    written = [write_volume(files.labels, result.labels, volume, info=info)]
+    if files.has_legend():
+        written += write_class_files(files.labels, info)
+    if files.table is not None:
+        rows = class_results(result, volume, info)
+        written.append(write_class_results(files.table, rows, info.channels))
+    if files.regions is not None:
+        written += write_regions(files.regions, result, volume, info)
+    if files.tokens is not None:
+        written += write_tokens(files.tokens, result, volume)
+    if not files.receipt:
+        return Written(written, None)
+    receipt = receipt_of(run, [*inputs], files.labels, written[1:])
+    written.append(write_receipt(receipt_path(files.labels), receipt))
+    return Written(written, receipt)
+
+
 def check_run_files(
-    files: RunFiles, model: Description, inputs: Iterable[Path], *, overwrite: bool = False
+    files: RunFiles, model: Described, inputs: Iterable[Path], *, overwrite: bool = False
 ) -> None:
     """Refuse a run that would replace a person's files, before it is begun.
 
@@ -81,8 +133,8 @@ def check_run_files(
     """
     paths, receipt = files.paths(model), receipt_path(files.labels)
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
-    check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     check_apart(paths, inputs)
+    check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     earlier = earlier_run(files.labels)
     check_free(paths, written_by(earlier), overwrite=overwrite)
     if files.receipt and not overwrite:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 3
 _DEGREE = 3  # of the bias, over all axes together
+_DEGREES = [d for d in product(range(_DEGREE + 1), repeat=3) if 0 < sum(d) <= _DEGREE]
 _BACKGROUNDS = 3  # what is no class may be air, fluid, vessels
 _PURITY = 2.0  # power of the prior at first: a class is best seen where it is surest
 _POOLED_VOXELS = 200.0  # that a class's own variance is worth as much as that of all
@@ -64,7 +65,7 @@ class Appearance:
     shares
         ``(G - K + 1,)``: how much of the background each of its Gaussians makes up.
     bias
-        ``(C, B)``: coefficients of the smooth functions by which 1 becomes the gain of a place.
+        ``(C, 4, 4, 4)``: coefficients of Legendre polynomials of a place; their sum is its gain.
     trust
         ``(K, K)``: from 0, the intensities do not tell two classes apart, to 1.
     """
@@ -77,7 +78,10 @@ class Appearance:
 
     def unbiased(self, intensities: Floats, places: Floats) -> Floats:
         """Divide intensities ``(N, C)`` by the gain of their places ``(N, 3)``."""
-        return intensities / _gain(smooth_functions(places), self.bias)
+        x, y, z = places.T
+        gain = np.stack([legendre.legval3d(x, y, z, each) for each in self.bias], axis=1)
+        unbiased: Floats = intensities / np.clip(gain, *_GAINS)
+        return unbiased
 
     def log_likelihoods(self, unbiased: Floats, channels: NDArray[np.integer]) -> Floats:
         """Return how well some classes explain each voxel, in nats but for a constant.
@@ -89,16 +93,19 @@ class Appearance:
         channels
             ``(n, N)`` classes of each voxel, 0 the background.
         """
-        own = np.maximum(channels, 1) - 1
-        found = np.zeros(channels.shape, unbiased.dtype)
-        logs = np.log(self.variances)
-        for x, mean, variance, log in zip(
-            unbiased.T, self.means.T, self.variances.T, logs.T, strict=True
-        ):
-            found -= 0.5 * ((x - mean[own]) ** 2 / variance[own] + log[own])
+        own = np.maximum(channels.astype(np.intp), 1) - 1
+        nats = np.zeros(channels.shape, unbiased.dtype)
+        spreads, logs = 0.5 / self.variances, 0.5 * np.log(self.variances)
+        for x, mean, spread, log in zip(unbiased.T, self.means.T, spreads.T, logs.T, strict=True):
+            nats -= (x - mean.take(own)) ** 2 * spread.take(own) + log.take(own)
         first = len(self.means) - len(self.shares)
-        parts = _log_normal(unbiased, self.means[first:], self.variances[first:])
-        return np.where(channels == 0, _log_sum(parts + np.log(self.shares)), found)
+        of_background = channels == 0
+        some = of_background.any(axis=0)
+        parts = _log_normal(unbiased[some], self.means[first:], self.variances[first:])
+        whole = np.zeros(len(unbiased), unbiased.dtype)
+        whole[some] = _log_sum(parts + np.log(self.shares))
+        np.copyto(nats, whole, where=of_background)
+        return nats
 
 
 def fit(samples: Samples) -> Appearance:
@@ -128,15 +135,24 @@ def fit(samples: Samples) -> Appearance:
             bias = _fitted_bias(y, functions, posterior, means, variances)
     trust = _trust(posterior, likelihood, owners)
     # What is decided by it are millions of voxels: float32 is twice as fast.
-    return Appearance(*(v.astype(np.float32) for v in (means, variances, shares, bias, trust)))
+    fields = (means, variances, shares, _cubes(bias), trust)
+    return Appearance(*(each.astype(np.float32) for each in fields))
 
 
 def smooth_functions(places: Floats) -> Floats:
     """Return ``(N, B)``: products of Legendre polynomials of each place ``(N, 3)``, but for 1."""
     x, y, z = (legendre.legvander(places[:, axis], _DEGREE) for axis in range(3))
-    degrees = [d for d in product(range(_DEGREE + 1), repeat=3) if 0 < sum(d) <= _DEGREE]
-    found: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in degrees], axis=1)
+    found: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in _DEGREES], axis=1)
     return found
+
+
+def _cubes(bias: Floats) -> Floats:
+    """Arrange coefficients ``(C, B)`` by their degree along each axis, and add 1."""
+    cubes: Floats = np.zeros((len(bias), *[_DEGREE + 1] * 3))
+    a, b, c = np.transpose(_DEGREES)
+    cubes[:, a, b, c] = bias
+    cubes[:, 0, 0, 0] = 1
+    return cubes
 
 
 def _gain(functions: Floats, bias: Floats) -> Floats:

@@ -55,7 +55,7 @@ def _foreground(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
     if info.foreground_ml is None:
         return ()
     low, high = info.foreground_ml
-    voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    voxel_ml = volume.voxel_mm3 / 1000
     borders = [border_value(channel) or 0.0 for channel in volume.array]
     shown = volume.array != np.array(borders, volume.array.dtype)[:, None, None, None]
     ml = int(np.count_nonzero(shown.any(axis=0))) * voxel_ml  # dask's way of a lazy array

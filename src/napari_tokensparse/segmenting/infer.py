@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.choice import check_backend, make_backend
+from napari_tokensparse.compute.backends.compiled import COMPILE
 from napari_tokensparse.compute.devices import available_devices, choose_device
 from napari_tokensparse.compute.shortage import tried
 from napari_tokensparse.model.checkpoints import load_model
-from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.model.controls import SCORERS
 from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.result import (
-    Controls,
     Progress,
     Segmentation,
     SegmentError,
     Stats,
 )
-from napari_tokensparse.segmenting.run import RunOptions, WindowRun
+from napari_tokensparse.segmenting.run import WindowRun
 from napari_tokensparse.volumes.channels import read_channels, read_scan
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.volume import Volume, check_finite
@@ -33,21 +34,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_tokensparse.compute.backends.base import Backend
+    from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
 
     Source: TypeAlias = str | os.PathLike[str] | Volume
 
 __all__ = [
-    "Controls",
     "Progress",
     "SegmentError",
     "Segmentation",
     "Stats",
     "available_devices",
     "check_fit",
+    "check_options",
+    "check_scorer",
     "choose_device",
+    "read_input",
     "segment",
+    "segment_with",
     "segmenting",
 ]
 
@@ -59,10 +65,15 @@ def segment(
     *,
     device: str | torch.device | None = None,
     overlap: float | None = None,
-    controls: Controls | None = None,
+    scorer: Scorer = "learned",
+    ablate: Literal["encoder"] | None = None,
+    seed: int = 0,
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    importance: float | None = None,
+    pin: str | None = None,
+    drop: str | None = None,
 ) -> Segmentation:
     """Segment a volume.
 
@@ -80,8 +91,9 @@ def segment(
         Where to run: the model's own device if not given.
     overlap
         Share of a window that the next one covers, in [0, 1); the model's if not given.
-    controls
-        Prune by something else than the model's scores, or leave its blocks out.
+    scorer, ablate, seed
+        To compare with, on the same weights: prune by something else than the model's scores, or
+        leave the encoder's blocks out; the seed is that of random scores (`Options`).
     region
         Run only the windows that reach into this box of the input's voxels; labels and tokens
         there are those of a run of the whole volume.
@@ -91,6 +103,12 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    importance
+        In place of the keep ratio: every stage keeps the tokens whose importance is at least this,
+        in [0, 1], so that a window keeps what it needs.
+    pin, drop
+        Numbers of the volume's tokens that are never pruned, and of those that are pruned at the
+        first stage (`pins_under` finds those under a mask).
 
     Raises
     ------
@@ -103,45 +121,76 @@ def segment(
     >>> result.labels.shape, result.stats.tokens["kept"]  # doctest: +SKIP
     """
     network = model if isinstance(model, SCD) else load_model(model)
-    volume = _volume(source, network)
-    for event in segmenting(
-        volume,
+    options = options_for(
         network,
         keep_ratio,
-        device=device,
+        device=None if device is None else str(device),
         overlap=overlap,
-        controls=controls,
+        scorer=scorer,
+        ablate=ablate,
+        seed=seed,
         region=region,
         backend=backend,
         sharpen=sharpen,
-    ):
+        importance=importance,
+        pin=pin,
+        drop=drop,
+    )
+    return segment_with(read_input(source, network.info), network, options)
+
+
+def read_input(
+    source: Source | Mapping[str, Source],
+    info: ModelInfo,
+    *,
+    frame: int | None = None,
+    series: str | None = None,
+) -> Volume:
+    """Read what is to be segmented.
+
+    Parameters
+    ----------
+    source
+        As for `segment`; a mapping may also hold one scan of all channels, by the name "".
+    info
+        Of the model.
+    frame, series
+        As for `read_volume`.
+
+    Raises
+    ------
+    VolumeError
+        In one plain line: a file cannot be read, or channels are missing or unknown.
+    """
+    if isinstance(source, Mapping):
+        if "" not in source:
+            return read_channels(source, info.channels)
+        source = source[""]
+    if isinstance(source, Volume):
+        return source
+    spacing = working_spacing(info.preprocessing)
+    return read_scan(source, info.channels, frame=frame, series=series, spacing=spacing)
+
+
+def segment_with(volume: Volume, model: SCD, options: Options) -> Segmentation:
+    """Segment a volume as options say; errors are those of `segment`."""
+    for event in segmenting(volume, model, options):
         if isinstance(event, Segmentation):
             return event
     raise AssertionError("the run ended without a result")
 
 
-def _volume(source: Source | Mapping[str, Source], network: SCD) -> Volume:
-    info = network.info
-    channels = () if info is None else info.channels
-    spacing = None if info is None else working_spacing(info.preprocessing)
-    if isinstance(source, Mapping):
-        return read_channels(source, channels)
-    return source if isinstance(source, Volume) else read_scan(source, channels, spacing=spacing)
+def segmenting(volume: Volume, model: SCD, options: Options) -> Iterator[Progress | Segmentation]:
+    """Segment a volume step by step.
 
-
-def segmenting(
-    volume: Volume,
-    model: SCD,
-    keep_ratio: float | Sequence[float] | None = None,
-    *,
-    device: str | torch.device | None = None,
-    overlap: float | None = None,
-    controls: Controls | None = None,
-    region: Box | None = None,
-    backend: str = "auto",
-    sharpen: bool | None = None,
-) -> Iterator[Progress | Segmentation]:
-    """Segment a volume step by step; the parameters are those of `segment`.
+    Parameters
+    ----------
+    volume
+        The input.
+    model
+        A loaded model.
+    options
+        What is asked for (`options_for`).
 
     Yields
     ------
@@ -151,17 +200,10 @@ def segmenting(
         Once, at the end.
     """
     started = time.perf_counter()
-    check_backend(backend)
-    info = check_fit(volume, model)
-    ratios = keep_ratios(
-        model.config.keep_ratio if keep_ratio is None else keep_ratio, model.config.stages
-    )
-    share = _checked_overlap(info.overlap if overlap is None else overlap)
-    if region is not None:
-        region.check(volume.shape, volume.name)
-    placed = model if device is None else model.to(choose_device(str(device)))
-    options = RunOptions(ratios, share, controls or Controls(), region, info.sharpens(sharpen))
-    run = _begun(volume, make_backend(placed, backend), info, options)
+    check_options(options)
+    check_fit(volume, model)
+    placed = model if options.device is None else model.to(choose_device(options.device))
+    run = _begun(volume, make_backend(placed, options.backend), options)
     run.seconds["preprocess"] = time.perf_counter() - started
     # One window takes no memory a second time, and fresh pages are the faster ones.
     with kept_memory() if run.count > 1 else nullcontext():
@@ -170,12 +212,40 @@ def segmenting(
     yield run.result(time.perf_counter() - started)
 
 
-def _begun(volume: Volume, backend: Backend, info: ModelInfo, options: RunOptions) -> WindowRun:
+def check_options(options: Options) -> None:
+    """Check what can be checked before a volume is read.
+
+    Raises
+    ------
+    SegmentError, BackendError, DeviceError
+        In one line: there is no such scorer, backend or device, or windows cannot overlap so.
+    """
+    check_backend(options.backend)
+    if options.device is not None:
+        choose_device(options.device)
+    check_scorer(options.scorer)
+    if options.windows_differ and options.backend == COMPILE:
+        raise SegmentError(f"backend {COMPILE!r}: is made for fixed numbers of tokens; use another")
+    if options.overlap is not None and not 0.0 <= options.overlap < 1.0:
+        raise SegmentError(f"overlap {options.overlap:g}: must be in [0, 1)")
+
+
+def check_scorer(scorer: str) -> None:
+    """Check that tokens can be pruned by this.
+
+    Raises
+    ------
+    SegmentError
+        There is no such scorer.
+    """
+    if scorer not in SCORERS:
+        raise SegmentError(f"scorer {scorer!r}: choose one of {', '.join(SCORERS)}")
+
+
+def _begun(volume: Volume, backend: Backend, options: Options) -> WindowRun:
     """Prepare a run, or say how much memory that would have needed."""
     runs: list[WindowRun] = []
-    lacking = tried(
-        lambda: runs.append(WindowRun(volume, backend, info, options)), torch.device("cpu")
-    )
+    lacking = tried(lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu"))
     if lacking is None:
         return runs[0]
     size = " x ".join(map(str, volume.shape))
@@ -190,27 +260,18 @@ def check_fit(volume: Volume, model: SCD) -> ModelInfo:
 
     Raises
     ------
-    SegmentError, VolumeError
+    SegmentError, VolumeError, ModelError
         The model is in training mode or knows no preprocessing, the channels differ, or voxels
         are not finite.
     """
-    if model.info is None:
-        raise SegmentError(
-            "this network has no ModelInfo, so its preprocessing is unknown: use load_model"
-        )
+    info = model.info
     if model.training:
         raise SegmentError("the network is in training mode: call its eval() first")
     found, needed = len(volume.array), model.config.in_channels
     if found != needed:
         raise SegmentError(
-            f"{volume.name}: has {found} channel{'s' * (found != 1)}; model {model.info.name} "
-            f"takes {needed}: {', '.join(model.info.channels)}"
+            f"{volume.name}: has {found} channel{'s' * (found != 1)}; model {info.name} "
+            f"takes {needed}: {', '.join(info.channels)}"
         )
     check_finite(volume.array, volume.name)
-    return model.info
-
-
-def _checked_overlap(overlap: float) -> float:
-    if not 0.0 <= overlap < 1.0:
-        raise SegmentError(f"overlap {overlap:g}: must be in [0, 1)")
-    return overlap
+    return info

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from napari_tokensparse.model.hub import is_hub_address
+from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.model.rules import Importance, Share
+from napari_tokensparse.volumes.region import Box, parse_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_tokensparse.model.controls import Scorer
-    from napari_tokensparse.segmenting.result import Controls
+    from napari_tokensparse.model.folder import Described
+    from napari_tokensparse.model.rules import Rule
     from napari_tokensparse.volumes.volume import Volume
 
 _OUTPUT_ONLY = {"legend", "regions", "table", "tokens"}
@@ -41,21 +46,42 @@ def _checked_name(name: str) -> str:
 BaseName = Annotated[str, AfterValidator(_checked_name)]
 
 
+def _checked_model(name: str) -> str:
+    """Let an address of the hub pass: it is no path of this machine, and names no patient."""
+    return name if is_hub_address(name) else _checked_name(name)
+
+
+ModelName = Annotated[str, AfterValidator(_checked_model)]
+
+
 class Options(BaseModel):
-    """What is asked for, in the words of ``tokensparse segment``.
+    """What is asked for, in the words of ``tokensparse segment``; `options_for` makes it.
 
     Attributes
     ----------
     model : str
-        Name of the model or of its folder.
+        Name of the model or of its folder, or its address on the hub.
     keep_ratio : tuple of float
         Per stage, the model's own filled in.
-    device, backend : str
-        Where and how to run: ``auto`` leaves it to the machine.
+    importance : float or None
+        In place of the keep ratios: a stage keeps every token whose importance is at least this, in
+        [0, 1], and never fewer than one.
+    pin, drop : str or None
+        Numbers of tokens that are never pruned, and of those that the first stage prunes, whatever
+        their scores (`napari_tokensparse.segmenting.pins`).
+    device : str or None
+        Where to run: ``auto`` leaves it to the machine; None is where the model is.
+    backend : str
+        How to run the network: ``auto`` leaves it to the machine.
     scorer : str
-        What tokens are pruned by.
+        What tokens are pruned by: ``learned``, the model's own scores; or, to compare with,
+        ``random``, ``intensity`` or ``foreground``.
     ablate : str or None
-        ``encoder`` where its blocks are left out.
+        ``encoder`` where its blocks are left out: do the tokens matter at all?
+    seed : int
+        Key of random scores, with the window's number.
+    overlap : float or None
+        Share of a window that the next one covers, in [0, 1); None is the model's.
     frame : int or None
         Which frame of a time series.
     series : str or None
@@ -73,12 +99,17 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: BaseName
+    model: ModelName
     keep_ratio: tuple[float, ...]
-    device: str = "auto"
+    importance: float | None = Field(default=None, ge=0, le=1)
+    pin: str | None = None
+    drop: str | None = None
+    device: str | None = "auto"
     backend: str = "auto"
     scorer: str = "learned"
     ablate: Literal["encoder"] | None = None
+    seed: int = 0
+    overlap: float | None = None
     frame: int | None = None
     series: str | None = None
     region: str | None = None
@@ -88,45 +119,84 @@ class Options(BaseModel):
     tokens: BaseName | None = None
     regions: BaseName | None = None
 
+    @property
+    def rule(self) -> Rule:
+        """What says how many tokens a stage keeps."""
+        if self.importance is not None:
+            return Importance(self.importance)
+        return Share(self.keep_ratio)
+
+    @property
+    def most_kept(self) -> tuple[float, ...]:
+        """Keep ratios that a run does not exceed, but for pins."""
+        return self.keep_ratio if self.importance is None else (1.0,) * len(self.keep_ratio)
+
+    @property
+    def windows_differ(self) -> bool:
+        """Whether stages keep other numbers of tokens in other windows, so that each runs alone."""
+        return (self.importance, self.pin, self.drop) != (None, None, None)
+
     def same_labels(self, other: Options) -> bool:
         """Whether both ask for the same labels, whatever else is written beside them."""
         return self.model_dump(exclude=_OUTPUT_ONLY) == other.model_dump(exclude=_OUTPUT_ONLY)
 
+    def box(self, volume: Volume) -> Box | None:
+        """Return the region of a volume; None for all of it.
 
-def run_arguments(options: Options, volume: Volume) -> dict[str, Any]:
-    """Return what `napari_tokensparse.segmenting.infer.segmenting` takes beside volume and model.
+        Raises
+        ------
+        RegionError
+            In one line: it is not written as a region, or does not fit the volume.
+        """
+        return None if self.region is None else parse_box(self.region, volume.shape, volume.name)
+
+
+def options_for(
+    model: Described,
+    /,
+    keep_ratio: float | Sequence[float] | None = None,
+    *,
+    sharpen: bool | None = None,
+    region: Box | str | None = None,
+    importance: float | None = None,
+    **said: Any,
+) -> Options:
+    """Gather what is asked of a run, and fill in what the model says.
+
+    Parameters
+    ----------
+    model
+        Loaded, or the description of its folder.
+    keep_ratio
+        One number, or one per stage; the model's own if not given.
+    sharpen
+        As the model says if not given.
+    region
+        Part of the volume; all of it if not given.
+    importance
+        The least importance of what is kept, in place of the keep ratio.
+    **said
+        The other fields of `Options`; ``model`` is the model's own name if not given.
 
     Raises
     ------
-    SegmentError, RegionError
-        In one line: there is no such scorer or device, or the region does not fit the volume.
+    ValueError
+        In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], or overlapping
+        regions cannot be sharpened.
+    ModelError
+        A network without `ModelInfo`.
     """
-    from napari_tokensparse.segmenting.infer import choose_device
-    from napari_tokensparse.volumes.region import parse_box
-
-    box = options.region
-    return {
-        "keep_ratio": options.keep_ratio,
-        "device": choose_device(options.device),
-        "controls": controls_of(options),
-        "region": None if box is None else parse_box(box, volume.shape, volume.name),
-        "backend": options.backend,
-        "sharpen": options.sharpen,
-    }
-
-
-def controls_of(options: Options) -> Controls:
-    """Return what the learned pruning is compared with.
-
-    Raises
-    ------
-    SegmentError
-        There is no such scorer.
-    """
-    from napari_tokensparse.segmenting.infer import Controls
-
-    scorer = cast("Scorer", options.scorer)  # it checks the name itself
-    return Controls(scorer=scorer, ablate_encoder=options.ablate is not None)
+    config, info = model.config, model.info
+    if importance is not None:
+        Importance(importance)  # which says in one line what it must be
+    ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+    return Options(
+        **{"model": base_name(info.name) or "model", **said},
+        keep_ratio=ratios,
+        sharpen=info.sharpens(sharpen),
+        region=None if region is None else str(region),
+        importance=importance,
+    )
 
 
 def command_line(
@@ -157,12 +227,16 @@ def command_line(
     words = [
         w for name, file in scans for w in (["--channel", f"{name}={file}"] if name else [file])
     ]
+    by_importance = options.importance is not None
     said = {
         "frame": None if options.frame is None else str(options.frame),
         "series": options.series,
         "model": options.model,
-        "keep-ratio": ",".join(map(repr, ratios)) or None,
-        "device": _unless(options.device, "auto"),
+        "keep-ratio": None if by_importance else ",".join(map(repr, ratios)) or None,
+        "importance": repr(options.importance) if by_importance else None,
+        "pin": options.pin,
+        "drop": options.drop,
+        "device": _unless(options.device or "auto", "auto"),
         "backend": _unless(options.backend, "auto"),
         "scorer": _unless(options.scorer, "learned"),
         "ablate": options.ablate,

@@ -1,4 +1,4 @@
-"""What is asked of a run, and what it gives."""
+"""What a run gives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.untrusted import PlainError
-from napari_tokensparse.model.controls import SCORERS, Scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,36 +21,6 @@ class SegmentError(PlainError):
 
 
 @dataclass(frozen=True)
-class Controls:
-    """What a learned pruning is compared with, on the same weights.
-
-    Attributes
-    ----------
-    scorer
-        What tokens are pruned by: ``learned``, the model's own scores; ``random``, ``intensity``
-        or ``foreground``.
-    ablate_encoder
-        Whether the encoder's blocks are left out: do the tokens matter at all?
-    seed
-        Key of the random scores, with the window's number.
-
-    Raises
-    ------
-    SegmentError
-        There is no such scorer.
-    """
-
-    scorer: Scorer = "learned"
-    ablate_encoder: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown scorer before any window is run."""
-        if self.scorer not in SCORERS:
-            raise SegmentError(f"scorer {self.scorer!r}: choose one of {', '.join(SCORERS)}")
-
-
-@dataclass(frozen=True)
 class Stats:
     """Figures of one run.
 
@@ -60,10 +29,10 @@ class Stats:
     windows, skipped
         Windows run, and windows of pure background that were not; of a region, those over it.
     keep_ratios
-        Per stage.
+        Per stage; of no meaning where tokens were kept by their importance.
     tokens_per_stage
         Tokens of one window alive at the start and after each stage; of the one that holds most,
-        where windows are cropped to what they hold.
+        where windows differ.
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
@@ -75,6 +44,8 @@ class Stats:
         What of that could not be done as asked, one line each.
     sharpened
         Whether the labels were sharpened at the input's own resolution.
+    importance
+        The least importance of what was kept; None where shares were.
     looked_at
         Of each window that was run, the tokens along each axis of what the network looked at.
     """
@@ -88,6 +59,7 @@ class Stats:
     backend: str = "plain"
     notes: tuple[str, ...] = ()
     sharpened: bool = False
+    importance: float | None = None
     looked_at: tuple[Shape, ...] = ()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -18,8 +18,8 @@ from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
+from napari_tokensparse.segmenting.pins import pins_of
 from napari_tokensparse.segmenting.result import (
-    Controls,
     Progress,
     Segmentation,
     SegmentError,
@@ -37,51 +37,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.compute.backends.base import Backend
+    from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.model.crop import TokenBox
-    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCDOutput
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.stitch import Frame, Rows
-    from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Keep ratio per stage, overlap of windows, controls, part of the volume, sharpening."""
-
-    ratios: tuple[float, ...]
-    overlap: float
-    controls: Controls
-    region: Box | None
-    sharpen: bool = False
-
-
 class WindowRun:
-    """One volume on its way through a model."""
+    """One volume on its way through a model, as the options say."""
 
-    def __init__(
-        self,
-        volume: Volume,
-        backend: Backend,
-        info: ModelInfo,
-        options: RunOptions,
-    ) -> None:
-        self._volume, self._backend, self._info, self._options = volume, backend, info, options
-        self._model = backend.network
+    def __init__(self, volume: Volume, backend: Backend, options: Options) -> None:
+        self._volume, self._backend, self._options = volume, backend, options
+        self._model, self._region = backend.network, options.box(volume)
+        self._info = info = self._model.info
         self._device = next(self._model.parameters()).device
         config = self._model.config
-        self._windowed = windowed(volume, config, info, options.overlap)
+        self._windowed = windowed(volume, config, info, self._overlap())
         self._grid, self._axes = self._windowed.grid, self._windowed.axes
         self._starts, self._skipped, self._at_once = self._chosen_windows()
         self._boxes = {start: self._box(start) for _, start in self._starts}
+        self._pins = pins_of(options, self._grid.tokens)
+        self._live: dict[Shape, tuple[int, ...]] = {}
         frame = self._frame()
         self._stitcher = Stitcher(self._grid, config.out_channels, info.blending, frame)
         self._tokens = TokenMapBuilder(self._grid, config.stages)
         self._contests = Contests(config.out_channels) if options.sharpen else None
         axes, extents = self._windowed.within(frame)
         rule = label_rule(info)
-        self._out = InputGrid(volume.shape, axes, extents, rule, options.region, self._contests)
+        self._out = InputGrid(volume.shape, axes, extents, rule, self._region, self._contests)
         self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes = list(self._windowed.notes)
@@ -118,19 +104,19 @@ class WindowRun:
 
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
-        tokens = self._tokens.finish(self._volume.shape, self._axes)
-        region = self._options.region
-        if region is not None:
-            tokens = tokens.within(region)
-        config = self._model.config
+        tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
+        if self._region is not None:
+            tokens = tokens.within(self._region)
+        config, ratios = self._model.config, self._options.keep_ratio
         boxes = [self._boxes[start] for _, start in self._starts]
         looked_at = tuple(config.grid if box is None else box.size for box in boxes)
         stats = Stats(
             windows=len(self._starts),
             skipped=self._skipped,
-            keep_ratios=self._options.ratios,
-            tokens_per_stage=live_counts(
-                max(map(math.prod, looked_at), default=math.prod(config.grid)), self._options.ratios
+            keep_ratios=ratios,
+            importance=self._options.importance,
+            tokens_per_stage=max(
+                self._live.values(), default=live_counts(math.prod(config.grid), ratios)
             ),
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
@@ -139,7 +125,11 @@ class WindowRun:
             sharpened=self._sharpened,
             looked_at=looked_at,
         )
-        return Segmentation(self._out.labels, tokens, stats, self._out.regions, region)
+        return Segmentation(self._out.labels, tokens, stats, self._out.regions, self._region)
+
+    def _overlap(self) -> float:
+        asked = self._options.overlap
+        return self._info.overlap if asked is None else asked
 
     def _chosen_windows(self) -> tuple[list[tuple[int, Shape]], int, int]:
         """Choose the windows to run, numbered as in a run of all.
@@ -147,9 +137,11 @@ class WindowRun:
         Returned with how many others are background, and how many are run at once: as many as in a
         run of all, for the last digits of logits depend on it.
         """
-        region, every = self._options.region, self._grid.starts
+        region, every = self._region, self._grid.starts
         run = [start for start in every if self._windowed.is_foreground(start)]
-        at_once = windows_at_once(self._model.config, len(run), self._device)
+        at_once = 1
+        if not self._options.windows_differ:
+            at_once = windows_at_once(self._model.config, len(run), self._device)
         if region is None:
             return list(enumerate(run)), len(every) - len(run), at_once
         reach = windows_over(region, self._axes, self._grid, run)
@@ -212,23 +204,34 @@ class WindowRun:
     def _forward(self, windows: Tensor, chosen: Sequence[tuple[int, Shape]]) -> SCDOutput:
         return self._backend(
             windows,
-            self._options.ratios,
+            self._options.rule,
             token_scores=self._control_scores(windows, [number for number, _ in chosen]),
-            skip_blocks=self._options.controls.ablate_encoder,
+            skip_blocks=self._options.ablate == "encoder",
             box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
+            pins=self._pins_of(chosen[0][1]),  # so they do where there are any
         )
 
+    def _pins_of(self, start: Shape) -> Tensor | None:
+        """Return what is pinned of a window's tokens, ``(1, L)``; None if nothing is."""
+        if self._pins is None:
+            return None
+        patch, tokens = self._grid.patch, self._model.config.grid
+        first = [at // patch for at in start]
+        h, w, d = (slice(a, a + n) for a, n in zip(first, tokens, strict=True))
+        window = self._pins[h, w, d].reshape(1, -1)
+        return torch.from_numpy(window).to(self._device) if window.any() else None
+
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
-        controls = self._options.controls
-        if controls.scorer == "learned":
+        options = self._options
+        if options.scorer == "learned":
             return None
         scores = [
             control_scores(
-                controls.scorer,
+                cast("Scorer", options.scorer),  # it was checked
                 window[None],
                 self._model.config.patch_size,
                 self._info.background,
-                keyed_generator(controls.seed, number),
+                keyed_generator(options.seed, number),
             )
             for number, window in zip(numbers, windows, strict=True)
         ]
@@ -237,6 +240,7 @@ class WindowRun:
     def _stitch(self, start: Shape, out: SCDOutput, row: int) -> None:
         self._release(start[0])
         began = time.perf_counter()
+        self._live[start] = tuple(s.shape[1] for s in (*out.trace.scores, out.trace.kept))
         self._stitcher.add(start, out.inside[row], out.box)
         self._tokens.add(start, out.trace, row)
         self.seconds["stitch"] += time.perf_counter() - began

@@ -9,9 +9,11 @@ leads: where they do not, labels stay bit for bit.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from napari_tokensparse.segmenting.appearance import Samples, fit
 from napari_tokensparse.segmenting.contests import Block, joined
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.contests import Contests
     from napari_tokensparse.volumes.volume import Volume
 
-_SAMPLES = 60_000
+_SAMPLES = 40_000
 _FEWEST_SAMPLES = 200  # below which nothing can be fitted
 _AT_ONCE = 2**16
 _STRONGEST = 3.0  # nats that a voxel's intensity may weigh: no outlier overrules a sure prior
@@ -60,13 +62,18 @@ def sharpen(
     samples = _samples(stored, contests, volume, np.asarray(values))
     if len(samples.prior) < _FEWEST_SAMPLES:
         return 0
-    appearance, changed = fit(samples), 0
-    for block in _pieces(contests):
+    appearance, known = fit(samples), np.asarray(values, labels.dtype)
+
+    def renewed(block: Block) -> int:
         channels = decide(block, appearance, *_seen(volume, block.voxels))
         others = channels != block.channels[0]
-        stored[block.voxels[others]] = np.asarray(values, labels.dtype)[channels[others]]
-        changed += int(others.sum())
-    return changed
+        stored[block.voxels[others]] = known[channels[others]]
+        return int(others.sum())
+
+    if is_lazy(volume.array):  # whose own scheduler reads side by side
+        return sum(map(renewed, _pieces(contests)))
+    with ThreadPoolExecutor(torch.get_num_threads()) as side_by_side:
+        return sum(side_by_side.map(renewed, _pieces(contests)))
 
 
 def decide(

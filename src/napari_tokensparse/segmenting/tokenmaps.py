@@ -36,6 +36,45 @@ def stage_colour(stage: int) -> Colour:
     return STAGE_COLOURS[(stage - 1) % len(STAGE_COLOURS)]
 
 
+@dataclass(frozen=True)
+class TokenPlaces:
+    """Where the voxels of an input lie on the token grid of the padded volume.
+
+    Attributes
+    ----------
+    shape
+        Of the input ``(i, j, k)``.
+    axes
+        Where each input axis lies on the padded grid.
+    grid
+        Tokens ``(gh, gw, gd)``.
+    patch
+        Token edge in voxels of the padded grid.
+    """
+
+    shape: Shape
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    grid: Shape
+    patch: int
+
+    def indices(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Find the tokens of the voxels along one input axis.
+
+        Returns
+        -------
+        index
+            Per voxel, the token's index along the model's axis that this one lies on; clipped to
+            the token grid.
+        inside
+            Per voxel, whether it lies on the token grid.
+        """
+        where = self.axes[axis]
+        coordinates = where.coordinates(self.shape[axis])
+        index = np.floor((coordinates + 0.5) / self.patch).astype(np.int64)
+        length = self.grid[where.axis]
+        return index.clip(0, length - 1), (index >= 0) & (index < length)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenMaps:
     """Token maps of one volume, at token resolution on the model's grid.
@@ -54,16 +93,17 @@ class TokenMaps:
     pruned_at
         ``(gh, gw, gd)`` uint8: 0 not processed, 1..S pruned at that stage, S + 1 kept to the end.
     among
-        ``(gh, gw, gd)`` int32: how many tokens of the owner were processed; 0 where none was.
+        Per stage ``(gh, gw, gd)`` int32: how many tokens of the owner reached the stage; 0 where
+        none was processed.
+    places
+        Where the input's voxels lie on the token grid.
     """
 
     importance: tuple[NDArray[np.float32], ...]
     rank: tuple[NDArray[np.float32], ...]
     pruned_at: NDArray[np.uint8]
-    among: NDArray[np.int32]
-    _shape: Shape
-    _axes: tuple[AxisMap, AxisMap, AxisMap]
-    _patch: int
+    among: tuple[NDArray[np.int32], ...]
+    places: TokenPlaces
 
     @property
     def stages(self) -> int:
@@ -79,7 +119,7 @@ class TokenMaps:
         found = [self.indices(axis) for axis in range(3)]
         found[0] = (found[0][0][rows], found[0][1][rows])
         indices, inside = zip(*found, strict=True)
-        order = [axis.axis for axis in self._axes]
+        order = [axis.axis for axis in self.places.axes]
         shown = token_map.transpose(order)[np.ix_(*indices)]
         first, second, third = inside
         outside = ~(first[:, None, None] & second[:, None] & third)
@@ -94,25 +134,12 @@ class TokenMaps:
             tuple(np.where(inside, values, np.float32(np.nan)) for values in maps)
             for maps in (self.importance, self.rank)
         )
-        pruned_at, among = self.pruned_at * inside, self.among * inside
+        pruned_at, among = self.pruned_at * inside, tuple(each * inside for each in self.among)
         return replace(self, importance=importance, rank=rank, pruned_at=pruned_at, among=among)
 
     def indices(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Find the tokens of the voxels along one input axis.
-
-        Returns
-        -------
-        index
-            Per voxel, the token's index along the model's axis that this one lies on; clipped to
-            the token grid.
-        inside
-            Per voxel, whether it lies on the token grid.
-        """
-        where = self._axes[axis]
-        coordinates = where.coordinates(self._shape[axis])
-        index = np.floor((coordinates + 0.5) / self._patch).astype(np.int64)
-        length = self.pruned_at.shape[where.axis]
-        return index.clip(0, length - 1), (index >= 0) & (index < length)
+        """Find the tokens of the voxels along one input axis, as `TokenPlaces.indices` does."""
+        return self.places.indices(axis)
 
     def token_of(self, voxel: Shape) -> Shape | None:
         """Return the grid position (h, w, d) of a voxel's token; None outside the token grid."""
@@ -121,7 +148,7 @@ class TokenMaps:
             index, inside = self.indices(axis)
             if not inside[n]:
                 return None
-            token[self._axes[axis].axis] = int(index[n])
+            token[self.places.axes[axis].axis] = int(index[n])
         return token[0], token[1], token[2]
 
     def box(self, token: Shape) -> Box:
@@ -133,7 +160,7 @@ class TokenMaps:
             There is none: the input's voxels are larger than tokens, or it lies in the padding.
         """
         spans = []
-        for axis, where in enumerate(self._axes):
+        for axis, where in enumerate(self.places.axes):
             index, inside = self.indices(axis)
             found = np.flatnonzero(inside & (index == token[where.axis]))
             spans.append((int(found[0]), int(found[-1]) + 1) if found.size else (0, 0))
@@ -149,15 +176,12 @@ class TokenMaps:
         one of a padded volume may reach beyond it. Of n tokens, whose positions come as arrays of
         n, the edges are ``(n, 3)``.
         """
+        sides = self.places.patch * np.arange(2) - 0.5
         ends = np.array(
             [
-                (
-                    self._patch * (np.asarray(token[a.axis])[..., None] + np.arange(2))
-                    - 0.5
-                    - a.start
-                )
+                (self.places.patch * np.asarray(token[a.axis])[..., None] + sides - a.start)
                 / a.slope
-                for a in self._axes
+                for a in self.places.axes
             ]
         )
         ends.sort(axis=-1)
@@ -179,7 +203,7 @@ class TokenMaps:
             index, inside = (values[span] for values in self.indices(axis))
             if inside.any():
                 found = index[inside]
-                slices[self._axes[axis].axis] = slice(int(found.min()), int(found.max()) + 1)
+                slices[self.places.axes[axis].axis] = slice(int(found.min()), int(found.max()) + 1)
         h, w, d = slices
         return h, w, d
 
@@ -200,7 +224,7 @@ class TokenMapBuilder:
         self._importance = [np.full(grid.tokens, np.nan, np.float32) for _ in range(stages)]
         self._rank = [values.copy() for values in self._importance]
         self._pruned_at = np.full(grid.tokens, NOT_PROCESSED, np.uint8)
-        self._among = np.zeros(grid.tokens, np.int32)
+        self._among = [np.zeros(grid.tokens, np.int32) for _ in range(stages)]
 
     def add(self, start: Shape, trace: TokenTrace, row: int = 0) -> None:
         """Take what one window's batch row says of the tokens it owns."""
@@ -215,19 +239,18 @@ class TokenMapBuilder:
         for mine, window in zip([*self._importance, *self._rank], seen, strict=True):
             mine[owned] = window[local]
         self._pruned_at[owned] = pruned_at[local]
-        processed = pruned_at != NOT_PROCESSED
-        self._among[owned] = processed[local] * processed.sum(dtype=np.int32)
+        processed = pruned_at[local] != NOT_PROCESSED
+        for among, scores in zip(self._among, trace.scores, strict=True):
+            among[owned] = processed * np.int32(scores.shape[1])
 
-    def finish(self, shape: Shape, axes: tuple[AxisMap, AxisMap, AxisMap]) -> TokenMaps:
-        """Return the maps of an input of ``shape`` whose axes lie so on the padded grid."""
+    def finish(self, places: TokenPlaces) -> TokenMaps:
+        """Return the maps of an input whose voxels lie so on the token grid."""
         return TokenMaps(
             tuple(self._importance),
             tuple(self._rank),
             self._pruned_at,
-            self._among,
-            shape,
-            axes,
-            self._grid.patch,
+            tuple(self._among),
+            places,
         )
 
 

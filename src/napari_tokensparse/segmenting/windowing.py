@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from napari_tokensparse.segmenting.labelrule import LabelRule
+from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap, preprocess
 from napari_tokensparse.volumes.windows import Shape, WindowGrid, window_grid
 
@@ -47,6 +48,10 @@ class Windowed:
     axes: tuple[AxisMap, AxisMap, AxisMap]
     background: float
     notes: tuple[str, ...] = ()
+
+    def places(self, shape: Shape) -> TokenPlaces:
+        """Return where the voxels of the input, of this shape, lie on the token grid."""
+        return TokenPlaces(shape, self.axes, self.grid.tokens, self.grid.patch)
 
     def is_foreground(self, start: Shape) -> bool:
         """Whether a window holds anything but background; others are not run."""

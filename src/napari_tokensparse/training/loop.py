@@ -8,35 +8,25 @@ was not.
 from __future__ import annotations
 
 import math
-import os
 import time
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel
 
 from napari_tokensparse.compute.allocation import kept_memory
-from napari_tokensparse.compute.precision import mixed_precision
 from napari_tokensparse.compute.shortage import is_shortage
 from napari_tokensparse.model.noise import keyed_generator
-from napari_tokensparse.training.elastic import (
-    keep_ratios_of_step,
-    make_distillation,
-    patch_shares,
-    score_loss,
-    token_targets,
-)
+from napari_tokensparse.training.accelerating import choose_precision, make_accelerator
+from napari_tokensparse.training.elastic import keep_ratios_of_step
 from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
+from napari_tokensparse.training.gradients import Gradients, add_token_head
 from napari_tokensparse.training.loading import loading
-from napari_tokensparse.training.losses import make_loss, share_entropy
 from napari_tokensparse.training.optim import learning_rate, make_optimizer, set_learning_rate
 from napari_tokensparse.training.state import (
     Counters,
@@ -53,14 +43,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_tokensparse.model.scd import SCD, SCDOutput
+    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.scoring.evaluate import CaseScores
     from napari_tokensparse.training.loading import Sampler, Window
     from napari_tokensparse.training.trainconfig import TrainConfig
 
 MAX_SKIPPED = 10
-# Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
-_KEEP, _NOISE = 1, 2
+# A stream of random numbers beside the sampler's, which is keyed by (seed, index) alone.
+_KEEP = 1
 
 
 class TrainError(ValueError):
@@ -83,7 +73,7 @@ class Validator(Protocol):
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainSetup:
     """What a run needs beside the network and its config.
 
     Attributes
@@ -115,9 +105,9 @@ class Setting:
 
 
 def train(
-    model: SCD, config: TrainConfig, setting: Setting
+    model: SCD, config: TrainConfig, setup: TrainSetup
 ) -> Iterator[StepDone | Validated | CheckpointSaved]:
-    """Train a network, from the checkpoint in the setting's folder if it holds one.
+    """Train a network, from the checkpoint in the setup's folder if it holds one.
 
     Parameters
     ----------
@@ -125,7 +115,7 @@ def train(
         Trained in place.
     config
         Steps, step size, keep ratios, seed.
-    setting
+    setup
         Data, folder, device.
 
     Yields
@@ -141,27 +131,27 @@ def train(
         checkpoint belongs to another network, or the volumes of a step cannot be shared evenly by
         the processes.
     """
-    setting.folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, config, setting)
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, config, setup)
     run.load()
     with kept_memory():
-        yield from _events(run, config, setting)
+        yield from _events(run, config, setup)
 
 
 def _events(
-    run: _Run, config: TrainConfig, setting: Setting
+    run: _Run, config: TrainConfig, setup: TrainSetup
 ) -> Iterator[StepDone | Validated | CheckpointSaved]:
     """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
-        began = setting.clock()
+        began = setup.clock()
         try:
             done = run.step(next(batches), began)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
             raise TrainError(
-                f"step {run.counters.step}: memory ran out on {setting.device}; give a smaller "
+                f"step {run.counters.step}: memory ran out on {setup.device}; give a smaller "
                 f"micro_batch than {config.micro_batch}, a smaller network or window"
             ) from error
         yield done
@@ -171,8 +161,8 @@ def _events(
                 f"step {run.counters.step}: {MAX_SKIPPED} steps in a row were not finite; the last "
                 f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
             )
-        if setting.validator is not None and run.validation_due():
-            yield run.validate(setting.validator)
+        if setup.validator is not None and run.validation_due():
+            yield run.validate(setup.validator)
         if run.checkpoint_due():
             yield run.save()
 
@@ -180,10 +170,10 @@ def _events(
 class _Run:
     """Everything that a step changes, and what it needs."""
 
-    def __init__(self, model: SCD, config: TrainConfig, setting: Setting) -> None:
-        self._config, self._setting = config, setting
-        precision = counters(setting.folder).precision or _precision(setting.device, config)
-        self._accelerator = accelerator = _accelerator(setting.device, precision)
+    def __init__(self, model: SCD, config: TrainConfig, setup: TrainSetup) -> None:
+        self._config, self._setup = config, setup
+        precision = counters(setup.folder).precision or choose_precision(setup.device, config)
+        self._accelerator = accelerator = make_accelerator(setup.device, precision)
         if config.batch_size % accelerator.num_processes:
             raise TrainError(
                 f"batch_size {config.batch_size}: {accelerator.num_processes} processes share the "
@@ -194,16 +184,10 @@ class _Run:
         self._model = model.to(accelerator.device).train()
         self._ema = AveragedModel(model, multi_avg_fn=partial(_average, config.ema_decay))
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
-        self._loss_of = make_loss(config.loss, setting.class_weights)
-        self._distilled = make_distillation(config.loss, setting.class_weights)
-        self._tokens_of = partial(
-            token_targets,
-            patch_size=model.config.patch_size,
-            classes=model.config.out_channels,
-        )
+        self._gradients = Gradients(model, self._wrapped, accelerator, config, setup.class_weights)
         self.counters = Counters(precision=precision)
         self._saved_at = 0.0  # seconds of the run
-        self.path = setting.folder / STATE_FILE
+        self.path = setup.folder / STATE_FILE
 
     def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
         """Yield, per step from the next one, this process's volumes: index and windows of each."""
@@ -211,7 +195,7 @@ class _Run:
         share = config.batch_size // accelerator.num_processes
         first = self.counters.step * config.batch_size
         volumes = loading(
-            self._setting.sampler,
+            self._setup.sampler,
             config.seed,
             config.workers,
             first + accelerator.process_index,
@@ -227,10 +211,10 @@ class _Run:
         lr = learning_rate(config, step, self.share())
         set_learning_rate(self._optimizer, lr)
         ratios = keep_ratios_of_step(config, keyed_generator(config.seed, step, _KEEP))
-        loss = self._gradients(volumes, ratios)
+        loss = self._gradients.add(volumes, ratios)
         norm = self._accelerator.clip_grad_norm_(self._wrapped.parameters(), config.clip_norm)
-        spent = self._setting.clock() - began
-        loss, seconds, stop = self._agree(loss, spent, self._setting.stop())
+        spent = self._setup.clock() - began
+        loss, seconds, stop = self._agree(loss, spent, self._setup.stop())
         finite = math.isfinite(loss) and bool(torch.isfinite(torch.as_tensor(norm)))
         if finite or self._accelerator.scaler is not None:  # the scaler skips by itself and adapts
             self._optimizer.step()
@@ -247,58 +231,6 @@ class _Run:
         )
         drawn = ratios[len(ratios) // 2]
         return StepDone(step + 1, loss, lr, drawn, seconds, self.counters.skipped, self.share())
-
-    def _gradients(
-        self, volumes: list[tuple[int, Sequence[Window]]], ratios: tuple[float, ...]
-    ) -> float:
-        """Add up the gradients of a step's windows, some at a time; return their mean loss."""
-        config, device = self._config, self._accelerator.device
-        windows = [
-            (image, target, keyed_generator(config.seed, index, _NOISE, n))
-            for index, pairs in volumes
-            for n, (image, target) in enumerate(pairs)
-        ]
-        total = torch.zeros((), device=device)
-        for at in range(0, len(windows), config.micro_batch):
-            images, targets, noise = zip(*windows[at : at + config.micro_batch], strict=True)
-            batch = (torch.stack(images).to(device), torch.stack(targets).to(device), noise)
-            share, last = len(images) / len(windows), at + config.micro_batch >= len(windows)
-            teacher: Tensor | None = None
-            for n, ratio in enumerate(ratios, start=1):
-                synced = last and n == len(ratios)
-                with nullcontext() if synced else self._accelerator.no_sync(self._wrapped):
-                    loss, logits = self._loss(batch, ratio, teacher)
-                    self._accelerator.backward(loss * (share / len(ratios)))
-                total += loss.detach() * (share / len(ratios))
-                teacher = logits.detach() if teacher is None else teacher
-        return float(total)
-
-    def _loss(
-        self, batch: tuple[Tensor, Tensor, Sequence[torch.Generator]], ratio: float, teacher: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Run windows at a keep ratio: their mean loss, and the logits."""
-        config, (images, targets, noise) = self._config, batch
-        with self._accelerator.autocast():
-            out: SCDOutput = self._wrapped(images, ratio, noise)
-        logits = out.inside.float()
-        loss = self._loss_of(logits, targets if out.box is None else out.box.cut(targets))
-        if teacher is not None:
-            loss = torch.lerp(loss, self._distilled(logits, teacher), config.distillation)
-        if config.score_weight:
-            content, labelled = self._tokens_of(targets)
-            loss = loss + config.score_weight * score_loss(out.trace, content, labelled)
-        if out.token_logits is not None:
-            loss = loss + config.token_weight * self._token_loss(out, targets)
-        return loss, logits
-
-    def _token_loss(self, out: SCDOutput, targets: Tensor) -> Tensor:
-        """Cross-entropy of the token head with the classes' shares of each patch."""
-        config, logits = self._model.config, cast("Tensor", out.token_logits)
-        shares, _ = patch_shares(targets, config.patch_size, config.out_channels)
-        if out.box is not None:
-            shares = shares[..., out.box.ids(shares.device)]
-        logs, rows = logits.float().log_softmax(dim=2).flatten(0, 1), shares.transpose(1, 2)
-        return share_entropy(logs, rows.flatten(0, 1), self._setting.class_weights)
 
     def _agree(self, loss: float, seconds: float, stop: bool) -> tuple[float, float, bool]:
         """Mean loss, the first process's clock, and whether any process was told to stop."""
@@ -343,7 +275,7 @@ class _Run:
 
     def validate(self, validator: Validator) -> Validated:
         """Score the averaged weights; processes share the cases."""
-        started = self._setting.clock()
+        started = self._setup.clock()
         averaged = cast("SCD", self._ema.module).eval()
         accelerator = self._accelerator
         mine = range(accelerator.process_index, len(validator), accelerator.num_processes)
@@ -355,8 +287,8 @@ class _Run:
         best = before.best_dice is None or mean > before.best_dice
         preview = validator.preview(ordered[0]) if accelerator.is_main_process else None
         if best and accelerator.is_main_process:
-            write(self._setting.folder / BEST_FILE, averaged.state_dict())
-        _, seconds, _ = self._agree(0.0, self._setting.clock() - started, False)
+            write(self._setup.folder / BEST_FILE, averaged.state_dict())
+        _, seconds, _ = self._agree(0.0, self._setup.clock() - started, False)
         self.counters = replace(
             before,
             seconds=before.seconds + seconds,
@@ -408,47 +340,6 @@ class _Run:
             precision=self.counters.precision,
         )
         self._saved_at = self.counters.seconds
-
-
-def _precision(device: str, config: TrainConfig) -> str:
-    """Choose the precision; several processes of a CPU do not measure, for they might differ."""
-    if device == "cpu" and config.precision == "auto" and _is_shared():
-        return mixed_precision(device, "float32")
-    return mixed_precision(device, config.precision)
-
-
-def _is_shared() -> bool:
-    """Whether a launcher started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def _accelerator(device: str, precision: str) -> Accelerator:
-    """Make the accelerator of a run: on the given device, or by rank under a launcher."""
-    if _is_shared():
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    # Accelerate keeps its first device for the whole process; a second run may want another.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with _environment("ACCELERATE_TORCH_DEVICE", device):
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def add_token_head(model: SCD) -> None:
-    """Give a network the linear head that only training has, unless it is there."""
-    if model.token_head is None:
-        model.token_head = torch.nn.Linear(model.config.embed_dim, model.config.out_channels)
 
 
 def _average(

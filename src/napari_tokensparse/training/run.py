@@ -164,9 +164,9 @@ def _trained(
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / CACHE_FOLDER)
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
-    from napari_tokensparse.training.loop import Setting, train  # it imports accelerate
+    from napari_tokensparse.training.loop import TrainSetup, train  # it imports accelerate
 
-    setting = Setting(sampler, folder, device, validator, stop=stop)
+    setting = TrainSetup(sampler, folder, device, validator, stop=stop)
     last: Validated | None = None
     notes = gathered((case.case.name, case.notes) for case in checked)
     for event in train(model, recipe.training, setting):

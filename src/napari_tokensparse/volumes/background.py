@@ -58,13 +58,13 @@ def border_value(channel: NDArray[Any]) -> float | None:
     The eight corners have it, and at least half of the voxels on the faces.
     """
     ends = (0, -1)
-    corners = {float(np.asarray(channel[i, j, k])) for i in ends for j in ends for k in ends}
+    faces = _computed(
+        *(channel[(slice(None),) * axis + (end,)] for axis in range(3) for end in ends)
+    )
+    corners = {float(face[j, k]) for face in faces[:2] for j in ends for k in ends}
     if len(corners) != 1:
         return None
     value = corners.pop()
-    faces = [
-        np.asarray(channel[(slice(None),) * axis + (end,)]) for axis in range(3) for end in ends
-    ]
     same = sum(int(np.count_nonzero(face == value)) for face in faces)
     return value if same >= _ON_FACES * sum(face.size for face in faces) else None
 
@@ -73,7 +73,7 @@ def negative_share(channel: NDArray[Any]) -> float:
     """Return which share of what is not 0 lies below 0."""
     if channel.dtype.kind not in "if":
         return 0.0
-    below, other = int((channel < 0).sum()), int((channel != 0).sum())
+    below, other = map(int, _computed((channel < 0).sum(), (channel != 0).sum()))
     return below / other if other else 0.0
 
 
@@ -86,8 +86,8 @@ def with_zero_background(
     ----------
     volume
         The input. It is returned as it is unless the transforms tell background by sign, and its
-        border has one value that is not 0, or much of the rest is below it; and always if it is
-        read block by block, each block once.
+        border has one value that is not 0, or much of the rest is below it. If it is read block by
+        block, it still is so after, and its blocks are read once more.
     definitions
         The model's transforms.
 
@@ -102,7 +102,7 @@ def with_zero_background(
     if not any(shifts):
         return volume, ()
     pairs = zip(volume.array, shifts, strict=True)
-    array = np.stack([_shifted(channel, shift) for channel, shift in pairs])
+    array = np.stack([_shifted(channel, shift) for channel, shift in pairs])  # dask's stays lazy
     return replace(volume, array=array), _notes(shifts)
 
 
@@ -112,7 +112,7 @@ def background_notes(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -
 
 
 def _shifts(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> list[_Shift | None]:
-    if is_lazy(volume.array) or not tells_by_sign(definitions):
+    if not tells_by_sign(definitions):
         return []
     return [_shift(channel) for channel in volume.array]
 
@@ -129,8 +129,7 @@ def _shift(channel: NDArray[Any]) -> _Shift | None:
     border = border_value(channel)
     if border is None or (border == 0.0 and negative_share(channel) < NEGATIVE):
         return None
-    high = float(channel.max())
-    low = float(np.where(channel == border, high, channel).min())
+    low, high = _range_beside(channel, border)
     if low == high == border:
         return None
     if low > border:
@@ -142,6 +141,23 @@ def _shift(channel: NDArray[Any]) -> _Shift | None:
         f"its border is {border:g} and values go down to {low:.4g}: the border was taken as "
         "background, and the rest shifted above it",
     )
+
+
+def _range_beside(channel: NDArray[Any], border: float) -> tuple[float, float]:
+    """Return the least of what is not border, and the greatest of all."""
+    high = channel.max()
+    low, high = _computed(np.where(channel == border, high, channel).min(), high)
+    return float(low), float(high)
+
+
+def _computed(*values: Any) -> tuple[Any, ...]:
+    """Return parts or figures of a channel; of a lazy one, by one reading of its blocks."""
+    if not is_lazy(values[0]):
+        return values
+    import dask
+
+    computed: tuple[Any, ...] = dask.compute(*values)
+    return computed
 
 
 def _shifted(channel: NDArray[Any], shift: _Shift | None) -> NDArray[Any]:

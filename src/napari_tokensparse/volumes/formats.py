@@ -93,5 +93,8 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 def reason(error: BaseException) -> str:
     """Return what an error says in one line."""
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    said = 1 + lines[0].endswith(":")  # what a colon announces is on the next line
+    return " ".join(lines[:said])

@@ -121,14 +121,28 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
         with heard(mended), np.errstate(all="ignore"):
             image = nib.load(path, mmap=False)
     except READ_ERRORS as error:
-        raise VolumeError(
-            f"{path.name}: is not a NIfTI file ({reason(error)}); give a .nii or .nii.gz file"
-        ) from error
+        mend = _misnamed(path) or "give a .nii or .nii.gz file"
+        raise VolumeError(f"{path.name}: is not a NIfTI file ({reason(error)}); {mend}") from error
     if not isinstance(image, Nifti1Pair):
         raise VolumeError(
             f"{path.name}: is not a NIfTI file ({type(image).__name__}); convert it to .nii.gz"
         )
     return image, mended
+
+
+def _misnamed(path: Path) -> str | None:
+    """Say what to call a file whose name is wrong about its compression."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(348)
+    except OSError:
+        return None
+    name, packed = path.name, path.name.lower().endswith(".gz")
+    if packed and start[344:347] in (b"n+1", b"ni1"):
+        return f"it is not compressed: call it {name[:-3]}"
+    if not packed and start[:2] == b"\x1f\x8b":
+        return f"it is compressed: call it {name}.gz"
+    return None
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 An image is a pyramid: the same scan at several voxel sizes. One level of it is read, block by
 block, as it is asked for. OME-NGFF (https://ngff.openmicroscopy.org/0.5) states voxel sizes and
-units; which way the axes run in the patient it does not: x is taken to run to the left, y to the
-back and z up, with a note.
+units. Which way the axes run in the patient some files state as its RFC-4 has it (``orientation``);
+of others x is taken to run to the left, y to the back and z up, with a note.
 """
 
 from __future__ import annotations
@@ -38,6 +38,14 @@ _MM = {
     **{"centimeter": 10.0, "decimeter": 100.0, "meter": 1000.0, "inch": 25.4, "foot": 304.8},
 }
 _MEND_TIME = ""
+ORIENTATIONS = {
+    **{"left-to-right": (0, 1), "right-to-left": (0, -1)},
+    **{"posterior-to-anterior": (1, 1), "anterior-to-posterior": (1, -1)},
+    **{"inferior-to-superior": (2, 1), "superior-to-inferior": (2, -1)},
+}
+"""RFC-4's words for where an axis leads: which one of RAS it is, and whether it runs its way."""
+SHOWN = ("inferior-to-superior", "anterior-to-posterior", "right-to-left")
+"""How (z, y, x) are taken to run where nothing is stated, and as napari shows them."""
 _SPACE = ("z", "y", "x")
 
 
@@ -55,6 +63,7 @@ class _Image:
     """What the metadata of a multiscale image say."""
 
     axes: tuple[str, ...]
+    runs: tuple[str, ...]  # how (z, y, x) do, as one of ORIENTATIONS
     levels: tuple[_Level, ...]
     channels: tuple[str, ...]
     notes: tuple[str, ...]
@@ -82,12 +91,13 @@ def read_omezarr(path: Path, choice: Choice) -> Volume:
     return Volume(**{**vars(volume), "notes": (*volume.notes, note)})
 
 
-def read_levels(path: Path) -> list[Volume]:
+def read_levels(path: Path, *, time_is_channels: bool = False) -> list[Volume]:
     """Read every level of an OME-Zarr image, the finest first; see `read_omezarr`."""
     from napari_tokensparse.volumes.formats import Choice
 
     group, image = _opened(path)
-    return [_volume(group, image, at, path, Choice()) for at in range(len(image.levels))]
+    choice = Choice(time_is_channels=time_is_channels)
+    return [_volume(group, image, at, path, choice) for at in range(len(image.levels))]
 
 
 def holds_image(path: Path) -> bool:
@@ -166,8 +176,28 @@ def _image(said: Mapping[str, Any], name: str) -> _Image:
     levels.sort(key=lambda level: math.prod(level.spacing))
     omero = said.get("omero") or {}
     channels = tuple(str(one.get("label", "")) for one in omero.get("channels", []))
-    notes = (NOTE_NO_ORIENTATION, *([NOTE_NO_UNIT] if len(units) < 3 else []))
-    return _Image(names, tuple(levels), channels, notes)
+    runs = _runs(axes[-3:])
+    notes = ((NOTE_NO_ORIENTATION,) if runs is None else ()) + (NOTE_NO_UNIT,) * (len(units) < 3)
+    return _Image(names, runs or SHOWN, tuple(levels), channels, notes)
+
+
+def _runs(axes: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """Read which way (z, y, x) run; None where that is not stated of all three."""
+    said = [axis.get("orientation", axis.get("anatomicalOrientation")) for axis in axes]
+    values = [one.get("value") if isinstance(one, dict) else one for one in said]
+    runs = tuple(value for value in values if isinstance(value, str) and value in ORIENTATIONS)
+    return runs if len({ORIENTATIONS[value][0] for value in runs}) == 3 else None
+
+
+def orientation_of(path: Path) -> tuple[str, ...]:
+    """Return which way the axes (z, y, x) of an OME-Zarr image run, each as one of `ORIENTATIONS`.
+
+    Raises
+    ------
+    VolumeError
+        It is no OME-Zarr image.
+    """
+    return _opened(path)[1].runs
 
 
 def _level(
@@ -211,9 +241,12 @@ def _volume(group: Any, image: _Image, at: int, path: Path, choice: Choice) -> V
             f"{', '.join(image.axes)}, and values must be real numbers"
         )
     array = _with_channels(array, image.axes, path.name, choice)
-    z, y, x = level.spacing
-    affine = np.diag([-x, -y, z, 1.0])  # x to the left, y to the back: RAS runs against both
-    affine[:3, 3] = np.array(level.origin[::-1]) * (-1, -1, 1)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    along = zip(reversed(image.runs), reversed(level.spacing), reversed(level.origin), strict=True)
+    for axis, (run, mm, first) in enumerate(along):  # x, y, z
+        world, way = ORIENTATIONS[run]
+        affine[world, axis], affine[world, 3] = way * mm, way * first
     names = image.channels if len(image.channels) == len(array) and all(image.channels) else ()
     return Volume(native(array), affine, volume_name(path), channel_names=names, notes=image.notes)
 
@@ -226,6 +259,10 @@ def _with_channels(
         first = axes.index("t")
         moved = np.moveaxis(array, first, -1)
         frames = moved.shape[-1]
+        channels = array.shape[axes.index("c")] if "c" in axes else 1
+        if choice.time_is_channels and choice.frame is None and channels == 1:
+            checked_shape(array.shape[-3:], name)
+            return array.reshape(frames, *array.shape[-3:]).transpose(0, 3, 2, 1)
         one_frame = is_one_frame((*moved.shape[-4:-1], frames), choice, name, _MEND_TIME)
         array = moved[..., choice.frame if one_frame and choice.frame is not None else 0]
     elif choice.frame is not None:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Path, Choice], Volume]
 
+_POINTERS = {
+    b"version https://git-lfs.github.com/": "git lfs pull",
+    b"/annex/objects/": "git annex get",
+}
+"""What files begin with that only stand for others, and how to get those."""
+
 
 def read_volume(
     path: str | os.PathLike[str],
@@ -93,7 +99,8 @@ def reader_of(path: Path) -> Reader:
 
         return read_dicom
     if not path.is_file():
-        raise VolumeError(f"{path}: no such file; check the path")
+        raise VolumeError(f"{path}: {_absent(path)}")
+    _check_content(path)
     name = path.name.lower()
     if name.endswith((".nrrd", ".nhdr")):
         from napari_tokensparse.volumes.nrrd import read_nrrd
@@ -112,6 +119,33 @@ def reader_of(path: Path) -> Reader:
     raise VolumeError(
         f"{path.name}: must end in {', '.join(READ_SUFFIXES)}, or be a folder of DICOM files"
     )
+
+
+def _absent(path: Path) -> str:
+    if path.is_symlink():
+        return (
+            f"is a link to {path.readlink()}, which is not there; fetch its content, for example "
+            "with datalad get, git annex get or dvc pull"
+        )
+    return "no such file; check the path"
+
+
+def _check_content(path: Path) -> None:
+    """Refuse a file that only stands for another one, as Git LFS and git-annex leave them.
+
+    Raises
+    ------
+    VolumeError
+        In one line: how to get what it stands for.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return  # whatever reads it says why
+    fetch = next((how for begins, how in _POINTERS.items() if start.startswith(begins)), None)
+    if fetch is not None:
+        raise VolumeError(f"{path.name}: only stands for the scan; fetch that with {fetch}")
 
 
 def is_zarr(path: Path) -> bool:

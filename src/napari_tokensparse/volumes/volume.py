@@ -122,6 +122,11 @@ class Volume:
         return i, j, k
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in mm³."""
+        return voxel_mm3(self.affine)
+
+    @property
     def is_labels(self) -> bool:
         """Whether the file declares its integers to be labels (NIfTI intent code 1002)."""
         return (
@@ -129,6 +134,11 @@ class Volume:
             and int(self.header["intent_code"]) == _LABEL_INTENT
             and self.array.dtype.kind in "iu"
         )
+
+
+def voxel_mm3(affine: NDArray[np.float64]) -> float:
+    """Return the volume of a voxel in mm³ from its affine (4, 4)."""
+    return abs(float(np.linalg.det(affine[:3, :3])))
 
 
 def write_nifti(

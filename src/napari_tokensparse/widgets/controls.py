@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QEvent,
     QObject,
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QPushButton,
     QSlider,
@@ -27,6 +29,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_tokensparse.model.folder import available_models
+from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
+_HUB = "Hub…"
 _STEP, _PAGE = 0.05, 0.1
 _KEYS = {
     Qt.Key.Key_Left: -_STEP,
@@ -262,8 +266,13 @@ class ModelCombo(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo, stretch=1)
         layout.addWidget(self.browse)
+        self.hub = QPushButton(_HUB)
+        self.hub.setToolTip("Fetch a model of the Hugging Face Hub by its address, hf://owner/repo")
+        layout.addWidget(self.hub)
+        self._fetching = ""
         self.combo.currentIndexChanged.connect(lambda _: self.valueChanged.emit(self.value()))
         self.browse.clicked.connect(self._browse)
+        self.hub.clicked.connect(self._ask_address)
         models.written.connect(self.add)
         preferences.modelsFolderChanged.connect(self.refresh)
 
@@ -283,10 +292,10 @@ class ModelCombo(QWidget):
         self.add(folder)
         self.combo.setCurrentIndex(self.combo.findData(str(folder)))
 
-    def add(self, folder: Path) -> None:
-        """List a model folder; the choice stays."""
+    def add(self, folder: Path, name: str = "") -> None:
+        """List a model folder, by another name than its own if one is given; the choice stays."""
         if self.combo.findData(str(folder)) < 0:
-            self.combo.addItem(folder.name, str(folder))
+            self.combo.addItem(name or folder.name, str(folder))
             last = self.combo.count() - 1
             self.combo.setItemData(last, str(folder), Qt.ItemDataRole.ToolTipRole)
 
@@ -294,6 +303,35 @@ class ModelCombo(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Choose a model folder")
         if chosen:
             self.setValue(Path(chosen))
+
+    def _ask_address(self) -> None:
+        said, given = QInputDialog.getText(
+            self, "Model of the Hugging Face Hub", "owner/repo, or owner/repo@revision:"
+        )
+        if given and said.strip():
+            self._fetch(PREFIX + said.strip().removeprefix(PREFIX))
+
+    def _fetch(self, address: str) -> None:
+        """Fetch a model in a thread, for it may take minutes, and choose it then."""
+        self._fetching = address
+        self.hub.setEnabled(False)
+        self.hub.setText("Fetching …")
+        worker = in_thread(model_folder, address, failed=self._not_fetched)
+        worker.returned.connect(self._fetched)
+        worker.start()
+
+    def _fetched(self, folder: Path) -> None:
+        self._may_fetch()
+        self.add(folder, self._fetching)  # the folder itself is called by a hash
+        self.setValue(folder)
+
+    def _not_fetched(self, error: BaseException) -> None:
+        self._may_fetch()
+        show_error(str(error))
+
+    def _may_fetch(self) -> None:
+        self.hub.setText(_HUB)
+        self.hub.setEnabled(True)
 
 
 def research_note() -> QLabel:

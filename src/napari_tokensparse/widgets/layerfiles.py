@@ -59,11 +59,13 @@ def write_layer(
     """
     from napari_tokensparse.common.ownership import check_apart
     from napari_tokensparse.outputs.classfiles import write_class_files
+    from napari_tokensparse.outputs.omezarr import is_zarr_output
     from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
     path = with_suffix(Path(path))
     info = model_of(meta) if labels else None
-    legend = info is not None and not path.name.lower().endswith(SEG_SUFFIX)
+    holds_them = path.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(path)
+    legend = info is not None and not holds_them
     try:
         check_apart([path], scans)
         if info is not None and legend and not replace:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FAST = 1  # labels of a brain take a fiftieth with it, and higher levels gain little
+_FAST = 1  # labels of a brain take a twentieth with it
 
 
 @dataclass(frozen=True, eq=False)

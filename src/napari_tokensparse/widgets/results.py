@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.volume import Volume
 
 
@@ -31,7 +32,9 @@ class ShownResult:
     volume
         Its voxels, as the engine took them.
     network
-        The model, on the device it ran on; its ``info`` is set.
+        The model, on the device it ran on.
+    options
+        What was asked for.
     segmentation
         Labels, token maps and figures.
     layers
@@ -43,6 +46,7 @@ class ShownResult:
     image: Image
     volume: Volume
     network: SCD
+    options: Options
     segmentation: Segmentation
     layers: tuple[Image, ...] = ()
     kept: tuple[str, ...] = ()

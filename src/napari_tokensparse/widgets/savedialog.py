@@ -19,7 +19,7 @@ from napari.utils.notifications import (
     show_info,
     show_warning,
 )
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QLabel
 
 from napari_tokensparse.outputs.writing import SUFFIXES
 from napari_tokensparse.volumes.placement import KEY
@@ -49,7 +49,7 @@ def _write_instead(event: Any) -> None:
     viewer = napari.current_viewer()
     if found is None or viewer is None or not found["path"].lower().endswith(SUFFIXES):
         return
-    event.blocked = True  # its traceback is for nobody
+    _dismiss(found[0])
     path = Path(found["path"])
     layers = list(viewer.layers.selection)
     if len(layers) != 1 or not isinstance(layers[0], (Image, Labels)):
@@ -65,6 +65,15 @@ def _write_instead(event: Any) -> None:
             f"Saved {path.name} by {DISPLAY_NAME}: napari's own writer, which was chosen in the "
             "dialog, does not know this format."
         )
+
+
+def _dismiss(text: str) -> None:
+    """Close the message that has come up with napari's error: its traceback is for nobody."""
+    for dialog in QApplication.allWidgets():
+        if isinstance(dialog, QDialog) and dialog.isVisible():
+            texts = [label.text() for label in dialog.findChildren(QLabel)]
+            if any(one.startswith(text) for one in texts):
+                dialog.close()
 
 
 def _choose_our_line(_old: QWidget | None, new: QWidget | None) -> None:

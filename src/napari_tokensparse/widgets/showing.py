@@ -162,7 +162,7 @@ def was_touched(layer: Layer) -> bool:
 def edited_voxels(layer: Layer) -> NDArray[np.bool_] | None:
     """Return where the labels of a result were edited, since they were made; None if nowhere."""
     earlier, put = layer.metadata.get(EDITED_KEY), layer.metadata.get(PUT_LABELS_KEY)
-    if put is None or not is_edited(layer):
+    if put is None or put.shape != layer.data.shape or not is_edited(layer):
         return None
     edited: NDArray[np.bool_] = put.array() != layer.data
     return edited if earlier is None else edited | earlier.array()
@@ -186,10 +186,16 @@ def _show(viewer: napari.Viewer, spec: LayerSpec, keep_edits: bool) -> Change:
         if layer is None:
             return Change(_add(viewer, _with_kept(_named(spec, name), nearest, False)), None)
         if _is_of_the_same(layer, spec):
-            if keep_edits or not is_edited(layer):
+            if not is_edited(layer) or (keep_edits and _can_keep(layer, spec)):
                 return _update(layer, _with_kept(spec, layer, keep_edits))
             nearest = layer
     raise AssertionError("names do not end")
+
+
+def _can_keep(layer: Layer, spec: LayerSpec) -> bool:
+    """Whether it is known which voxels of a layer were edited, and a result has them too."""
+    put = layer.metadata.get(PUT_LABELS_KEY)
+    return put is not None and put.shape == layer.data.shape == spec.data.shape
 
 
 def _with_kept(spec: LayerSpec, layer: Layer | None, keep_edits: bool) -> LayerSpec:

@@ -24,7 +24,7 @@ from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import StepDone
-from napari_tokensparse.training.loop import Setting, train
+from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.trainconfig import TrainConfig
 
 STILL: dict[str, Any] = {
@@ -227,6 +227,8 @@ def test_people_train_the_bundled_layout(anatomy: Anatomy, tmp_path: Path) -> No
     )
     sampler = People([anatomy], WINDOW, PeopleConfig())
     losses = [
-        e.loss for e in train(model, config, Setting(sampler, tmp_path)) if isinstance(e, StepDone)
+        e.loss
+        for e in train(model, config, TrainSetup(sampler, tmp_path))
+        if isinstance(e, StepDone)
     ]
     assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:4])

@@ -205,13 +205,37 @@ def test_what_is_no_image_is_passed_over_and_a_folder_without_images_is_refused(
     segmentation = dcmread(paths[0])
     segmentation.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
     segmentation.save_as(folder / "labels.dcm")
-    assert len(read_volume(folder).slices) == 7
+    volume = read_volume(folder)
+    assert len(volume.slices) == 7
+    assert volume.notes == (
+        "left out, as no images: labels.dcm, report.dcm",
+        "left out, as hidden: .hidden.dcm",
+    )
     for path in paths:
         path.unlink()
     assert "none of its DICOM files is an image" in refusal(folder)
     assert "holds no DICOM files; give a file, or" in refusal(folder / "sub")
     assert holds_dicom(folder)
     assert not holds_dicom(folder / "sub")
+
+
+def test_slices_that_lie_in_a_folder_within_or_are_links_to_nothing_are_named(dicoms, tmp_path):
+    folder = tmp_path / "ct"
+    paths = dicoms["write_series"](folder, PIXELS)
+    (folder / "more").mkdir()
+    (folder / "notes").mkdir()
+    paths[0].rename(folder / "more" / paths[0].name)
+    paths[-1].rename(tmp_path / "moved")
+    paths[-1].symlink_to(tmp_path / "store/key")
+    volume = read_volume(folder)
+    assert len(volume.slices) == 5
+    assert volume.notes == (
+        f"left out, as links to what is not there: {paths[-1].name}",
+        "left out, as in folders within: more",
+    )
+    for path in paths[1:]:
+        path.unlink()
+    assert "holds no DICOM files; its folders do (more): give the folder" in refusal(folder)
 
 
 def test_a_damaged_header_and_a_single_slice_are_refused(dicoms, tmp_path):

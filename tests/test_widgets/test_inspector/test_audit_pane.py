@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.volumes.placement import placement_of
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.widgets.inspector.audit_pane import NO_RESULT, NOT_PRUNED, AuditPane
-from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.results import results_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +124,7 @@ def test_small_components_are_hidden_and_how_many_is_told(inspected: Inspected) 
 def test_an_audit_is_of_the_results_region(inspected: Inspected) -> None:
     shown, pane, box = inspected.shown, open_pane(inspected), Box((4, 4, 4), (30, 20, 20))
     part = segment(shown.volume, shown.network, 0.25, region=box)
-    latest = ShownResult(shown.image, shown.volume, shown.network, part)
+    latest = replace(shown, segmentation=part)
     results_of(inspected.viewer).show(latest)
     run(inspected, pane)
     expected = audit(shown.volume, shown.network, 0.25, region=box)

@@ -70,8 +70,8 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     dice = mean_dice(first, second, [7])
     assert dice is not None and 0 < dice < 1
     assert [row[-1] for row in rows(two_runs)] == [
-        f"{dice:.3f} with run 1",
-        f"{dice:.3f} with keep 1",
+        f"{dice:.3f}, run 1",
+        f"{dice:.3f}, keep 1",
     ]
 
     click_row(two_runs, 1)
@@ -95,8 +95,15 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     assert viewer.layers["scan labels"].visible and back.visible
     assert viewer.layers[-1] is back or viewer.layers[-2] is back
     cells = viewer.canvas.grid.position(viewer.layers.index(back), viewer.layers)
+    assert runs.compare_button.isChecked() and not two_runs.widget.beside.isChecked()
     other = viewer.layers.index(viewer.layers["scan labels"])
     assert cells != viewer.canvas.grid.position(other, viewer.layers)
+    click(two_runs, two_runs.widget.beside)  # tokens take the place of the comparison
+    assert two_runs.widget.beside.isChecked() and not runs.compare_button.isChecked()
+    assert sum("beside tokens" in layer.name for layer in viewer.layers) == 1
+    click(two_runs, runs.compare_button)
+    click(two_runs, runs.compare_button)
+    assert not viewer.canvas.grid.enabled and not two_runs.widget.beside.isChecked()
 
 
 def test_the_list_outlives_the_image_and_the_widget(two_runs: Opened) -> None:

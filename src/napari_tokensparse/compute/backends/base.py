@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.crop import TokenBox
+    from napari_tokensparse.model.rules import Rule
     from napari_tokensparse.model.scd import SCD, SCDOutput
 
 PLAIN, OPENVINO = "plain", "openvino"
@@ -55,11 +56,12 @@ class Backend:
     def __call__(
         self,
         windows: Tensor,
-        keep_ratio: float | Sequence[float] | None = None,
+        keep_ratio: float | Sequence[float] | Rule | None = None,
         *,
         token_scores: Tensor | None = None,
         skip_blocks: bool = False,
         box: TokenBox | None = None,
+        pins: Tensor | None = None,
     ) -> SCDOutput:
         """Segment windows ``(B, C, h, w, d)``; parameters and result are those of `SCD`.
 
@@ -76,7 +78,12 @@ class Backend:
             if self.autocast is not None:
                 around.enter_context(torch.autocast(windows.device.type, self.autocast))
             out: SCDOutput = self.network(
-                windows, keep_ratio, token_scores=token_scores, skip_blocks=skip_blocks, box=box
+                windows,
+                keep_ratio,
+                token_scores=token_scores,
+                skip_blocks=skip_blocks,
+                box=box,
+                pins=pins,
             )
         return replace(out, inside=out.inside.float())
 

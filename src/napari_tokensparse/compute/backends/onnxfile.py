@@ -172,7 +172,7 @@ def _log_sigmoid() -> Callable[..., Any]:
 
 def _metadata(model: SCD, ratios: tuple[float, ...]) -> dict[str, str]:
     said: dict[str, Any] = {"keep_ratio": ratios, "crop_value": model.config.crop_value}
-    if model.info is not None:
+    if model.has_info:
         said |= model.info.model_dump(mode="json", exclude={"overlap", "blending", "foreground_ml"})
         said["label_values"] = model.info.label_values
     return {f"tokensparse.{key}": json.dumps(value) for key, value in said.items()}

@@ -12,6 +12,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from napari_tokensparse.model.layers.operators import operator
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 _SMALL = 20_480
 _LEAST_WEIGHTS = 128  # of a place of the kernel, for which products of matrices are worth it
 _AT_ONCE = 2**18  # numbers of a map that are laid out for a product of matrices
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_CONVOLVE = operator("torch.mkldnn_convolution")
+_BACKWARD = operator("torch.ops.aten.convolution_backward")
+_HAS_ONEDNN: bool = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and None not in (_CONVOLVE, _BACKWARD)
+)
 
 
 class CpuConv(nn.Conv3d):
@@ -77,7 +84,8 @@ class _SameConvolution(torch.autograd.Function):
 
 def _same(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     one = (1, 1, 1)
-    return torch.mkldnn_convolution(x, weight, bias, one, one, one, 1)
+    same: Tensor = _CONVOLVE(x, weight, bias, one, one, one, 1)
+    return same
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
@@ -123,7 +131,8 @@ class _OtherConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.how, ctx.bias = how, bias is not None
         stride, padding, dilation = how
-        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
+        out: Tensor = _CONVOLVE(x, weight, bias, padding, stride, dilation, 1)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,7 +142,7 @@ class _OtherConvolution(torch.autograd.Function):
         pair = [torch.cat([each, torch.zeros_like(each)]) for each in (grads[0], x)]
         mask = [*ctx.needs_input_grad[:2], ctx.bias and ctx.needs_input_grad[2]]
         sizes = [len(weight)] if ctx.bias else None
-        of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(
+        of_x, of_weight, of_bias = _BACKWARD(
             *pair, weight, sizes, stride, padding, dilation, False, [0, 0, 0], 1, mask
         )
         return None if of_x is None else of_x[:1], of_weight, of_bias, None, None, None

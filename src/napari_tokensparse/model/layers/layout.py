@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_tokensparse.model.layers.convolution import CpuConv
+from napari_tokensparse.model.layers.operators import operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _LEAST_WIDTH = 512
 _MOST_ROWS = 8192
 _FEW_CHANNELS = 16
+_STATS = operator("torch.batch_norm_update_stats")
+_BACKWARD = operator("torch.ops.aten.native_batch_norm_backward")
+_IS_PLAIN = None in (_STATS, _BACKWARD)  # in a torch to come
 
 
 class LayoutKeepingNorm(nn.InstanceNorm3d):
@@ -34,7 +38,7 @@ class LayoutKeepingNorm(nn.InstanceNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each channel of ``(B, C, h, w, d)`` mean 0 and variance 1."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if _IS_PLAIN or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
         x = x.float() if x.dtype.itemsize < 4 else x
         norm = cast("Callable[[Tensor, float], Tensor]", _WindowNorm.apply)
@@ -58,7 +62,7 @@ class _WindowNorm(torch.autograd.Function):
         x, mean, inverse = ctx.saved_tensors
         if x.shape[1] < _FEW_CHANNELS:
             return _norm_gradient(grad, x, mean, inverse), None
-        of_x, _, _ = torch.ops.aten.native_batch_norm_backward(
+        of_x, _, _ = _BACKWARD(
             grad, x, None, None, None, mean, inverse, True, ctx.eps, [True, False, False]
         )
         return of_x, None
@@ -71,7 +75,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     adds all voxels of a channels-last map one after another, and 10⁶ of them lose three.
     """
     rows = _rows(x)
-    found = torch.batch_norm_update_stats(rows, None, None, 0.0)
+    found = _STATS(rows, None, None, 0.0)
     means, variances = (each.view(-1, x.shape[1]) for each in found)
     mean = means.mean(dim=0)
     return mean, (variances + (means - mean).square()).mean(dim=0)
@@ -83,9 +87,7 @@ def _norm_gradient(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Te
     voxels = rows.shape[1] // x.shape[1]
     means, inverses = mean.repeat(voxels), inverse.repeat(voxels)
     ones, mask = torch.ones_like(means), [False, True, True]
-    _, *sums = torch.ops.aten.native_batch_norm_backward(
-        of_result, rows, ones, None, None, means, inverses, True, 0.0, mask
-    )
+    _, *sums = _BACKWARD(of_result, rows, ones, None, None, means, inverses, True, 0.0, mask)
     slope, shift = (each.view(voxels, -1).sum(dim=0) / x[0, 0].numel() for each in sums)
     factor = -inverse.square() * slope
     constant = -inverse * shift - factor * mean

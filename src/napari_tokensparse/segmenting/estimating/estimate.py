@@ -12,7 +12,6 @@ import torch
 
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
-from napari_tokensparse.model.ratios import keep_ratios
 from napari_tokensparse.segmenting.contests import NOTED_BYTES
 from napari_tokensparse.segmenting.estimating.outline import outline
 from napari_tokensparse.segmenting.estimating.rates import (
@@ -22,6 +21,7 @@ from napari_tokensparse.segmenting.estimating.rates import (
     value_of,
 )
 from napari_tokensparse.segmenting.infer import check_fit
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.estimating.outline import Outline
     from napari_tokensparse.segmenting.estimating.rates import Rates
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
 
@@ -126,25 +127,26 @@ def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
 def estimating(
     volume: Volume,
     model: SCD,
-    keep_ratio: float | Sequence[float] | None = None,
-    *,
-    region: Box | None = None,
-    backend: str = "auto",
+    options: Options,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[None, None, Estimate]:
     """Return what a run will take; yields now and then while the machine is measured.
 
-    The parameters are those of `estimate`; ``clock`` gives the seconds that are counted.
+    Parameters
+    ----------
+    volume, model, options
+        As `segmenting` takes them; the model on its device.
+    clock
+        Gives the seconds that are counted.
     """
     info, config = check_fit(volume, model), model.config
-    ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
-    found = outline(volume, config, info, region)
+    found = outline(volume, config, info, options.box(volume))
     yield
-    rates = yield from calibrating(model, backend, clock)
+    rates = yield from calibrating(model, options.backend, clock)
     at_once = windows_at_once(config, found.windows, _device(model))
     filled = -found.windows % at_once  # so many windows are run again to fill the last pass
     shares = (*found.looked_at, *found.looked_at[-1:] * filled)
-    network = _network_seconds(rates, shares, config, ratios)
+    network = _network_seconds(rates, shares, config, options.most_kept)
     return Estimate(
         network + _other_seconds(volume, found, rates),
         found.windows,
@@ -176,7 +178,8 @@ def estimate(
     --------
     >>> estimate(volume, model, 0.5).seconds  # doctest: +SKIP
     """
-    return value_of(estimating(volume, model, keep_ratio, region=region, backend=backend))
+    options = options_for(model, keep_ratio, region=region, backend=backend)
+    return value_of(estimating(volume, model, options))
 
 
 def _network_seconds(

@@ -148,7 +148,6 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         Gives seconds.
     """
     network = backend.network
-    assert network.info is not None  # or it would not segment
     config, info = network.config, network.info
     passes = {ratio: _Pass(backend, ratio) for ratio in _KEEP_RATIOS}
     pruned = passes[min(passes)]
@@ -238,7 +237,6 @@ def _part_of(grid: Grid) -> Grid:
 
 def _key(backend: Backend) -> str:
     model = backend.network
-    assert model.info is not None  # or it would not segment
     said = {
         **describe_machine(),
         "form": _FORM,

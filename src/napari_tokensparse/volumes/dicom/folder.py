@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.volumes.dicom.frames import choose_frame
@@ -36,21 +38,23 @@ _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
 @dataclass(frozen=True)
 class _Found:
-    """What a folder holds: slices, and names of the files that were left out."""
+    """What a folder holds: slices, and names of what was left out, by why."""
 
     slices: list[Slice]
     not_dicom: list[str]
     not_images: list[str]
+    passed_over: dict[str, list[str]]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Say what was left out."""
-        said = []
-        for what, names in (("not DICOM", self.not_dicom), ("no images", self.not_images)):
-            more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
-            if names:
-                said.append(f"left out, as {what}: {', '.join(names[:_NAMED])}{more}")
-        return tuple(said)
+        what = {"not DICOM": self.not_dicom, "no images": self.not_images, **self.passed_over}
+        return tuple(f"left out, as {why}: {_names(names)}" for why, names in what.items() if names)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+    return ", ".join(names[:_NAMED]) + more
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -74,13 +78,16 @@ def read_dicom(folder: Path, choice: Choice) -> Volume:
     return _volume(choose_series(found.slices, choice.series, name), choice, name, found.notes)
 
 
-def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
+def read_each(folder: Path) -> tuple[list[Volume], list[Volume], list[str]]:
     """Read every series of a folder.
 
     Returns
     -------
     volumes
         Called after the folder and, where there are several, the series' number.
+    films
+        Those of several images of each place: their first axis is of these, in the order in which
+        they are chosen, and a note says what tells them apart.
     problems
         Why other series cannot be read, one line each.
 
@@ -89,18 +96,43 @@ def read_each(folder: Path) -> tuple[list[Volume], list[str]]:
     VolumeError
         As `read_dicom`, if none can be read.
     """
-    volumes, problems = [], []
+    volumes: list[Volume] = []
+    films: list[Volume] = []
+    problems: list[str] = []
     there = _found(folder)
     found = find_series(there.slices)
     for series in found:
         name = volume_name(folder) + f" {series.number}" * (len(found) > 1)
         try:
             volumes.append(_volume(series.slices, Choice(), name, there.notes))
+        except TimeSeriesError as error:
+            films += _film(series.slices, error, name, there.notes, problems)
         except VolumeError as error:
             problems.append(str(error))
-    if not volumes:
+    if not (volumes or films):
         raise VolumeError(problems[0])
-    return volumes, problems
+    return volumes, films, problems
+
+
+def _film(
+    slices: Sequence[Slice],
+    several: TimeSeriesError,
+    name: str,
+    left_out: tuple[str, ...],
+    problems: list[str],
+) -> list[Volume]:
+    """Return the one volume of all images of each place; none, and a problem, if they differ."""
+    try:
+        frames = [_volume(slices, Choice(n), name, left_out) for n in range(several.frames)]
+        array = np.concatenate([frame.array for frame in frames])
+    except ValueError as error:  # VolumeError is one; numpy's is of other shapes
+        problems.append(str(error))
+        return []
+    if not all(np.allclose(frame.affine, frames[0].affine, atol=1e-3) for frame in frames):
+        problems.append(str(several))
+        return []
+    # The files of the slices are those of one frame, and labels are of all or of another.
+    return [replace(frames[0], array=array, notes=(*frames[0].notes, str(several)), slices=())]
 
 
 def number_of(folder: Path, wanted: str) -> str:
@@ -165,8 +197,30 @@ def _files(folder: Path, most: int | None = None) -> Iterator[Path]:
             yield Path(entry.path)
 
 
+def _passed_over(folder: Path) -> dict[str, list[str]]:
+    """Name what is not read of a folder though it may be of the series."""
+    with os.scandir(folder) as entries:
+        each = sorted(entries, key=lambda entry: entry.name)
+    hidden = [e.name for e in each if e.name.startswith(".")]
+    shown = [e for e in each if not e.name.startswith(".")]
+    return {
+        "links to what is not there": [
+            e.name for e in shown if e.is_symlink() and not Path(e.path).exists()
+        ],
+        "hidden": [n for n in hidden if (folder / n).is_file() and begins_as_dicom(folder / n)],
+        "in folders within": [e.name for e in shown if e.is_dir() and _may_hold(Path(e.path))],
+    }
+
+
+def _may_hold(folder: Path) -> bool:
+    try:
+        return holds_dicom(folder)
+    except OSError:  # it may not be looked into
+        return False
+
+
 def _found(folder: Path) -> _Found:
-    found = _Found([], [], [])
+    found = _Found([], [], [], _passed_over(folder))
     with quiet_pydicom() as pydicom:
         for path in sorted(_files(folder)):
             header = _header(path, pydicom)
@@ -177,7 +231,9 @@ def _found(folder: Path) -> _Found:
             else:
                 found.slices.extend(_of_header(path, partial(slices_of, path, header)))
     if not found.slices and not found.not_images:
-        raise VolumeError(f"{folder}: holds no DICOM files; give a file, or the folder of a series")
+        within = found.passed_over["in folders within"]
+        mend = f"its folders do ({_names(within)}): give" if within else "give a file, or"
+        raise VolumeError(f"{folder}: holds no DICOM files; {mend} the folder of a series")
     if not found.slices:
         raise VolumeError(f"{folder}: none of its DICOM files is an image; give another folder")
     return found

@@ -66,16 +66,26 @@ def stack_affine(ordered: Sequence[Slice]) -> NDArray[np.float64]:
 
     Notes
     -----
-    DICOM PS3.3, C.7.6.2.1.1; the last axis goes from the first slice to the last in even steps.
+    DICOM PS3.3, C.7.6.2.1.1; the last axis goes from the first slice to the last in even steps, or
+    where positions are rounded, along the even steps that fit all of them best.
     """
-    first, last = ordered[0], ordered[-1]
+    first = ordered[0]
     between_rows, between_columns = first.spacing
     affine = np.eye(4)
     affine[:3, 0] = np.multiply(first.orientation[:3], between_columns)
     affine[:3, 1] = np.multiply(first.orientation[3:], between_rows)
-    affine[:3, 2] = np.subtract(last.position, first.position) / (len(ordered) - 1)
-    affine[:3, 3] = first.position
+    affine[:3, 2], affine[:3, 3] = _line(np.array([one.position for one in ordered]))
     return _LPS_TO_RAS @ affine
+
+
+def _line(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return step and start of the even steps that slices lie on."""
+    numbers = np.arange(len(positions))
+    step, start = np.polyfit(numbers, positions, 1)
+    away = np.linalg.norm(positions - start - numbers[:, None] * step, axis=1)
+    if away.max() > NOTED * np.linalg.norm(step):
+        return step, start
+    return (positions[-1] - positions[0]) / (len(positions) - 1), positions[0]
 
 
 def _check_single(slices: Sequence[Slice], name: str) -> None:

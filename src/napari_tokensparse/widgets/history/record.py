@@ -66,7 +66,6 @@ class Run:
     def of(cls, number: int, shown: ShownResult, put: Packed, placement: dict[str, Any]) -> Run:
         """Remember a result that was shown with labels like these."""
         result, info = shown.segmentation, shown.network.info
-        assert info is not None  # or it would not have segmented
         regions = None if result.regions is None else Packed.of(result.regions)
         bare = replace(result, labels=np.empty((0, 0, 0), result.labels.dtype), regions=None)
         return cls(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.history.history import History
     from napari_tokensparse.widgets.history.record import Run
 
-HEADERS = ("Run", "Model", "Keep", "Seconds", "Agreement")
+HEADERS = ("Run", "Model", "Keep", "s", "Agreement")
 _TIPS = (
     "Number of the run, and the image",
     "The model that was run",
@@ -67,7 +67,8 @@ class RunTable(QAbstractTableModel):
             return self._cells(run)[index.column()]
         if role == Qt.ItemDataRole.ToolTipRole:
             where = "whole volume" if run.region is None else f"region {run.region}"
-            return f"{run.image[1]}, {where}, ended at {run.at:%H:%M:%S}"
+            what = f"{run.info.name}, keep ratio {run.keep}, in {run.seconds:.1f} s"
+            return f"{what}\n{run.image[1]}, {where}, ended at {run.at:%H:%M:%S}"
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() != 1:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -81,7 +82,7 @@ class RunTable(QAbstractTableModel):
         if found is None or found[1] is None:
             return "–"
         other, dice = found
-        return f"{dice:.3f} with " + ("keep 1" if other.is_unpruned else f"run {other.number}")
+        return f"{dice:.3f}, " + ("keep 1" if other.is_unpruned else f"run {other.number}")
 
     def _follow(self) -> None:
         """Take the runs as they are; a comparison that was done moves no row."""

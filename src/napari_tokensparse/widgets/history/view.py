@@ -38,7 +38,6 @@ def bring_back(viewer: napari.Viewer, run: Run) -> Labels:
     if shown is not None:
         image = shown.image
         name, placement, info = str(image.name), placement_kwargs(image), shown.network.info
-        assert info is not None  # or it would not have segmented
         *maps, _ = result_layers(name, placement, shown.volume, shown.segmentation, info)
         show_layers(viewer, [replace(spec, part=None) for spec in maps])
         results_of(viewer).show(shown)

@@ -300,7 +300,6 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
         from napari_tokensparse.inspecting.runs import repeating
 
     network, found = result.network, result.segmentation
-    assert network.info is not None
     whole = [Setting(unpruned(network.config.stages))]
     for event in repeating(result.volume, network, whole, found.region):
         if isinstance(event, RunProgress):

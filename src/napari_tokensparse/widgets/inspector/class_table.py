@@ -104,5 +104,4 @@ def class_row(fates: ClassFates, unit: str) -> list[Cell]:
 
 def _count(result: ShownResult) -> Counted:
     info = result.network.info
-    assert info is not None
     return Counted(result, class_fates(result.segmentation, result.volume, info))

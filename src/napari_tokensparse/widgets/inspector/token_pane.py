@@ -122,7 +122,6 @@ class TokenPane(QWidget):
         if result is None:
             return
         info = result.network.info
-        assert info is not None
         token = token_at(result.segmentation, voxel, result.volume, info)
         self._voxel = voxel
         self._describe(result, voxel, token)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QObject,
+    QSignalBlocker,
     Signal,
 )
 
@@ -26,6 +27,7 @@ from napari_tokensparse.widgets.tokens.display import token_display
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
+    from qtpy.QtWidgets import QAbstractButton
 
 COPY = "beside tokens"
 _TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, KEPT_BOXES, PRUNED_BOXES, OUTLINE, COPY)
@@ -55,6 +57,8 @@ class Alongside(QObject):
 
     ended = Signal()
     """It is over: hidden, or the image or the grid was taken away."""
+    began = Signal(bool)
+    """It is shown: tokens if true, else a layer that was chosen."""
 
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -82,6 +86,7 @@ class Alongside(QObject):
         names = {layer.name for layer in self._layers}
         if image is None or (chosen is None and f"{image.name} {PRUNED_AT}" not in names):
             raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
+        self._put_back()
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
         has_tokens = chosen is not None or self._tokens.value() is not None
         self._before = _Before(tuple(self._layers), grid, has_tokens)
@@ -97,12 +102,17 @@ class Alongside(QObject):
         if not has_tokens:
             self._tokens.setValue((IMPORTANCE, 1))
         self._viewer.fit_to_view()
+        self.began.emit(chosen is None)
 
     def hide(self) -> None:
         """Put the viewer back as it was; layers that have come since lie on top."""
+        if self._put_back():
+            self.ended.emit()
+
+    def _put_back(self) -> bool:
         before, copy = self._before, self._copy
         if before is None or copy is None:
-            return
+            return False
         self._before = self._image = self._copy = self._chosen = None
         if copy in self._layers:
             self._layers.remove(copy)
@@ -113,7 +123,7 @@ class Alongside(QObject):
         if not before.has_tokens:
             self._tokens.setValue(None)
         self._viewer.fit_to_view()
-        self.ended.emit()
+        return True
 
     def _inserted(self, event: Any) -> None:
         event.value.events.visible.connect(self._arrange)
@@ -161,6 +171,12 @@ class Alongside(QObject):
         for place, layer in enumerate(layers):
             if self._layers[place] is not layer:
                 self._layers.move(self._layers.index(layer), place)
+
+
+def mark(button: QAbstractButton, on: bool) -> None:
+    """Check a button, or not, for what has happened already."""
+    with QSignalBlocker(button):
+        button.setChecked(on)
 
 
 def _shows_tokens(layer: Layer) -> bool:

@@ -111,10 +111,9 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
     """Estimate, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import estimating
+        from napari_tokensparse.segmenting.options import options_for
 
     yield None
-    yield (
-        yield from estimating(
-            question.volume, question.network(), question.keep_ratio, region=question.region
-        )
-    )
+    network = question.network()
+    options = options_for(network, question.keep_ratio, region=question.region, device=None)
+    yield (yield from estimating(question.volume, network, options))

@@ -169,7 +169,6 @@ class LivePreview(QObject):
 
     def _show(self, answer: _Answer) -> None:
         source, info = answer.request.source, answer.session.model.info
-        assert info is not None
         image = source.image
         spec = window_layer(
             image.name, placement_kwargs(image), source.volume, answer.preview, info

@@ -100,7 +100,7 @@ class ReceiptActions(QWidget):
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         latest = self._results.latest
-        sharpens = bool(latest and latest.network.info and latest.network.info.sharpen)
+        sharpens = latest is not None and latest.network.info.sharpen
         clipboard.setText(whole_command(receipt, inputs, sharpens))
         self.said.emit("\n".join(["Copied the command line.", *_about_input(receipt)]))
 
@@ -158,24 +158,14 @@ def result_receipt(
         What was written beside them, and which of that is the table.
     """
     with IMPORTING:
-        from napari_tokensparse.outputs.receipts import Finished, receipt_of
-        from napari_tokensparse.segmenting.options import Options
+        from napari_tokensparse.outputs.receipts import FinishedRun, receipt_of
 
-    result, info = shown.segmentation, shown.network.info
-    assert info is not None  # or it would not have segmented
     series = _series(inputs)
-    options = Options(
-        model=info.name,
-        keep_ratio=result.stats.keep_ratios,
-        device=str(next(shown.network.parameters()).device),
-        series=series,
-        region=None if result.region is None else str(result.region),
-        sharpen=result.stats.sharpened,
-        table=None if table is None else table.name,
-    )
-    run = Finished(shown.volume, shown.network, result)
+    said = {"series": series, "table": None if table is None else table.name}
+    options = shown.options.model_copy(update=said)
+    run = FinishedRun(shown.volume, shown.network, options, shown.segmentation)
     scans = [_input(each, series) for each in inputs]
-    receipt = receipt_of(run, options, scans, output, beside)
+    receipt = receipt_of(run, scans, output, beside)
     return receipt.model_copy(update={"notes": (*shown.kept, *receipt.notes)})
 
 

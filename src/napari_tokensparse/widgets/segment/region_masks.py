@@ -56,7 +56,7 @@ class RegionMasks(QCheckBox):
             return []
         info, image = latest.network.info, latest.image
         self._image_name = image.name
-        if masks is None or info is None or not self.isChecked():
+        if masks is None or not self.isChecked():
             return []
         placement = placement_kwargs(image)
         return region_layers(image.name, placement, latest.volume, masks, info)

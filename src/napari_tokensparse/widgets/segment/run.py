@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.infer import Progress, Segmentation
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.widgets.segment.networks import Networks
     from napari_tokensparse.widgets.segment.scan import Scan
@@ -46,6 +47,7 @@ class Result:
 
     segmentation: Segmentation
     network: SCD
+    options: Options
 
 
 def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
@@ -53,6 +55,7 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room
         from napari_tokensparse.segmenting.infer import Progress, segmenting
+        from napari_tokensparse.segmenting.options import options_for
 
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
@@ -61,6 +64,9 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
-    events = segmenting(volume, network, request.keep_ratio, region=region, sharpen=request.sharpen)
-    for event in events:
-        yield event if isinstance(event, Progress) else Result(event, network)
+    device = str(next(network.parameters()).device)
+    options = options_for(
+        network, request.keep_ratio, sharpen=request.sharpen, region=region, device=device
+    )
+    for event in segmenting(volume, network, options):
+        yield event if isinstance(event, Progress) else Result(event, network, options)

@@ -19,10 +19,11 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.history.record import Run, reference_of
-from napari_tokensparse.widgets.history.table import RunTable
+from napari_tokensparse.widgets.history.table import HEADERS, RunTable
 from napari_tokensparse.widgets.history.view import RUN_KEY, bring_back, labels_of, run_labels
 from napari_tokensparse.widgets.layers import LABELS, result_layers
 from napari_tokensparse.widgets.results import ShownResult, results_of
+from napari_tokensparse.widgets.segment.alongside import mark
 from napari_tokensparse.widgets.showing import (
     KEPT_KEY,
     PUT_LABELS_KEY,
@@ -70,7 +71,9 @@ class RunList(QWidget):
         self._build()
         self.undo.clicked.connect(lambda _: self._undo())
         self.show_button.clicked.connect(lambda _: self._show_chosen())
-        self.compare_button.clicked.connect(lambda _: self._compare_chosen())
+        self.compare_button.toggled.connect(self._compare_toggled)
+        alongside.ended.connect(lambda: mark(self.compare_button, False))
+        alongside.began.connect(lambda tokens: mark(self.compare_button, not tokens))
         self.table.doubleClicked.connect(lambda _: self._show_chosen())
         self._history.changed.connect(self._follow)
         self._follow()
@@ -78,7 +81,6 @@ class RunList(QWidget):
     def take(self, request: Request, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
-        assert info is not None  # or it would not have segmented
         name = str(scan.layer.name)
         *maps, labels = result_layers(
             name, request.placement, scan.volume, result.segmentation, info
@@ -92,7 +94,13 @@ class RunList(QWidget):
         layer = changes[-1].layer
         kept = layer.metadata.get(KEPT_KEY, ())
         shown = ShownResult(
-            scan.layer, scan.volume, result.network, result.segmentation, scan.layers, kept
+            scan.layer,
+            scan.volume,
+            result.network,
+            result.options,
+            result.segmentation,
+            scan.layers,
+            kept,
         )
         put = layer.metadata[PUT_LABELS_KEY]
         self._history.add(Run.of(number, shown, put, request.placement))
@@ -129,8 +137,9 @@ class RunList(QWidget):
         rows, columns = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None and columns is not None
         rows.hide()
+        self.table.setWordWrap(False)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        columns.setStretchLastSection(True)
+        columns.setSectionResizeMode(HEADERS.index("Model"), QHeaderView.ResizeMode.Stretch)
         height = columns.sizeHint().height() + _ROWS * rows.defaultSectionSize()
         self.table.setFixedHeight(height + 2 * self.table.frameWidth())
         self.show_button = QPushButton("Show run")
@@ -139,6 +148,7 @@ class RunList(QWidget):
             "named after the keep ratio; the token inspector follows"
         )
         self.compare_button = QPushButton("Compare")
+        self.compare_button.setCheckable(True)
         self.compare_button.setToolTip(
             "Lay the labels of the chosen run beside those that are shown, or beside the run that "
             "it is compared with"
@@ -168,22 +178,28 @@ class RunList(QWidget):
         self._viewer.layers.selection.active = labels
         self.said.emit(f"Run {run.number} is shown: keep {run.keep}, layer {labels.name}.")
 
+    def _compare_toggled(self, compare: bool) -> None:
+        if not compare:
+            self._alongside.hide()
+            return
+        try:
+            self._compare_chosen()
+        except ValueError as error:
+            mark(self.compare_button, False)
+            self.said.emit(str(error))
+
     def _compare_chosen(self) -> None:
         run = self.chosen()
         assert run is not None  # one is chosen whenever there is a list
         shown = run.shown()
         if shown is None:
-            self.said.emit(f"{run.image[1]} was removed: its runs can be shown, not compared.")
-            return
-        self._alongside.hide()
-        labels = run_labels(self._viewer, run)
+            raise ValueError(f"{run.image[1]} was removed: its runs can be shown, not compared.")
         if not self._has_others_in_view(run):
             other = reference_of(run, self._history.runs)
             if other is None:
-                self.said.emit("There is one run only; segment with another keep ratio first.")
-                return
+                raise ValueError("There is one run only; segment with another keep ratio first.")
             run_labels(self._viewer, other)
-        self._alongside.show(shown.image, labels)
+        self._alongside.show(shown.image, run_labels(self._viewer, run))
         self.said.emit(f"On the right: run {run.number}, keep {run.keep}.")
 
     def _has_others_in_view(self, run: Run) -> bool:

@@ -89,9 +89,11 @@ class SaveActions(QWidget):
             layout.addWidget(button)
         self.labels_button.clicked.connect(lambda _: self.ask_for_labels())
         self._results.changed.connect(self._follow)
+        self._results.changed.connect(self._list_maps)
         viewer.layers.events.removed.connect(self._follow)
         viewer.layers.events.inserted.connect(self._follow)
         self._follow()
+        self._list_maps()
 
     def ask_for_labels(self) -> None:
         """Ask where to, and save labels there; ``said`` tells when they are there."""
@@ -213,6 +215,10 @@ class SaveActions(QWidget):
         self.setEnabled(True)
         self.labels_button.setEnabled(self._labels() is not None)
         self.maps_button.setEnabled(latest is not None)
+
+    def _list_maps(self) -> None:
+        """Offer the maps of the latest result."""
+        latest = self._results.latest
         self._menu.clear()
         if latest is None:
             return

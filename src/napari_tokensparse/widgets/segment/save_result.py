@@ -111,7 +111,6 @@ def save_labels(asked: LabelsToSave) -> list[Path]:
     labels = layer_volume(asked.data, asked.meta, finite=False)[0].array[0]
     result = replace(asked.shown.segmentation, labels=labels)
     shown, info = replace(asked.shown, segmentation=result), asked.shown.network.info
-    assert info is not None  # or it would not have segmented
     found = class_results(result, shown.volume, info)
     written.append(write_class_results(files.table, found, shown.volume.channel_names))
     receipt = result_receipt(shown, asked.inputs, written[0], written[1:], files.table)

@@ -32,7 +32,7 @@ from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.segment.alongside import Alongside
+from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.forecast import Forecast, Question
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
@@ -156,6 +156,7 @@ class SegmentWidget(QWidget):
         for part in (self.save, self.receipt, self.runs):
             part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
+        self._alongside.began.connect(partial(mark, self.beside))
         self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
         self._results.keepRatiosTried.connect(self._ratios_tried)
         for signal in (

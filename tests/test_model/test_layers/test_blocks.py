@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from napari_tokensparse.model.layers.embedding import make_embedding
+from napari_tokensparse.model.layers.blocks import make_embedding
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 

@@ -1,0 +1,166 @@
+"""Pins: tokens of a volume that a person keeps, or prunes, whatever their scores.
+
+They are numbers of tokens on the padded volume's token grid, counted with the last axis fastest, so
+that a receipt holds them and a run can be repeated without the mask that they were drawn in.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tokensparse.model.rules import DROP, KEEP
+from napari_tokensparse.segmenting.result import SegmentError
+from napari_tokensparse.segmenting.windowing import windowed
+from napari_tokensparse.volumes.reading import read_volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.options import Options
+    from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
+    from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.volumes.windows import Shape
+
+_SPAN = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?")
+_LIST = re.compile(r"[\d,\s-]+")
+
+
+def written(tokens: NDArray[np.bool_]) -> str | None:
+    """Write which tokens ``(gh, gw, gd)`` are chosen, as numbers and spans; None if none is.
+
+    Examples
+    --------
+    >>> written(np.array([[[True, True, True, False, True, False]]]))
+    '0-2,4'
+    """
+    numbers = np.flatnonzero(tokens)
+    if not len(numbers):
+        return None
+    breaks = [0, *(np.flatnonzero(np.diff(numbers) > 1) + 1).tolist(), len(numbers)]
+    spans = [(numbers[first], numbers[end - 1]) for first, end in pairwise(breaks)]
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def read(text: str, shape: Shape) -> NDArray[np.bool_]:
+    """Read what `written` wrote, for a token grid of ``shape``.
+
+    Raises
+    ------
+    SegmentError
+        In one line: it is no list of numbers, or the volume has no such token.
+    """
+    chosen = np.zeros(shape, bool)
+    for part in text.split(","):
+        span = _SPAN.fullmatch(part.strip())
+        if span is None:
+            raise SegmentError(f"pins {text[:40]!r}: must be numbers of tokens, like 0-2,4")
+        first, last = int(span[1]), int(span[2] or span[1])
+        if not first <= last < chosen.size:
+            raise SegmentError(
+                f"pins {part.strip()}: must ascend below {chosen.size}, the volume's tokens"
+            )
+        chosen.reshape(-1)[first : last + 1] = True
+    return chosen
+
+
+def tokens_under(mask: NDArray[np.generic], places: TokenPlaces) -> NDArray[np.bool_]:
+    """Return the tokens ``(gh, gw, gd)`` that hold a voxel of a mask.
+
+    Parameters
+    ----------
+    mask
+        ``(i, j, k)`` on the input's grid; what is not 0 is inside.
+    places
+        Where the input's voxels lie on the token grid.
+
+    Raises
+    ------
+    SegmentError
+        The mask has another shape than the input.
+    """
+    if mask.shape != places.shape:
+        raise SegmentError(f"pins of shape {mask.shape}: must be the scan's {places.shape}")
+    chosen = np.zeros(places.grid, bool)
+    where: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * 3
+    voxels = mask.nonzero()
+    inside = np.ones(len(voxels[0]), bool)
+    for axis, numbers in enumerate(voxels):
+        index, on_grid = places.indices(axis)
+        where[places.axes[axis].axis] = index[numbers]
+        inside &= on_grid[numbers]
+    h, w, d = (each[inside] for each in where)
+    chosen[h, w, d] = True
+    return chosen
+
+
+def pins_of(options: Options, shape: Shape) -> NDArray[np.int8] | None:
+    """Return what options say of every token ``(gh, gw, gd)``; None if nothing is pinned.
+
+    A token that is both kept and dropped is kept: what a person wants to see outweighs what they
+    want to save.
+
+    Raises
+    ------
+    SegmentError
+        In one line: the options name no tokens of this volume.
+    """
+    if options.pin is None and options.drop is None:
+        return None
+    pins = np.zeros(shape, np.int8)
+    if options.drop is not None:
+        pins[read(options.drop, shape)] = DROP
+    if options.pin is not None:
+        pins[read(options.pin, shape)] = KEEP
+    return pins
+
+
+def pins_under(
+    mask: NDArray[np.generic], volume: Volume, model: SCD, overlap: float | None = None
+) -> str | None:
+    """Write the numbers of the tokens that hold a voxel of a mask, before a run.
+
+    Parameters
+    ----------
+    mask
+        ``(i, j, k)`` on the volume's grid; what is not 0 is inside.
+    volume, model
+        What is to be segmented, and by what.
+    overlap
+        Of the windows of that run; the model's if not given.
+
+    Returns
+    -------
+    str or None
+        For ``pin`` or ``drop`` of `segment`; None if the mask is empty.
+
+    Raises
+    ------
+    SegmentError
+        The mask has another shape than the volume.
+    """
+    info = model.info
+    laid = windowed(volume, model.config, info, info.overlap if overlap is None else overlap)
+    return written(tokens_under(mask, laid.places(volume.shape)))
+
+
+def read_pins(text: str, volume: Volume, model: SCD, overlap: float | None = None) -> str | None:
+    """Read pins as a person gives them: numbers of tokens, or the file of a mask.
+
+    Raises
+    ------
+    SegmentError, VolumeError
+        In one line: the mask cannot be read, or lies on another grid than the scan.
+    """
+    if _LIST.fullmatch(text):
+        return text
+    mask = read_volume(text)
+    if mask.shape != volume.shape or not np.allclose(mask.affine, volume.affine, atol=1e-3):
+        raise SegmentError(
+            f"{mask.name}: pins must lie on the grid of {volume.name}; resample it to that"
+        )
+    return pins_under(mask.array[0], volume, model, overlap)

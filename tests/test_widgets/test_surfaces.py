@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.volumes.region import Box
-from napari_tokensparse.widgets.layers import class_colours
-from napari_tokensparse.widgets.surfaces import OUTER, enclosing, surfaces_of
+from napari_tokensparse.widgets.layers import OUTER_SURFACES, class_colours
+from napari_tokensparse.widgets.surfaces import enclosing, surfaces_of
+from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     from typing import Any
@@ -42,7 +43,7 @@ def test_in_3d_a_surface_stands_for_labels_where_they_lie(inspected: Inspected) 
     labels, image = inspected.layer("labels"), inspected.image
     layer = solid(inspected)
     assert (labels.visible, image.visible) == (False, False)
-    assert f"scan {OUTER}" not in inspected.viewer.layers  # one class hides no other
+    assert f"scan {OUTER_SURFACES}" not in inspected.viewer.layers  # one class hides no other
     assert np.unique(layer.vertex_colors, axis=0).tolist() == [[1, 0, 0, 1]]
     here = np.argwhere(labels.data == 7)
     low, high = (labels.data_to_world(end) for end in (here.min(axis=0), here.max(axis=0)))
@@ -66,6 +67,17 @@ def test_hidden_classes_have_no_surface_and_edits_are_followed(inspected: Inspec
     viewer.dims.ndisplay = 2
     labels.data[:10] = 0
     assert len(solid(inspected).data[0]) != before
+
+
+def test_boxes_of_tokens_lie_below_surfaces_so_that_these_are_seen_through(
+    inspected: Inspected,
+) -> None:
+    solid(inspected)
+    token_display(inspected.viewer).setValue(("pruned at", 1))
+    layers = inspected.viewer.layers
+    inspected.qtbot.waitUntil(lambda: "scan kept tokens" in layers, timeout=30_000)
+    names = [layer.name for layer in layers]
+    assert names.index("scan kept tokens") < names.index("scan surfaces")
 
 
 def test_it_can_be_switched_off(inspected: Inspected) -> None:

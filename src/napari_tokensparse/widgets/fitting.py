@@ -85,7 +85,7 @@ class ScrollArea(QScrollArea):
         return QSize(min(width, _WIDEST), 4 * self.fontMetrics().lineSpacing())
 
 
-_WIDEST = 450  # pixels: content that needs more scrolls sideways too
+_WIDEST = 480  # pixels: content that needs more scrolls sideways too
 
 
 def scrolled(outer: QWidget, *, below: QWidget | None = None) -> QWidget:

@@ -53,6 +53,8 @@ PREVIEW: Final = "preview"
 REGION: Final = "region"
 KEPT_BOXES: Final = "kept tokens"
 PRUNED_BOXES: Final = "pruned tokens"
+INNER_SURFACES: Final = "surfaces"
+OUTER_SURFACES: Final = "surfaces outside"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 

@@ -14,7 +14,13 @@ from scipy import ndimage
 from napari_tokensparse.outputs.meshes import class_mesh
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.volumes.region import Box
-from napari_tokensparse.widgets.layers import RESULT_KEY, hidden_classes, placement_kwargs
+from napari_tokensparse.widgets.layers import (
+    INNER_SURFACES,
+    OUTER_SURFACES,
+    RESULT_KEY,
+    hidden_classes,
+    placement_kwargs,
+)
 from napari_tokensparse.widgets.lighting import lit
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import checksum, labels_layer
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.outputs.meshes import Mesh
     from napari_tokensparse.widgets.results import ShownResult
 
-INNER, OUTER = "surfaces", "surfaces outside"
 _TRANSLUCENT = 0.2
 _FINE_VOXELS = 60**3
 """Classes in boxes of more voxels than this are drawn from every second voxel."""
@@ -85,7 +90,11 @@ class Surfaces(QObject):
         return viewer
 
     def _layers(self) -> list[Layer]:
-        return [x for x in self._viewer.layers if x.metadata.get(RESULT_KEY) in (INNER, OUTER)]
+        return [
+            x
+            for x in self._viewer.layers
+            if x.metadata.get(RESULT_KEY) in (INNER_SURFACES, OUTER_SURFACES)
+        ]
 
     def _update(self, _event: Any = None) -> None:
         for layer in self._layers():
@@ -119,7 +128,10 @@ class Surfaces(QObject):
         layers = self._viewer.layers
         active, hidden = layers.selection.active, hidden_classes(labels)
         outer = enclosing(made.boxes) - hidden
-        for kind, values in ((INNER, made.boxes.keys() - outer - hidden), (OUTER, outer)):
+        for kind, values in (
+            (INNER_SURFACES, made.boxes.keys() - outer - hidden),
+            (OUTER_SURFACES, outer),
+        ):
             if values:
                 self._viewer.add_layer(
                     surface_layer(labels, made.result, kind, values, made.meshes)
@@ -165,7 +177,7 @@ def surface_layer(
     result
         Whose labels they are.
     kind
-        `INNER` or `OUTER`; the latter is translucent.
+        `INNER_SURFACES` or `OUTER_SURFACES`; the latter is translucent.
     values
         Of the classes.
     meshes
@@ -186,7 +198,7 @@ def surface_layer(
         name=f"{result.image.name} {kind}",
         vertex_colors=np.repeat([colour for _, colour in chosen], lengths, axis=0),
         shading="smooth",
-        opacity=_TRANSLUCENT if kind == OUTER else 1.0,
+        opacity=_TRANSLUCENT if kind == OUTER_SURFACES else 1.0,
         **{**placement, "metadata": {**placement["metadata"], RESULT_KEY: kind}},
     )
 

@@ -17,9 +17,11 @@ from napari_tokensparse.inspecting.boxes import token_boxes
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
+    INNER_SURFACES,
     KEPT_BOXES,
     LABELS,
     LIVE_COLOUR,
+    OUTER_SURFACES,
     PRUNED_AT,
     PRUNED_BOXES,
     RANK,
@@ -170,9 +172,18 @@ class TokenDisplay(QObject):
             return
         makers = (kept_boxes, pruned_boxes) if self._pruned else (kept_boxes,)
         for make in makers:
-            self._viewer.add_layer(make(result.image, result.volume, boxes, *self._chosen))
+            self._add_below_surfaces(make(result.image, result.volume, boxes, *self._chosen))
         if active in self._viewer.layers:
             self._viewer.layers.selection.active = active
+
+    def _add_below_surfaces(self, layer: Layer) -> None:
+        """Add a layer where translucent surfaces are drawn after it: they hide what comes later."""
+        layers = self._viewer.layers
+        kinds = (INNER_SURFACES, OUTER_SURFACES)
+        above = [n for n, x in enumerate(layers) if x.metadata.get(RESULT_KEY) in kinds]
+        self._viewer.add_layer(layer)
+        if above:
+            layers.move(len(layers) - 1, above[0])
 
     def _take_boxes(self, counted: tuple[ShownResult, TokenBoxes]) -> None:
         if counted[0] is self._results.latest and self._viewer_ref() is not None:

@@ -1,4 +1,4 @@
-"""A legend on the canvas: texts side by side, each in the colour of what it names."""
+"""A legend on the canvas: texts over one another, each in the colour of what it names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     import napari
 
-_CORNER = "bottom_right"
+_CORNER = "bottom_right"  # where napari stacks texts upwards, the first at the bottom
 _FONT = 10
 
 
 def show_legend(viewer: napari.Viewer, entries: Sequence[tuple[str, str | None]]) -> None:
-    """Show these texts side by side in a corner instead of those before.
+    """Show these texts over one another in a corner instead of those before.
 
     Each has a colour as ``#rrggbb``; None is that of the theme's text.
     """
     overlays = viewer.canvas.overlays
-    for number, (text, colour) in enumerate(entries):
+    for number, (text, colour) in enumerate(reversed(entries)):
         line: Any = overlays.get(_key(number))
         if line is None:
             line = TextOverlay(position=_CORNER, font_size=_FONT)
@@ -38,7 +38,7 @@ def legend_of(viewer: napari.Viewer) -> list[str]:
     found = []
     while (line := viewer.canvas.overlays.get(_key(len(found)))) is not None and line.visible:
         found.append(str(line.text))
-    return found
+    return found[::-1]
 
 
 def _key(number: int) -> str:

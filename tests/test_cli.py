@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from napari_tokensparse.benchmarks.report import Report, Row
 from napari_tokensparse.cli import app
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.expected import HOUNSFIELD
 from napari_tokensparse.segmenting.infer import segment as run_segment
 from napari_tokensparse.volumes.samples import sample_path
 
@@ -197,13 +198,44 @@ def test_controls_prune_as_they_say(
 def test_segment_warns_of_a_scan_that_the_model_is_not_made_for(
     tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
 ) -> None:
-    model = write_nano(foreground_ml=(300.0, 2400.0))
+    model = write_nano(foreground_ml=(300.0, 2400.0), expects=HOUNSFIELD)
     run = tokensparse(
-        "segment", scan, "-o", "labels.nii.gz", "--model", model, "--device", "cpu", cwd=tmp_path
+        *("segment", scan, "-o", "labels.nii.gz", "--model", model, "--device", "cpu"),
+        *("--receipt", "--table", "volumes.csv"),
+        cwd=tmp_path,
     )
     assert run.returncode == 0
     assert "Warning: oblique: 71 ml" in run.stderr and "300 to 2,400 ml" in run.stderr
+    assert "Warning: oblique: it has no values below -200, and in CT" in run.stderr
     assert (tmp_path / "labels.nii.gz").exists()
+    kept = json.loads((tmp_path / "labels.receipt.json").read_text())["warnings"]
+    assert [f"Warning: {line}" for line in kept] == run.stderr.splitlines()[:2]
+
+
+def test_segment_writes_probabilities_beside_the_labels_on_their_grid(
+    tokensparse: Command, scan: Path, write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    line = ("segment", scan, "-o", "out.nii.gz", "--model", write_nano(), "--device", "cpu")
+    run = tokensparse(*line, "--confidence", "--probabilities", "seven", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    labels = nib.load(tmp_path / "out.nii.gz")
+    sure = nib.load(tmp_path / "out_confidence.nii.gz")
+    seven = nib.load(tmp_path / "out_probabilities/seven.nii.gz")
+    for image in (sure, seven):
+        assert image.get_data_dtype() == np.uint8 and image.shape == labels.shape
+        np.testing.assert_array_equal(image.affine, labels.affine)
+    found, share = (np.asarray(image.dataobj).astype(int) for image in (labels, seven))
+    assert share[found == 7].min() >= 127 and share[found == 0].max() <= 128
+    np.testing.assert_allclose(np.asarray(sure.dataobj), np.maximum(share, 255 - share), atol=1)
+    receipt = json.loads((tmp_path / "out.receipt.json").read_text())
+    assert "--probabilities seven" in receipt["command"] and "--confidence" in receipt["command"]
+    names = {file["name"] for file in receipt["files"]}
+    assert {"out_confidence.nii.gz", "seven.nii.gz"} <= names
+    again = tokensparse("segment", "--from-receipt", "out.receipt.json", scan, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    wrong = tokensparse(*line, "--overwrite", "--probabilities", "liver", cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert wrong.stderr == "tokensparse: class 'liver': model nano has seven; or say all\n"
 
 
 def test_segment_of_a_region_labels_the_box_alone(
@@ -287,7 +319,7 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
 
 def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
     few = ("--presets", "btcv,brats", "--keep-ratios", "0.25,0.5")
-    run = tokensparse("bench", "--macs", *few, "--json", cwd=tmp_path)
+    run = tokensparse("bench", "--macs", *few, "--json", "-", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
     named = {"section", "preset", "variant", "keep_ratio", "part", "gmacs"}

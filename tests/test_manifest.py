@@ -11,8 +11,12 @@ from napari_tokensparse.volumes.volume import READ_SUFFIXES, ZARR_SUFFIX
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "inspect", "classes")
-COMMANDS = [f"napari-tokensparse.{name}" for name in NAMES]
+NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "batch", "inspect")
+WINDOWS = ("soft_tissue", "lung", "bone", "brain", "liver", "whole_range")
+COMMANDS = [
+    f"napari-tokensparse.{name}"
+    for name in (*NAMES, "classes", *(f"ct_{window}" for window in WINDOWS))
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,17 @@ def test_the_widgets_stand_under_layers_segment(
     assert widgets == {
         "napari-tokensparse.segment": "Segment",
         "napari-tokensparse.train": "Train",
+        "napari-tokensparse.batch": "Batch",
         "napari-tokensparse.inspect": "Token inspector",
+        "napari-tokensparse.classes": "Class list",
     }
     items = manifest.contributions.menus["napari/layers/segment"]
     assert [item.command for item in items] == list(widgets)
+
+
+def test_ct_windows_stand_in_a_submenu_under_layers_visualize(manifest: PluginManifest) -> None:
+    (submenu,) = manifest.contributions.submenus or []
+    (shown,) = manifest.contributions.menus["napari/layers/visualize"]
+    assert shown.submenu == submenu.id == "napari-tokensparse.ct_windows"
+    items = manifest.contributions.menus[submenu.id]
+    assert [item.command for item in items] == [f"napari-tokensparse.ct_{w}" for w in WINDOWS]

@@ -23,6 +23,7 @@ from brain.structures import STRUCTURES
 from default_model_card import NAME, SPACING_MM, TARGET
 from napari_tokensparse.model.anatomy import codes_of_name
 from napari_tokensparse.model.bundle import INTENDED_USE, METHOD, load_weights, write_bundle
+from napari_tokensparse.model.expected import Expected
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
@@ -43,6 +44,11 @@ PREPROCESSING = (
     {"_target_": "Zoomd", "keys": "image", "zoom": 0.5, "mode": "area", "keep_size": False},
     {"_target_": "CropForegroundd", "keys": "image", "source_key": "image", "allow_smaller": True},
     {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True},
+)
+# A brain without its skull: adults' are 150 to 190 mm long, and lie turned; pieces are not what
+# it was trained on. It saw slices of up to 6 mm.
+EXPECTS = Expected(
+    modality=("MR",), stripped=True, spacing_mm=(0.2, 6.5), field_of_view_mm=(120, 230)
 )
 METADATA = {
     "version": "0.2.0",
@@ -74,6 +80,7 @@ def info() -> ModelInfo:
         classes=tuple(classes),
         preprocessing=PREPROCESSING,
         foreground_ml=(0, 2400),
+        expects=EXPECTS,
         sharpen=True,
     )
 

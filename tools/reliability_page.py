@@ -1,6 +1,6 @@
 """Write docs/reliability.md from the figures that the deep tests and tools left.
 
-tox -e deep && tox -e fuzz && python tools/preflight_figures.py --figures docs/reliability
+tox -e deep && tox -e fuzz && python tools/estimate_figures.py --figures docs/reliability
 python tools/reliability_page.py
 
 Every figure on the page comes from a JSON file in docs/reliability. A section is a function that
@@ -92,9 +92,9 @@ def faults(figures: Figures) -> list[Row]:
     return rows
 
 
-def preflight(figures: Figures) -> list[Row]:
+def estimate_rows(figures: Figures) -> list[Row]:
     """Say how near estimates of runs came."""
-    runs = figures.get("preflight", {}).get("runs", [])
+    runs = figures.get("estimate", {}).get("runs", [])
     if not runs:
         return []
     rows = []
@@ -132,7 +132,7 @@ def estimates(figures: Figures) -> str:
         f"| {run['setting']} | "
         + " | ".join(f"{run[key][0]:g} / {run[key][1]:g}" for key in ("windows", "seconds", "mb"))
         + " |\n"
-        for run in figures["preflight"]["runs"]
+        for run in figures["estimate"]["runs"]
     ]
     return f"{_ESTIMATES}\n{head}{''.join(lines)}"
 
@@ -143,7 +143,7 @@ SECTIONS: dict[str, Callable[[Figures], list[Row]]] = {
     "Windows, stitching and geometry": geometry,
     "Hostile files": hostile,
     "Faults": faults,
-    "Before a run": preflight,
+    "Before a run": estimate_rows,
     "The same labels whatever runs": honesty,
 }
 DETAILS: dict[str, Callable[[Figures], str]] = {"Before a run": estimates}
@@ -154,7 +154,7 @@ _HEAD = """\
 # Reliability
 
 Made by `tools/reliability_page.py` from what `tox -e deep`, `tox -e fuzz` and
-`tools/preflight_figures.py` left in `docs/reliability`; do not edit. A small share of each runs
+`tools/estimate_figures.py` left in `docs/reliability`; do not edit. A small share of each runs
 with every `tox`.
 """
 _ESTIMATES = """\

@@ -64,6 +64,34 @@ def test_a_model_is_trained_and_evaluated(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "scores/scores.json").read_text())["rows"] == rows
 
 
+def test_a_run_starts_from_a_model_with_names_and_a_background_given(
+    data: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("train", "--data", data, "-o", first, *SHORT).exit_code == 0
+    run = command(
+        *("train", "--data", data, "-o", second, "--start-from", first, "--background", 3),
+        *("--class", "1=tube", "--class", "2=lump", "--set", "steps=1"),
+    )
+    assert run.exit_code == 0, run.output
+    assert "Begins from first (weights " in run.stderr
+    assert "Its head is made anew for lump; without ball, rod," in run.stderr
+    config = RunConfig.read(second / "training/run.yaml")
+    assert (config.start_from, config.background) == (str(first), 3)
+    listed = load_model(second).info.classes
+    assert [(c.value, c.name) for c in listed] == [(1, "tube"), (2, "lump")]
+
+    no = ("train", "--data", data, "-o", tmp_path / "no")
+    two = command(*no, "--start-from", "brain-structures")
+    assert two.exit_code == 1
+    assert two.stderr.endswith(
+        "start from brain-structures: takes 1 channels (MRI of any contrast) and the data have 2 "
+        "(first, second); start from another model\n"
+    )
+    wrong = command(*no, "--class", "liver")
+    assert "--class liver: must be VALUE=NAME, for example 3=liver" in wrong.stderr
+
+
 def test_the_written_config_alone_repeats_the_run(data: Path, tmp_path: Path) -> None:
     command("train", "--data", data, "-o", tmp_path / "one", *SHORT, "--seed", 5)
     written = tmp_path / "one/training/run.yaml"

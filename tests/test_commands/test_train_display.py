@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from napari_tokensparse.commands.train_display import RunDisplay, clock
+from napari_tokensparse.commands.train_display import RunDisplay
 from napari_tokensparse.training.events import CaseRead, Chosen, StepDone, Validated
 
 if TYPE_CHECKING:
@@ -61,14 +61,3 @@ def test_bad_cases_are_counted_and_listed_only_where_they_are_left_out() -> None
 def test_what_is_to_know_of_cases_is_said_once_when_all_are_read() -> None:
     events = [CaseRead(n, 3, name, (), ("cut",) * (name != "b")) for n, name in enumerate("abc", 1)]
     assert shown(*events).splitlines() == ["Read 3 cases", "Note: a, c: cut"]
-
-
-def test_times_are_written_as_a_person_reads_them() -> None:
-    assert [clock(s) for s in (0, 59.4, 90, 3599, 3600, 86400)] == [
-        "0 s",
-        "59 s",
-        "2 min",
-        "1 h 0 min",
-        "1 h 0 min",
-        "24 h 0 min",
-    ]

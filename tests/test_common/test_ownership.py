@@ -66,6 +66,15 @@ def test_the_folder_of_a_series_takes_no_output(tmp_path: Path) -> None:
     check_apart([tmp_path / "labels.dcm"], [exam])
 
 
+def test_a_zarr_store_takes_labels_and_nothing_else(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.ome.zarr"
+    (scan / "0").mkdir(parents=True)
+    for output in (scan, scan / "x.csv", scan / "0/labels.nii.gz", scan / "labels/a/b.nii.gz"):
+        with pytest.raises(OwnershipError, match="lies in the folder of the scan"):
+            check_apart([output], [scan])
+    check_apart([scan / "labels/brain", tmp_path / "labels.nii.gz"], [scan])
+
+
 def test_two_outputs_at_one_place_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OwnershipError, match=r"x.csv: is named for two outputs"):
         check_apart([tmp_path / "x.csv", tmp_path / "a" / ".." / "x.csv"], [])

@@ -23,7 +23,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NAPARI_CONFIG", str(tmp_path / "settings.yaml"))
     monkeypatch.delenv("TOKENSPARSE_MODELS", raising=False)
     monkeypatch.delenv("TOKENSPARSE_INDEX", raising=False)
-    monkeypatch.setattr(settings, "_told", None)
+    monkeypatch.setattr(settings, "_followed", None)
     return tmp_path / "napari-tokensparse.yaml"
 
 

@@ -14,7 +14,7 @@ import typer
 from monai.transforms.compose import Compose
 
 from napari_tokensparse.commands.options import plain_errors
-from napari_tokensparse.compute.shortage import Shortage, free_mb, is_shortage, tried
+from napari_tokensparse.compute.shortage import Shortage, free_mb, is_shortage, shortage_of
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.infer import SegmentError, segment
 from napari_tokensparse.segmenting.inputgrid import InputGrid
@@ -83,7 +83,7 @@ def test_a_shortage_is_known_by_what_libraries_say(error: Exception, asked: floa
         raise error
 
     assert is_shortage(error)
-    lacking = tried(work, CPU)
+    lacking = shortage_of(work, CPU)
     assert lacking is not None
     assert lacking.asked_mb == (None if asked is None else pytest.approx(asked))
     assert lacking.free_mb == pytest.approx(free_mb(CPU), rel=0.2)
@@ -94,8 +94,8 @@ def test_other_errors_pass() -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        tried(work, CPU)
-    assert tried(lambda: None, CPU) is None
+        shortage_of(work, CPU)
+    assert shortage_of(lambda: None, CPU) is None
 
 
 def test_figures_are_told_in_a_few_words() -> None:
@@ -114,7 +114,7 @@ def test_what_failed_holds_nothing_any_more() -> None:
         held.append(weakref.ref(large))
         raise MemoryError
 
-    tried(work, CPU)
+    shortage_of(work, CPU)
     assert held[0]() is None
 
 

@@ -4,7 +4,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_tokensparse.datasets.cases import Case, DataError, DataSet, layers_data_set, split
+from napari_tokensparse.datasets.cases import (
+    Case,
+    DataError,
+    DataSet,
+    layers_data_set,
+    split,
+    with_classes,
+)
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume, VolumeError, write_nifti
 
@@ -198,3 +205,34 @@ def test_too_little_paint_is_refused(labels, background, message):
     pairs = [(volume(np.ones(SHAPE)), label) for label in labels]
     with pytest.raises(DataError, match=f"^{message}$"):
         layers_data_set(pairs, background)
+
+
+def test_a_class_can_be_the_background_and_what_is_not_painted_stays_unlabelled():
+    data = layers_data_set([(volume(np.ones(SHAPE)), painted(1, 2, 3))], False)
+    named = with_classes(data, {2: "liver"}, background=1)
+    assert named.labels == {2: "liver", 3: "label 3"}
+    assert named.unlabelled == 1
+    label = named.training[0].read_label().array.ravel()
+    assert label[:4].tolist() == [0, 2, 3, 1]  # 0 is background now, 1 what nobody painted
+    assert set(label.tolist()) <= named.values
+
+
+def test_a_background_class_beside_a_background_of_zero_becomes_zero_too():
+    data = layers_data_set([(volume(np.ones(SHAPE)), painted(1, 2))], True)
+    named = with_classes(data, {}, background=1)
+    assert (named.labels, named.unlabelled) == ({2: "label 2"}, None)
+    assert named.training[0].read_label().array.ravel()[:3].tolist() == [0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "background", "message"),
+    [
+        ((1, 2), {3: "liver"}, None, r"class 3: is none of the labels' values \(1, 2\)"),
+        ((1, 2), {}, 4, r"class 4: is none of the labels' values \(1, 2\)"),
+        ((1,), {}, 1, "background 1: is the only class; label another one too"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(values, names, background, message):
+    data = layers_data_set([(volume(np.ones(SHAPE)), painted(*values))], True)
+    with pytest.raises(DataError, match=message):
+        with_classes(data, names, background)

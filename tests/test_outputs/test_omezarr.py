@@ -11,6 +11,7 @@ import zarr
 from napari_tokensparse.contributions.reader import read_layers
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.outputs.hashes import hash_of
+from napari_tokensparse.outputs.receipts import receipt_path
 from napari_tokensparse.outputs.writing import check_output, output_stem, write_volume
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume, VolumeError
@@ -79,6 +80,9 @@ def test_labels_join_those_of_the_image_and_its_hash_stays(tmp_path: Path, versi
     assert group["brain"].metadata.zarr_format == version
     assert hash_of(own) == before
     assert hash_of(own / "labels" / "brain") != before
+    # A receipt is no part of zarr, whose tools warn of it: it lies beside the image.
+    receipt = own.with_name(f"{output_stem(own)}_brain.receipt.json")
+    assert receipt_path(own / "labels" / "brain") == receipt
 
 
 def test_nothing_is_replaced_and_what_cannot_be_is_refused_before(tmp_path: Path) -> None:

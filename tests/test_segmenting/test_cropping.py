@@ -282,7 +282,14 @@ def test_seconds_follow_what_is_looked_at(
     make_cropping: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Rates(
-        start=0.5, network=(2.0, 4.0, 8.0), stitch=1.0, label=(1e-4, 2e-4), prepare=(0.0, 0.0)
+        start=0.5,
+        network=(2.0, 4.0, 8.0),
+        stitch=1.0,
+        label=(1e-4, 2e-4),
+        unsure=0.0,
+        sharpen=(0.0, 0.0),
+        likely=0.0,
+        prepare=(0.0, 0.0),
     )
 
     def known(*_: Any) -> Iterator[None]:

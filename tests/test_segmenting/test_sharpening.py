@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
+from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.segmenting.contests import MARGIN, Contests
+from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.labelrule import LabelRule
 from napari_tokensparse.segmenting.sharpening import sharpen
@@ -172,3 +177,22 @@ def test_too_few_voxels_to_learn_from_stay_as_they_are() -> None:
     was = labels.copy()
     assert sharpen(labels, contests, scan(truth, [[0.0, 50.0, 90.0]]), VALUES) == 0
     np.testing.assert_array_equal(labels, was)
+
+
+def test_a_scan_with_another_background_is_sharpened_as_it_is_seen(write_nano):
+    """A gain is fitted, so what lies below 0 would be another scan."""
+    normal = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True}
+    coarse = {"_target_": "Spacingd", "keys": "image", "pixdim": [2.0] * 3, "mode": "bilinear"}
+    model = load_model(write_nano(preprocessing=(coarse, normal), sharpen=True))
+    rng = np.random.default_rng(0)
+    array = np.zeros((1, 48, 48, 48), np.float32)
+    inside = array[0, 4:-4, 4:-4, 4:-4]
+    inside[:] = 100 + 300 * gaussian_filter(rng.normal(size=inside.shape), 3) / 0.05
+    inside[:] = np.maximum(inside, 1).round()
+    volume = Volume(array, np.eye(4), "scan")
+    raw = segment(volume, model, device="cpu")
+    assert raw.stats.sharpened
+    below = segment(replace(volume, array=array - 1000), model, device="cpu")
+    assert np.array_equal(below.labels, raw.labels)
+    plain = segment(volume, model, device="cpu", sharpen=False)
+    assert not np.array_equal(plain.labels, raw.labels)

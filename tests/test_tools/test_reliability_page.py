@@ -20,7 +20,7 @@ FIGURES = {
     "signals": {"signals": {"SIGINT": 21, "SIGTERM": 22}},
     "cycles": {"cycles": 200, "mb_per_cycle": 0.0162},
     "honesty": {"keep_ratios": 19, "alike": 0.999951, "logits": {"another layout": 2.5e-5}},
-    "preflight": {
+    "estimate": {
         "runs": [
             {"setting": "near", "windows": [8, 8], "seconds": [6.5, 5.0], "mb": [90, 100]},
             {"setting": "far", "windows": [1, 2], "seconds": [1.0, 2.0], "mb": [131, 100]},

@@ -10,6 +10,7 @@ from napari_tokensparse.training.events import (
     Finished,
     StepDone,
     Validated,
+    Validating,
     from_json,
     to_json,
 )
@@ -21,6 +22,7 @@ from napari_tokensparse.training.events import (
         CaseRead(1, 3, "ä", ("empty",)),
         Chosen("auto", ("spacing 1 mm", "window 64"), 12),
         StepDone(7, 0.25, 1e-3, 0.5, 1.5, 2, 0.7),
+        Validating(7, 3),
         Validated(7, {"liver": 0.5}, {}, 0.5, True, False, "case", Path("/a/preview.nii.gz")),
         Validated(7, {}, {"liver": 2.0}, 0.0, False, True, "case", None),
         CheckpointSaved(7, Path("/a/state.pt")),

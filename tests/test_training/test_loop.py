@@ -18,7 +18,13 @@ import torch
 
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.elastic import patch_shares, token_targets
-from napari_tokensparse.training.events import CheckpointSaved, Event, StepDone, Validated
+from napari_tokensparse.training.events import (
+    CheckpointSaved,
+    Event,
+    StepDone,
+    Validated,
+    Validating,
+)
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
 from napari_tokensparse.training.loop import TrainError, TrainSetup, train
 from napari_tokensparse.training.state import averaged_weights, best_weights, counters
@@ -519,6 +525,35 @@ def test_a_checkpoint_is_written_after_so_many_minutes(tmp_path: Path) -> None:
     )
     # A step takes one tick of a second of this clock: three seconds are three steps.
     assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [3, 6]
+
+
+def test_a_validation_takes_place_after_so_many_minutes_and_is_announced(tmp_path: Path) -> None:
+    ticks = count(0.0)
+    config = changed(steps=12, validate_every=100, validate_minutes=0.05)
+    _, events = run(tmp_path, config, validator=Judge([0.1] * 9), clock=lambda: next(ticks))
+    # A step takes one tick of a second, a validation too: three seconds are three steps.
+    announced = [event.step for event in events if isinstance(event, Validating)]
+    assert announced == [v.step for v in validations(events)] == [3, 6, 9, 12]
+    at = events.index(Validating(3, 2))
+    assert isinstance(events[at + 1], Validated)
+
+
+def test_validations_take_at_most_a_quarter_of_the_time(tmp_path: Path) -> None:
+    seconds = [0.0]
+
+    class Slow(Judge):
+        def score(self, model: SCD, number: int) -> Scores:
+            seconds[0] += 2.0
+            return super().score(model, number)
+
+    def clock() -> float:
+        seconds[0] += 0.5
+        return seconds[0]
+
+    config = changed(steps=40, validate_every=100, validate_minutes=0.05)
+    _, events = run(tmp_path, config, validator=Slow([0.1] * 9), clock=clock)
+    # A step takes 0.5 s, a validation of two cases 4.5 s: 27 steps are three times as long.
+    assert [v.step for v in validations(events)] == [6, 6 + 27, 40]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

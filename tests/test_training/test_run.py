@@ -19,6 +19,7 @@ from napari_tokensparse.training.events import (
     Finished,
     StepDone,
     Validated,
+    Validating,
     from_json,
 )
 from napari_tokensparse.training.launch import launched
@@ -54,7 +55,7 @@ def test_a_run_goes_from_the_data_to_a_model_that_segments(config: RunConfig) ->
     (noted,) = [event for event in events if isinstance(event, CaseRead) and event.notes]
     kinds = [type(event) for event in events]
     assert kinds[:6] == [CaseRead] * 5 + [Chosen]
-    body = [StepDone, StepDone, Validated, CheckpointSaved]
+    body = [StepDone, StepDone, Validating, Validated, CheckpointSaved]
     assert kinds[6:] == [*body, *body, Finished]
     assert events[-1] == Finished(4, config.output, events[-1].best_dice, "steps")
     first = next(event for event in events if isinstance(event, Validated))

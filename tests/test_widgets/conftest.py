@@ -177,8 +177,9 @@ def no_thread_outlives_the_tests() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the processor to the tests: only those of estimates estimate."""
+    """Leave the processor to the tests: only those of estimates and agreement find these."""
     monkeypatch.setattr("napari_tokensparse.widgets.segment.forecast.DELAY_MS", 10_000_000)
+    monkeypatch.setattr("napari_tokensparse.widgets.segment.preview.COMPARE_MS", 10_000_000)
 
 
 @pytest.fixture

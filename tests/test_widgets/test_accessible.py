@@ -46,7 +46,7 @@ def test_every_input_of_every_widget_has_a_name(make_napari_viewer: Callable[...
     viewer = make_napari_viewer(show=True)
     widgets = {
         name: viewer.window.add_plugin_dock_widget("napari-tokensparse", name)[1]
-        for name in ("Segment", "Train", "Token inspector")
+        for name in ("Segment", "Train", "Batch", "Token inspector")
     }
     names = {title: spoken(widget) for title, widget in widgets.items()}
     assert {title: len(found) > 8 for title, found in names.items()} == dict.fromkeys(names, True)

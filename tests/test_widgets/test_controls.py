@@ -106,20 +106,42 @@ def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(
     assert combo.combo.count() == 3
 
 
-def test_browse_adds_the_folder_that_the_dialog_gives(
-    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_browse_adds_the_model_that_the_dialog_gives_and_refuses_what_is_none(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nano: Path
 ) -> None:
     combo = ModelCombo()
     qtbot.addWidget(combo)
-    chosen = iter([str(tmp_path), ""])
+    chosen = iter([str(nano), str(tmp_path), "", str(nano.parent)])
     monkeypatch.setattr(
         "napari_tokensparse.widgets.controls.QFileDialog.getExistingDirectory",
         lambda *_: next(chosen),
     )
     qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)
-    assert combo.value() == tmp_path
+    assert combo.value() == nano
+    before = combo.combo.count()
+    qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)
+    assert combo.refusal.text().startswith(f"{tmp_path} is no model folder: it holds neither ")
+    assert not combo.refusal.isHidden()
     qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
-    assert combo.value() == tmp_path
+    qtbot.mouseClick(combo.browse, Qt.MouseButton.LeftButton)  # the folder around a model
+    assert combo.value() == nano and combo.combo.count() == before
+    combo.combo.setCurrentIndex(0)
+    assert combo.refusal.isHidden()
+
+
+def test_no_model_can_be_a_choice_and_a_model_that_is_added_is_listed_in_later_combos_too(
+    qtbot: QtBot, nano: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "added", [])
+    models.add(nano)
+    combo = ModelCombo(nothing="random weights")
+    qtbot.addWidget(combo)
+    assert combo.value() is None and combo.combo.currentText() == "random weights"
+    with qtbot.waitSignal(combo.valueChanged) as changed:
+        combo.setValue(nano)
+    assert changed.args == [nano]
+    combo.setValue(None)
+    assert combo.value() is None
 
 
 def test_a_model_of_the_hub_is_fetched_by_its_address_and_chosen(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.gui
 
-NAMES = ("Segment", "Train", "Token inspector", "Class list")
+NAMES = ("Segment", "Train", "Batch", "Token inspector", "Class list")
 SCREEN = (1280, 800)
 
 

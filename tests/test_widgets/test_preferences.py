@@ -28,7 +28,7 @@ def settings() -> Iterator[Any]:
     found = get_plugin_settings("napari-tokensparse")
     yield found
     found.reset()
-    settings_module._told = None
+    settings_module._followed = None
 
 
 def typing_line(dialog: Any, tip: str) -> QLineEdit:

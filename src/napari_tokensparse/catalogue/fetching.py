@@ -215,9 +215,9 @@ def plain_web_errors(url: str) -> Iterator[None]:
         why = network_fault(error, "REQUESTS_CA_BUNDLE") or _INSECURE
         raise DownloadError(f"{url}: {why}") from error
     except requests.exceptions.ProxyError as error:
-        why = network_fault(error, "REQUESTS_CA_BUNDLE")
-        mend = "" if why is None or PROXY_LOGIN in why else f"; {OFFLINE}"
-        raise DownloadError(f"{url}: {why}{mend}") from error
+        fault = network_fault(error, "REQUESTS_CA_BUNDLE")
+        mend = "" if fault is None or PROXY_LOGIN in fault else f"; {OFFLINE}"
+        raise DownloadError(f"{url}: {fault}{mend}") from error
     except requests.Timeout as error:
         raise DownloadError(f"{url}: does not answer; try again later") from error
     except requests.exceptions.InvalidSchema as error:

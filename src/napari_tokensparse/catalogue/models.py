@@ -21,6 +21,7 @@ from napari_tokensparse.model.folder import (
     bundled_models_folder,
     describe_folder,
     did_you_mean,
+    origin_of,
 )
 from napari_tokensparse.volumes.definitions import working_spacing
 
@@ -93,6 +94,8 @@ class Listed:
         As the index says.
     problem
         Why it cannot be used; empty for a good one.
+    unfinished
+        Whether the run that trained it was stopped, or goes on.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Listed:
     says: str = ""
     licence: str = ""
     problem: str = ""
+    unfinished: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -231,7 +235,7 @@ def _describe(name: str, folder: Path) -> Listed:
         described, says = describe_folder(folder, hashed=False), _first_line(_card_text(folder))
     except (ModelError, OSError) as error:
         return Listed(name, where, str(folder), size=size, problem=plain(str(error)))
-    config, info = described.config, described.info
+    config, info, origin = described.config, described.info, origin_of(folder)
     return Listed(
         name,
         where,
@@ -243,6 +247,7 @@ def _describe(name: str, folder: Path) -> Listed:
         config.keep_ratio,
         size,
         says,
+        unfinished=origin is not None and origin.is_unfinished,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from napari_tokensparse.commands.bench import bench
 from napari_tokensparse.commands.demo import demo
@@ -17,7 +19,18 @@ from napari_tokensparse.commands.segment import segment
 from napari_tokensparse.commands.train import train
 from napari_tokensparse.common.surroundings import quiet_libraries
 
+
+class Commands(TyperGroup):
+    """Commands of which each takes ``--json -`` for ``--json``: the standard output."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave out a dash after ``--json``."""
+        kept = [a for n, a in enumerate(args) if a != "-" or n == 0 or args[n - 1] != "--json"]
+        return super().parse_args(ctx, kept)
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Segment medical volumes with token-sparse models. For research only, not for diagnosis.",
     no_args_is_help=True,
     add_completion=False,

@@ -33,25 +33,27 @@ def bench(
         bool, typer.Option("--quick", help="Fewer rounds of less: a first table in a minute.")
     ] = False,
     presets: Annotated[
-        str | None, typer.Option(metavar="NAME[,NAME…]", help="Only these sizes.")
+        str | None, typer.Option(metavar="NAME[,…]", help="Only these sizes.")
     ] = None,
     keep_ratios: Annotated[
         str | None,
-        typer.Option(metavar="RATIO[,RATIO…]", help="Keep ratios to try, the same at each stage."),
+        typer.Option(metavar="RATIO[,…]", help="Keep ratios to try, the same at each stage."),
     ] = None,
     backends: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME[,NAME…]",
+            metavar="NAME[,…]",
             help="How networks are run: plain, openvino, compile. [default: plain and, where it is "
             "installed, openvino]",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds that count; medians are over them.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Rounds that count; medians are over them."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with. [default: torch's choice]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads to compute with. [default: torch's choice]"),
     ] = None,
     compare: Annotated[
         Path | None,

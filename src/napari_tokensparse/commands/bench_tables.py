@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from napari_tokensparse.benchmarks.report import TOTAL, by_dense
+from napari_tokensparse.commands.figures import Figures, print_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ def print_report(report: Report) -> None:
     for section, tables in _TABLES.items():
         rows = report.section(section)
         for table in tables(rows) if rows else ():
-            console.print(table)
+            print_figures(console, table)
     said = report.machine
     console.print(
         f"{said['cpu']}, {said['threads']} threads, torch {said['torch']}; a matrix product runs "
@@ -37,55 +37,54 @@ def print_report(report: Report) -> None:
 
 def print_changes(changes: Sequence[Change]) -> None:
     """Print what the new run needs by what the old one did."""
-    table = Table(
+    heads = (
         *("section", "preset", "variant", "backend", "keep ratio", "part"),
         *("time", "GMACs", "memory"),
-        title="New by old; times are scaled by the matrix product of their run",
     )
+    rows = []
     for change in changes:
         row = change.row
         figures = (_figure(x, ".3f") for x in (change.time, change.gmacs, change.memory))
-        table.add_row(row.section, *_named(row), row.part, *figures)
-    Console().print(table)
+        rows.append((row.section, *_named(row), row.part, *figures))
+    title = "New by old; times are scaled by the matrix product of their run"
+    print_figures(Console(), Figures(title, heads, 6, tuple(rows)))
 
 
-def _macs(rows: Rows) -> Iterable[Table]:
+def _macs(rows: Rows) -> Iterable[Figures]:
     yield _by_part(
         rows, "GMACs per window", lambda row: _figure(row.gmacs, ".2f"), (_WINDOW, _named)
     )
 
 
-def _inference(rows: Rows) -> Iterable[Table]:
+def _inference(rows: Rows) -> Iterable[Figures]:
     heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
     shares = ("time by dense", "MACs by dense", "peak MB")
-    table = Table(*heads, *shares, title="One window", caption=_UNETR_NOTE)
-    for row in _totals(rows):
-        table.add_row(
-            *_named(row), *_costs(row), *_by_dense(rows, row), _figure(row.peak_mb, ".0f")
-        )
-    yield table
+    lines = tuple(
+        (*_named(row), *_costs(row), *_by_dense(rows, row), _figure(row.peak_mb, ".0f"))
+        for row in _totals(rows)
+    )
+    yield Figures("One window", (*heads, *shares), len(_WINDOW), lines, _UNETR_NOTE)
     yield _by_part(rows, _SECONDS, _seconds, (_WINDOW, _named))
 
 
-def _training(rows: Rows) -> Iterable[Table]:
+def _training(rows: Rows) -> Iterable[Figures]:
     heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
     shares = ("time by dense", "MACs by dense", "peak MB", "samples/s")
-    table = Table(*heads, *shares, title="One optimisation step")
+    lines = []
     for row in _totals(rows):
         rate = _figure(None if not row.seconds else 1 / row.seconds, ".3f")
         peak = _figure(row.peak_mb, ".0f")
-        table.add_row(*_named(row), *_costs(row), *_by_dense(rows, row), peak, rate)
-    yield table
+        lines.append((*_named(row), *_costs(row), *_by_dense(rows, row), peak, rate))
+    yield Figures("One optimisation step", (*heads, *shares), len(_WINDOW), tuple(lines))
     yield _by_part(rows, _SECONDS, _seconds, (_WINDOW, _named))
 
 
-def _volume(rows: Rows) -> Iterable[Table]:
+def _volume(rows: Rows) -> Iterable[Figures]:
     heads = ("windows", "s", "±", "windows/s", "peak MB", "same labels")
-    table = Table(*_VOLUME, *heads, title="Whole volumes, from file to file")
+    lines = []
     for row in _totals(rows):
         rate = row.windows / row.seconds if row.windows and row.seconds else None
-        table.add_row(
-            *_volume_named(row),
+        figures = (
             str(row.windows),
             _figure(row.seconds, ".2f"),
             _figure(row.spread, ".2f"),
@@ -93,26 +92,30 @@ def _volume(rows: Rows) -> Iterable[Table]:
             _figure(row.peak_mb, ".0f"),
             _figure(row.agreement, ".6f"),
         )
-    yield table
+        lines.append((*_volume_named(row), *figures))
+    title = "Whole volumes, from file to file"
+    yield Figures(title, (*_VOLUME, *heads), len(_VOLUME), tuple(lines))
     yield _by_part(rows, _SECONDS, _seconds, (_VOLUME, _volume_named))
 
 
-def _preview(rows: Rows) -> Iterable[Table]:
+def _preview(rows: Rows) -> Iterable[Figures]:
     heads = ("keep ratio", "full s", "update s", "share of time", "share of MACs")
-    table = Table(*heads, title="Live preview of one window")
+    lines = []
     for full, update in zip(rows[::2], rows[1::2], strict=True):
         assert full.seconds and update.seconds and full.gmacs and update.gmacs
-        table.add_row(
-            f"{full.keep_ratio:g}",
-            f"{full.seconds:.3f}",
-            f"{update.seconds:.3f}",
-            f"{update.seconds / full.seconds:.3f}",
-            f"{update.gmacs / full.gmacs:.3f}",
+        lines.append(
+            (
+                f"{full.keep_ratio:g}",
+                f"{full.seconds:.3f}",
+                f"{update.seconds:.3f}",
+                f"{update.seconds / full.seconds:.3f}",
+                f"{update.gmacs / full.gmacs:.3f}",
+            )
         )
-    yield table
+    yield Figures("Live preview of one window", heads, 1, tuple(lines))
 
 
-_TABLES: dict[str, Callable[[Rows], Iterable[Table]]] = {
+_TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "macs": _macs,
     "inference": _inference,
     "training": _training,
@@ -126,16 +129,16 @@ def _by_part(
     title: str,
     figure: Callable[[Row], str],
     named: tuple[Sequence[str], Callable[[Row], tuple[str, ...]]],
-) -> Table:
+) -> Figures:
     """Make a table with a column for each part, of all that was measured in parts."""
     heads, names = named
     parts = list(dict.fromkeys(row.part for row in rows))
-    table = Table(*heads, *parts, title=title)
+    lines = []
     for total in _totals(rows):
         same = {row.part: figure(row) for row in rows if row.key[:-1] == total.key[:-1]}
         if len(same) > 1:
-            table.add_row(*names(total), *(same.get(part, "") for part in parts))
-    return table
+            lines.append((*names(total), *(same.get(part, "") for part in parts)))
+    return Figures(title, (*heads, *parts), len(heads), tuple(lines))
 
 
 def _volume_named(row: Row) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ def dry_run(asked: Mapping[str, Any]) -> int:
     say_about(volume, network)
     estimate = value_of(estimating(volume, _placed(network, options), options))
     if asked["as_json"]:
-        typer.echo(json.dumps({**asdict(estimate), "fits": estimate.room.is_enough}))
+        said = {**asdict(estimate), "span": estimate.span, "fits": estimate.room.is_enough}
+        typer.echo(json.dumps(said))
         return 0
     typer.echo(str(estimate))
     if not estimate.room.is_enough:
@@ -51,7 +52,7 @@ def check_room(volume: Volume, network: SCD, options: Options, anyway: bool) -> 
     """
     from napari_tokensparse.segmenting.estimating.estimate import room
 
-    found = room(volume, _placed(network, options), options.box(volume))
+    found = room(volume, _placed(network, options), options.box(volume), options.maps)
     if found.is_enough:
         return
     lacking = found.lacking(volume.name)

@@ -92,7 +92,7 @@ def evaluate(
         cases = _good(data_set, _cases(data_set, split), skip_bad)
         ratios = [ratios_of(text) for text in keep_ratio or []] or [None]
         scores = evaluating(cases, network, ratios, data_set.unlabelled, device=chosen, hd95=hd95)
-        rows = [row for s in _told(scores, len(cases) * len(ratios)) for row in _rows(s)]
+        rows = [row for s in _with_progress(scores, len(cases) * len(ratios)) for row in _rows(s)]
         if output is not None:
             _write_rows(output, rows)
         typer.echo(json.dumps({"rows": rows}, indent=1)) if as_json else _print_rows(rows)
@@ -126,7 +126,7 @@ def _good(data_set: DataSet, cases: Sequence[Case], skip_bad: bool) -> tuple[Cas
     return without_bad(chosen, checked).training
 
 
-def _told(scores: Iterable[CaseScores], total: int) -> Iterator[CaseScores]:
+def _with_progress(scores: Iterable[CaseScores], total: int) -> Iterator[CaseScores]:
     """Pass scores on, with a line on stderr for each, and at the end one for each note."""
     noted: dict[str, tuple[str, ...]] = {}
     for done, score in enumerate(scores, start=1):

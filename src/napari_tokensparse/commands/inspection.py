@@ -34,7 +34,7 @@ from napari_tokensparse.commands.shown import say_about, say_notes
 from napari_tokensparse.common.extras import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rich.table import Table
 
@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from napari_tokensparse.inspecting.progress import RunProgress
     from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
+    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.volumes.volume import Volume
 
-T = TypeVar("T")
+T = TypeVar("T", "Audit", "Sweep")
 
 DEFAULT_RATIOS = "0.1,0.25,0.5,1.0"
 DEFAULT_SCORERS = "learned,random,intensity"
@@ -60,6 +61,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, not a tabl
 
 
 def sweep(
+    context: typer.Context,
     output: FolderOption,
     scan: ScanArgument = None,
     channel: ChannelOption = None,
@@ -85,42 +87,27 @@ def sweep(
 ) -> None:
     """Measure agreement with keep ratio 1.0, time, GMACs and memory at several keep ratios."""
     with plain_errors(debug):
-        from napari_tokensparse.common.ownership import check_results, record
+        from napari_tokensparse.common.ownership import check_results
         from napari_tokensparse.inspecting.sweep import Sweep, sweeping
-        from napari_tokensparse.model.checkpoints import load_model
-        from napari_tokensparse.segmenting.infer import choose_device
 
-        inputs = input_files(scan, channel, labels)
+        asked, inputs = context.params, input_files(scan, channel, labels)
         table, figures, curve = check_results(output, SWEEP_FILES, inputs, overwrite=overwrite)
-        use_threads(threads)
-        network = load_model(model)
-        volume = read_case(scan, channel, network, frame, series)
-        say_about(volume, network)
-        truth = None if labels is None else _true_labels(labels)
+        network, volume, where = _read(asked)
         events = sweeping(
             volume,
             network,
             _ratios(keep_ratios),
-            labels=truth,
+            labels=None if labels is None else _true_labels(labels),
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
-            region=region_of(region, volume),
-            device=choose_device(device),
+            **where,
         )
         result = _last(_shown(events, output), Sweep)
-        written = [
-            result.to_csv(table),
-            result.to_json(figures),
-            *_drawn(curve, result),
-        ]
-        record(output, written)
-        if as_json:
-            typer.echo(json.dumps(result.as_dict(), indent=1))
-        else:
-            _print_sweep(result)
-            _say_written(written)
+        written = [result.to_csv(table), result.to_json(figures), *_drawn(curve, result)]
+        _finish(asked, result, written, _print_sweep)
 
 
 def audit(
+    context: typer.Context,
     output: FolderOption,
     scan: ScanArgument = None,
     channel: ChannelOption = None,
@@ -137,39 +124,50 @@ def audit(
 ) -> None:
     """Tell what pruning changed, against keep ratio 1.0: classes and connected components."""
     with plain_errors(debug):
-        from napari_tokensparse.common.ownership import check_results, record
+        from napari_tokensparse.common.ownership import check_results
         from napari_tokensparse.inspecting.audit import Audit, auditing
-        from napari_tokensparse.model.checkpoints import load_model
-        from napari_tokensparse.segmenting.infer import choose_device
         from napari_tokensparse.volumes.volume import write_nifti
 
-        parts, classes, figures, difference = check_results(
-            output, AUDIT_FILES, input_files(scan, channel), overwrite=overwrite
-        )
-        use_threads(threads)
-        network, given = load_model(model), ratios_of(keep_ratio)
-        volume = read_case(scan, channel, network, frame, series)
-        say_about(volume, network)
-        events = auditing(
-            volume,
-            network,
-            network.config.keep_ratio if given is None else given,
-            region=region_of(region, volume),
-            device=choose_device(device),
-        )
-        result = _last(_shown(events, output), Audit)
+        asked, inputs, given = context.params, input_files(scan, channel), ratios_of(keep_ratio)
+        places = check_results(output, AUDIT_FILES, inputs, overwrite=overwrite)
+        parts, classes, figures, difference = places
+        network, volume, where = _read(asked)
+        ratios = network.config.keep_ratio if given is None else given
+        result = _last(_shown(auditing(volume, network, ratios, **where), output), Audit)
         written = [
             result.components_to_csv(parts),
             result.classes_to_csv(classes),
             result.to_json(figures),
             write_nifti(difference, result.difference, volume),
         ]
-        record(output, written)
-        if as_json:
-            typer.echo(json.dumps(result.as_dict(), indent=1))
-        else:
-            _print_audit(result)
-            _say_written(written)
+        _finish(asked, result, written, _print_audit)
+
+
+def _read(asked: Mapping[str, Any]) -> tuple[SCD, Volume, dict[str, Any]]:
+    """Read model and scan and say what is to know of them; with which part is run, and where."""
+    from napari_tokensparse.model.checkpoints import load_model
+    from napari_tokensparse.segmenting.infer import choose_device
+
+    use_threads(asked["threads"])
+    network = load_model(asked["model"])
+    volume = read_case(asked["scan"], asked["channel"], network, asked["frame"], asked["series"])
+    say_about(volume, network)
+    region, device = region_of(asked["region"], volume), choose_device(asked["device"])
+    return network, volume, {"region": region, "device": device}
+
+
+def _finish(
+    asked: Mapping[str, Any], result: T, written: list[Path], show: Callable[[T], None]
+) -> None:
+    """Take what was written as ours, and print the result."""
+    from napari_tokensparse.common.ownership import record
+
+    record(asked["output"], written)
+    if asked["as_json"]:
+        typer.echo(json.dumps(result.as_dict(), indent=1))
+    else:
+        show(result)
+        _say_written(written)
 
 
 def _ratios(text: str) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from napari_tokensparse.commands.options import asked_options
-from napari_tokensparse.commands.train_display import clock
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.common.untrusted import printable
 
@@ -86,9 +86,8 @@ def _run(
     cluster: ClusterOptions,
 ) -> list[ScanResult]:
     """Segment scans, write their table, and say what became of them."""
-    from napari_tokensparse.common.ownership import record
     from napari_tokensparse.manyscans.cluster import segmenting_scans
-    from napari_tokensparse.manyscans.scans import SUMMARY_FILE, write_summary
+    from napari_tokensparse.manyscans.scans import record_summary
 
     results: list[ScanResult] = []
     try:
@@ -96,10 +95,9 @@ def _run(
             results.append(result)
     finally:  # Ctrl-C leaves a table too
         if results:
-            summary = write_summary(folder / SUMMARY_FILE, results, described.info)
-            record(folder, [summary])
+            summary = record_summary(folder, results, described.info)
             typer.echo(f"Wrote {summary}")
-    _tell(results)
+    _report(results)
     return results
 
 
@@ -114,7 +112,7 @@ def _shown(results: Iterable[ScanResult], total: int) -> Iterator[ScanResult]:
         for count, result in enumerate(results, start=1):
             ran += result.status in ("done", "failed")
             seconds = seconds_left(time.monotonic() - began, ran, total - count)
-            left = "" if seconds is None else f"about {clock(seconds)} left"
+            left = "" if seconds is None else f"about {duration(seconds)} left"
             bar.update(task, completed=count, left=left)
             if result.error or not console.is_terminal:
                 console.print(_line(result), markup=False, highlight=False, soft_wrap=True)
@@ -131,7 +129,7 @@ def _failed(results: Sequence[ScanResult]) -> list[ScanResult]:
     return sorted((r for r in results if r.status == "failed"), key=lambda r: r.case.name)
 
 
-def _tell(results: Sequence[ScanResult]) -> None:
+def _report(results: Sequence[ScanResult]) -> None:
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     changed = [r for r in results if r.status == "changed by hand"]
     counts |= {"changed by hand": 0} if changed else {}

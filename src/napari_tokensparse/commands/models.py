@@ -178,7 +178,7 @@ def _cells(one: Listed) -> tuple[str, ...]:
         f"{window} at {spacing} mm" if spacing else window,
     )
     return (
-        one.name,
+        f"{one.name} (unfinished)" if one.unfinished else one.name,
         one.where,
         ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(one.keep_ratio)) or "–",
         f"{one.size / 1e6:.1f} MB",

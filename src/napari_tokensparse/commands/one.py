@@ -42,7 +42,8 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     if asked["regions"] is not None:
         check_regions(network.info)
     beside = ("legend", "receipt", "table", "tokens", "regions")
-    files = RunFiles(output, **{name: asked[name] for name in beside})
+    likely = {"confidence": options.confidence, "probabilities": options.probabilities}
+    files = RunFiles(output, **{name: asked[name] for name in beside}, **likely)
     scans = asked_scans(asked["scan"], asked["channel"], options.frame, options.series)
     check_run_files(files, network, scans.values(), overwrite=asked["overwrite"])
     volume = read_input(scans, network.info, frame=options.frame, series=options.series)

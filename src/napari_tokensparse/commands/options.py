@@ -210,7 +210,10 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
     filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
-    said = {name: asked[name] for name in Options.model_fields if name in asked}
+    if asked.get("probabilities") is not None:
+        filled["probabilities"] = [name.strip() for name in asked["probabilities"].split(",")]
+    kept = set(Options.model_fields) - {"probabilities"}
+    said = {name: asked[name] for name in Options.model_fields if name in kept & set(asked)}
     said |= {"pin": None, "drop": None}  # numbers of tokens, when there is a scan
     local = ("regions", "table", "tokens", *(["model"] * (not is_hub_address(said["model"]))))
     paths = (name for name in local if said[name] is not None)

@@ -68,7 +68,9 @@ def repeat(
     files = None if output is None else RunFiles(output, old.options.legend)
     if files is not None:
         check_run_files(files, network, scans.values(), overwrite=overwrite)
-    options = old.options.model_copy(update={**changed, "model": old.options.model})
+    labels_alone = {"confidence": False, "probabilities": ()}
+    same = {**changed, **labels_alone, "model": old.options.model}
+    options = old.options.model_copy(update=same)
     volume = read_input(scans, network.info, frame=options.frame, series=options.series)
     if output is not None:
         check_output(output, volume, network.info)

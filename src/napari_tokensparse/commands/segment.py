@@ -86,6 +86,22 @@ def segment(
             help="Folder for a mask of each region as NIfTI, of a model whose regions overlap.",
         ),
     ] = None,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASSES",
+            help="Write a map of probability, 0 to 255, of each of these classes beside the "
+            "labels: names or values with commas between, or all.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="Write beside the labels how probable the winning class is, voxel by voxel, 0 to "
+            "255.",
+        ),
+    ] = False,
     table: TableOption = None,
     legend: LegendOption = True,
     scorer: Annotated[
@@ -178,9 +194,11 @@ def _many(context: typer.Context) -> int:
     one = (
         "anyway",
         "channel",
+        "confidence",
         "drop",
         "frame",
         "pin",
+        "probabilities",
         "receipt",
         "regions",
         "series",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(help="A dataset.json, another list, or a folder with images and labels."),
@@ -41,6 +42,10 @@ def train(
     fold: FoldOption = None,
     recipe: Annotated[str | None, typer.Option(help="auto, btcv or brats. [default: auto]")] = None,
     size: Annotated[str | None, typer.Option(help="Size of the network. [default: auto]")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to begin from, a name or a folder: fine-tune."),
+    ] = None,
     keep_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Keep ratios to train for. [default: the recipe's]"),
@@ -66,6 +71,14 @@ def train(
     ] = None,
     et_as_authors: Annotated[
         bool | None, typer.Option("--et-as-authors", help="BraTS: enhancing tumour is label 2.")
+    ] = None,
+    class_names: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="VALUE=NAME", help="Name of a class by its label value."),
+    ] = None,
+    background: Annotated[
+        int | None,
+        typer.Option(metavar="VALUE", help="Label value of what was labelled as background."),
     ] = None,
     about: Annotated[
         list[str] | None,
@@ -93,8 +106,8 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a model on labelled volumes; Ctrl-C stops after the step and keeps a checkpoint."""
-    options = locals()
-    given = {name: options[name] for name in _FIELDS if options[name] is not None}
+    asked = context.params
+    given = {name: asked[name] for name in _FIELDS if asked[name] is not None}
     with plain_errors(debug):
         run = _run_config(config, given, resume)
         if run.processes == 1:
@@ -112,9 +125,10 @@ def train(
 
 
 _FIELDS = (
-    *("data", "output", "labels", "fold", "recipe", "size", "keep_range", "epochs", "max_minutes"),
-    *("device", "seed", "validation_share", "workers", "processes", "skip_bad"),
-    *("zero_is_unlabelled", "et_as_authors", "about", "overrides"),
+    *("data", "output", "labels", "fold", "recipe", "size", "start_from", "keep_range"),
+    *("epochs", "max_minutes", "device", "seed", "validation_share", "workers", "processes"),
+    *("skip_bad", "zero_is_unlabelled", "class_names", "background", "et_as_authors"),
+    *("about", "overrides"),
 )
 
 
@@ -122,21 +136,27 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
     """Put the options over those of a file: the one given, or on a resume the run's own."""
     from napari_tokensparse.common import settings
     from napari_tokensparse.common.untrusted import one_line
+    from napari_tokensparse.model.hub import whole_source
+    from napari_tokensparse.training.folder import FOLDER, RUN_FILE
     from napari_tokensparse.training.runconfig import RunConfig
 
-    written = given.get("output", Path()) / "training" / "run.yaml"
+    written = given.get("output", Path()) / FOLDER / RUN_FILE
     if path is None and resume and written.exists():
         path = written
     for name in given.keys() & {"data", "labels"}:  # so that run.yaml can be used anywhere
         given[name] = given[name].absolute()
+    if "start_from" in given:
+        given["start_from"] = whole_source(given["start_from"])
     own: dict[str, Any] = {"device": settings.current().computing.device}
     base = RunConfig.read(path).model_dump() if path else own
     about = {**base.get("about", {}), **_about(given.pop("about", None) or [])}
+    names = {**base.get("class_names", {}), **_names(given.pop("class_names", None) or [])}
     sets = {**base.get("overrides", {}), **_overrides(given.pop("overrides", None) or [])}
     if "output" not in {**base, **given}:
         raise ValueError("-o: give the model folder to write")
     try:
-        return RunConfig(**{**base, **given, "about": about, "overrides": sets})
+        made = {**base, **given, "about": about, "class_names": names, "overrides": sets}
+        return RunConfig(**made)
     except ValueError as error:
         raise ValueError(one_line(error)) from error
 
@@ -144,6 +164,12 @@ def _run_config(path: Path | None, given: dict[str, Any], resume: bool) -> RunCo
 def _about(pairs: list[str]) -> dict[str, str]:
     if any("=" not in pair for pair in pairs):
         raise ValueError(f"--about {' '.join(pairs)}: must be FIELD=TEXT")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    if any("=" not in pair for pair in pairs):
+        raise ValueError(f"--class {' '.join(pairs)}: must be VALUE=NAME, for example 3=liver")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

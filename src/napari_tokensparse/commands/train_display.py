@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.training.events import CaseRead, Chosen, StepDone, Validated
 
@@ -88,7 +89,7 @@ class RunDisplay:
         if self._began is None:
             self._began = (now, share)
         seconds, done = now - self._began[0], share - self._began[1]
-        return f", about {clock(seconds / done * (1 - share))} left" if done > 0 else ""
+        return f", about {duration(seconds / done * (1 - share))} left" if done > 0 else ""
 
     def _validated(self, event: Validated) -> None:
         self._dice = f", Dice {event.mean_dice:.3f}"
@@ -98,17 +99,3 @@ class RunDisplay:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def clock(seconds: float) -> str:
-    """Write a time as a person reads it.
-
-    Examples
-    --------
-    >>> clock(59.4), clock(61), clock(3720)
-    ('59 s', '1 min', '1 h 2 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -37,9 +37,9 @@ def write_error(path: Path, error: BaseException) -> WriteError:
     behind: BaseException | None = error
     while behind is not None and not isinstance(behind, OSError):
         behind = behind.__cause__ or behind.__context__
-    found = error if behind is None else behind
-    said = getattr(found, "strerror", None) or " ".join(str(found).split()) or type(found).__name__
-    return WriteError(getattr(found, "errno", None), said, str(path))
+    cause = error if behind is None else behind
+    said = getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(cause).__name__
+    return WriteError(getattr(cause, "errno", None), said, str(path))
 
 
 def file_sha256(path: Path) -> str:

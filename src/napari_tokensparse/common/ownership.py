@@ -55,10 +55,17 @@ def _check_pair(output: Path, given: Path) -> None:
         raise OwnershipError(
             f"{output}: is the scan or another input itself; name another file for the results"
         )
-    if given.is_dir() and given.resolve() in (output.resolve(), output.parent.resolve()):
+    if given.is_dir() and _lies_in(output.resolve(), given.resolve()):
         raise OwnershipError(
             f"{output}: lies in the folder of the scan, {given}; choose another folder"
         )
+
+
+def _lies_in(output: Path, scan: Path) -> bool:
+    """Whether an output is a folder of slices, or in it; or anywhere in a zarr store but labels."""
+    if scan.name.lower().endswith(".zarr") and output != scan:
+        return output.is_relative_to(scan) and output.parent != scan / "labels"
+    return scan in (output, output.parent)
 
 
 def _is_one_of(output: Path, given: Path) -> bool:

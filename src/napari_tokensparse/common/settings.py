@@ -2,7 +2,7 @@
 
 napari 0.9 keeps the settings of each plugin, declared in ``napari.yaml``, in a file of its own
 beside ``settings.yaml``. The command line and Python read that file; in napari itself the widgets
-tell of what its Preferences hold now (`tell`).
+tell of what its Preferences hold now (`follow`).
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Settings(BaseModel):
     segment: Segmenting = Segmenting()
 
 
-_told: Settings | None = None
+_followed: Settings | None = None
 
 
-def tell(settings: Settings) -> None:
+def follow(settings: Settings) -> None:
     """Let this process go by these settings instead of the file's."""
-    global _told
-    _told = settings
+    global _followed
+    _followed = settings
 
 
 def current() -> Settings:
@@ -75,8 +75,8 @@ def current() -> Settings:
     ValueError
         napari's file holds something else; the line names it.
     """
-    if _told is not None:
-        return _told
+    if _followed is not None:
+        return _followed
     file = settings_file()
     return Settings() if file is None or not _is_there(file) else _read(file)
 

@@ -24,6 +24,7 @@ MAX_YAML_BYTES = 2**18
 MAX_DEPTH = 32
 _MAX_DIGITS = 30
 _MAX_SCALAR = 10_000
+_LONGEST_VALUE = 200  # characters of one that an error shows
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
@@ -183,13 +184,19 @@ def _check_depth(content: Any) -> None:
         level = [value for value in inner if isinstance(value, dict | list)]
 
 
-def one_line(error: Exception) -> str:
-    """Say in one line what does not fit in a config."""
+def one_line(error: Exception | str) -> str:
+    """Say in one line what does not fit in a config; any other text with single spaces."""
     from pydantic import ValidationError  # typer needs none of it for a text of help
 
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
     return "; ".join(
-        f"{'.'.join(map(str, e['loc']))} {e['input']!r}: {e['msg']}" if e["loc"] else e["msg"]
+        f"{'.'.join(map(str, e['loc']))} {_shown(e['input'])}: {e['msg']}" if e["loc"] else e["msg"]
         for e in error.errors()
     )
+
+
+def _shown(value: object) -> str:
+    """Write a value that a file holds, of which there may be a great deal."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

@@ -76,7 +76,7 @@ def shortage_line(error: BaseException) -> str | None:
     return f"memory {where}{free}; close other programs, or crop or split the scan"
 
 
-def tried(work: Callable[[], object], device: torch.device) -> Shortage | None:
+def shortage_of(work: Callable[[], object], device: torch.device) -> Shortage | None:
     """Do some work; return what was lacking if memory ran out, else None.
 
     When it returns, the failed work holds nothing any more, and what torch keeps for later is given

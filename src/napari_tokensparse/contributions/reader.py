@@ -15,8 +15,35 @@ Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerData]]
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """Return the reader if every path is one of a volume: by its name, or a folder with DICOM."""
+    """Return what reads every path: volumes by name, DICOM folders, or model folders to list."""
+    if all(map(_is_model, _paths(path))):
+        return add_models
     return read_layers if all(map(_is_ours, _paths(path))) else None
+
+
+def add_models(path: str | Sequence[str]) -> list[LayerData]:
+    """List model folders among the models to segment with; there is no layer to show.
+
+    Returns
+    -------
+    list
+        What napari takes for "read, and no layer": ``[(None,)]``.
+    """
+    from pathlib import Path
+
+    from napari.utils.notifications import show_info
+
+    from napari_tokensparse.model.folder import user_models_folder
+    from napari_tokensparse.widgets.controls import models
+
+    for folder in (Path(one).absolute() for one in _paths(path)):
+        models.add(folder)
+        show_info(
+            f"{folder.name} is listed among the models until napari closes; to keep it there, put "
+            f"its folder into {user_models_folder()}."
+        )
+    nothing: list[Any] = [(None,)]
+    return nothing
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
@@ -42,7 +69,7 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
         read, unread = _layers_of(one)
         layers += read
         problems += unread
-    _tell(layers, problems)
+    _show_notes(layers, problems)
     return layers
 
 
@@ -129,9 +156,27 @@ def volume_layers(volume: Volume) -> list[LayerData]:
         channels = volume.channel_names or tuple(str(n) for n in range(1, len(shown) + 1))
         names = [f"{volume.name} {channel}" for channel in channels]
     return [
-        (array, {"name": name, **layer_kwargs(volume, channel)}, kind)
+        (array, {"name": name, **layer_kwargs(volume, channel), **_limits(array, kind)}, kind)
         for channel, (array, name) in enumerate(zip(shown, names, strict=True))
     ]
+
+
+def _limits(array: Any, kind: str) -> dict[str, Any]:
+    """Show CT in the window of soft tissue; anything else is napari's to choose."""
+    from napari_tokensparse.volumes.ctwindows import WINDOWS, could_be_ct
+    from napari_tokensparse.volumes.volume import is_lazy
+
+    if kind == "image" and not is_lazy(array) and could_be_ct(array):
+        return {"contrast_limits": WINDOWS["soft tissue"]}
+    return {}
+
+
+def _is_model(path: str) -> bool:
+    from pathlib import Path
+
+    from napari_tokensparse.model.folder import is_bundle
+
+    return is_bundle(Path(path))
 
 
 def _is_ours(path: str) -> bool:
@@ -146,7 +191,7 @@ def _paths(path: str | Sequence[str]) -> list[str]:
     return [path] if isinstance(path, str) else [str(p) for p in path]
 
 
-def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
+def _show_notes(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     """Turn the viewer, if there is one, to the patient's sides, and pass on notes and problems."""
     import napari
     from napari.utils.notifications import show_info
@@ -156,12 +201,14 @@ def _tell(layers: Sequence[LayerData], problems: Sequence[str]) -> None:
     viewer = napari.current_viewer()
     if viewer is None:
         return
+    from napari_tokensparse.contributions.ctwindows import widen
     from napari_tokensparse.widgets.patient import show_patient_sides
     from napari_tokensparse.widgets.savedialog import watch_save_dialog
 
     watch_save_dialog()
     show_patient_sides(viewer)
-    told = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
-    notes = [f"{one['name']}: {note}" for one in told for note in one["notes"]]
+    viewer.layers.events.inserted.connect(widen)  # once, however often
+    read = [kwargs["metadata"][KEY] for _, kwargs, _ in layers]
+    notes = [f"{one['name']}: {note}" for one in read for note in one["notes"]]
     for text in dict.fromkeys((*notes, *problems)):
         show_info(text)

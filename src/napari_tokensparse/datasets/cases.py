@@ -14,6 +14,7 @@ from napari_tokensparse.datasets.dataset import (
     channel_names,
     class_names,
     label_values,
+    with_classes,
 )
 
 if TYPE_CHECKING:
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.volumes.volume import Volume
 
-__all__ = ["Case", "DataError", "DataSet", "layers_data_set", "read_data_set", "split"]
+__all__ = [
+    "Case",
+    "DataError",
+    "DataSet",
+    "layers_data_set",
+    "read_data_set",
+    "split",
+    "with_classes",
+]
 
 
 def split(

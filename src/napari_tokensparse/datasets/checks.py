@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.datasets.dataset import DataError, case_notes, label_counts
+from napari_tokensparse.datasets.slices import painted_slices
 from napari_tokensparse.volumes.volume import VolumeError, check_finite
 
 if TYPE_CHECKING:
@@ -157,8 +158,11 @@ def _check(case: Case, data_set: DataSet, held_out: bool) -> CheckedCase:
         problems += grid_problems(image, label)
     if problems or image is None or label is None:
         return CheckedCase(case, tuple(problems), None, held_out)
-    facts = _facts(image, label, data_set)
-    return CheckedCase(case, (), facts, held_out, case_notes(image, label))
+    facts, notes = _facts(image, label, data_set), case_notes(image, label)
+    painted = None if data_set.unlabelled is not None else painted_slices(label.array[0])
+    if painted is not None:
+        notes = (*notes, painted.note)
+    return CheckedCase(case, (), facts, held_out, notes)
 
 
 def _read(read: Callable[[], Volume], problems: list[str]) -> Volume | None:

@@ -133,10 +133,10 @@ def _cases(content: Mapping[str, Any], path: Path, fold: int | None) -> _Listed:
     if "training" not in content:
         nnunet = content.get("dataset")
         if isinstance(nnunet, dict):
-            found = _nnunets(nnunet, folder)
+            cases = _nnunets(nnunet, folder)
         else:
-            found = _cases_in(folder, _ending(content, path.name))
-        return _by_fold(found, [], [None] * len(found), fold)
+            cases = _cases_in(folder, _ending(content, path.name))
+        return _by_fold(cases, [], [None] * len(cases), fold)
     items = _items(content, "training")
     cases = [_case(item, f"training {n}", folder) for n, item in enumerate(items, 1)]
     held_out = _items(content, "validation") if "validation" in content else []
@@ -267,10 +267,10 @@ def _image(value: Any, which: str, folder: Path) -> Path | tuple[Path, ...]:
         files = tuple(_inside(text, which, folder) for text in value)
         return files[0] if len(files) == 1 else files
     image = _inside(value, which, folder)
-    found = () if image.exists() else channel_files(image)
-    if not found:
+    files = () if image.exists() else channel_files(image)
+    if not files:
         return image
-    return found[0] if len(found) == 1 else found
+    return files[0] if len(files) == 1 else files
 
 
 def _inside(text: Any, which: str, folder: Path) -> Path:

@@ -39,11 +39,14 @@ class Case:
     image, label
         What `read_volume` takes, or a volume in memory; the image may be several files too, one
         for each channel, in the channels' order.
+    relabel
+        Label values as they are stored, and those that take their place.
     """
 
     name: str
     image: Path | tuple[Path, ...] | Volume
     label: Path | Volume
+    relabel: tuple[tuple[int, int], ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -67,7 +70,7 @@ class Case:
         return replace(stack_channels(parts, tuple(parts)), name=self.name, channel_names=())
 
     def read_label(self) -> Volume:
-        """Return the label, (1, i, j, k) of integers.
+        """Return the label, (1, i, j, k) of integers, relabelled.
 
         Raises
         ------
@@ -79,7 +82,7 @@ class Case:
             raise VolumeError(
                 f"{volume.name}: has {len(volume.array)} channels: a label must have one"
             )
-        return whole_labels(volume)
+        return _relabelled(whole_labels(volume), self.relabel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +197,59 @@ def whole_labels(volume: Volume) -> Volume:
     return replace(volume, array=rounded.astype(np.int64), notes=notes)
 
 
+def with_classes(
+    data_set: DataSet, names: Mapping[int, str], background: int | None = None
+) -> DataSet:
+    """Name classes, and let one of them be the background.
+
+    Parameters
+    ----------
+    data_set
+        Its other names stay.
+    names
+        By label value.
+    background
+        Label value of what was labelled as background; it becomes 0. What was 0 before is
+        background too, or stays unlabelled where the data set says so.
+
+    Raises
+    ------
+    DataError
+        No label has such a value, or nothing but background is left.
+    """
+    for value in (*names, *([] if background is None else [background])):
+        if value not in data_set.labels:
+            listed = ", ".join(map(str, data_set.labels))
+            raise DataError(f"class {value}: is none of the labels' values ({listed})")
+    labels = {value: names.get(value, name) for value, name in data_set.labels.items()}
+    if background is None:
+        return replace(data_set, labels=labels)
+    del labels[background]
+    if not labels:
+        raise DataError(f"background {background}: is the only class; label another one too")
+    unlabelled = data_set.unlabelled is not None
+    swapped = ((background, 0), (0, background)) if unlabelled else ((background, 0),)
+    return replace(
+        data_set,
+        labels=labels,
+        training=tuple(replace(case, relabel=swapped) for case in data_set.training),
+        validation=tuple(replace(case, relabel=swapped) for case in data_set.validation),
+        unlabelled=background if unlabelled else None,
+    )
+
+
 def channel_names(image: Volume) -> tuple[str, ...]:
     """Name the channels of an image, "channel 1" and so on where it does not."""
     return image.channel_names or tuple(f"channel {n + 1}" for n in range(len(image.array)))
+
+
+def _relabelled(volume: Volume, relabel: Iterable[tuple[int, int]]) -> Volume:
+    array, given = volume.array, volume.array
+    for old, new in relabel:
+        if array is given:
+            array = given.astype(np.promote_types(given.dtype, np.uint8))
+        array[given == old] = new
+    return replace(volume, array=array)
 
 
 def _volume(source: Path | Volume, finite: bool) -> Volume:

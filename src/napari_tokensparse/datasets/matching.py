@@ -57,10 +57,10 @@ def channel_files(image: Path) -> tuple[Path, ...]:
     """Find the files that nnU-Net has of an image which a list names without its channel."""
     name = volume_name(image)
     suffix = image.name[len(name) :]
-    found: list[Path] = []
-    while (path := image.with_name(f"{name}_{len(found):04d}{suffix}")).exists():
-        found.append(path)
-    return tuple(found)
+    files: list[Path] = []
+    while (path := image.with_name(f"{name}_{len(files):04d}{suffix}")).exists():
+        files.append(path)
+    return tuple(files)
 
 
 def case_name(image: Path) -> str:
@@ -79,20 +79,20 @@ def is_volume(path: Path, ending: str | None = None) -> bool:
 
 
 def _labels(folder: Path, ending: str | None) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for path in _volumes(folder, ending):
         name = volume_name(path)
-        if name in found:
-            raise _both(found[name], path, name)
-        found[name] = path
-    return found
+        if name in by_name:
+            raise _both(by_name[name], path, name)
+        by_name[name] = path
+    return by_name
 
 
 def _images(
     folder: Path, ending: str | None, label_of: Mapping[str, Path]
 ) -> dict[str, dict[int, Path]]:
     """Files by case and number of channel; one that is called as its label is all of them."""
-    found: dict[str, dict[int, Path]] = {}
+    by_name: dict[str, dict[int, Path]] = {}
     whole: set[str] = set()
     for path in _volumes(folder, ending):
         name, channel = volume_name(path), 0
@@ -101,11 +101,11 @@ def _images(
             name, channel = marked["case"], int(marked["channel"])
         else:
             whole.add(name)
-        of = found.setdefault(name, {})
+        of = by_name.setdefault(name, {})
         if of and (name in whole or channel in of):
             raise _both(next(iter(of.values())), path, name)
         of[channel] = path
-    return found
+    return by_name
 
 
 def _image(name: str, files: Mapping[int, Path]) -> Path | tuple[Path, ...]:

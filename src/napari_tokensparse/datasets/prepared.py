@@ -142,7 +142,7 @@ class PreparedCases:
         plan = self._plan.model_dump(
             mode="json", exclude={"augmentation", "crops", "positive_share"}
         )
-        sources = [_identity(case.image), _identity(case.label)]
+        sources = [_identity(case.image), _identity(case.label), *case.relabel]
         key = json.dumps([_FORMAT, plan, sources], sort_keys=True)
         return self._cache.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 

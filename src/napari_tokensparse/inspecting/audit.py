@@ -10,7 +10,7 @@ import numpy as np
 from napari_tokensparse.common.tables import plain, write_csv, write_json
 from napari_tokensparse.inspecting.components import changed_components
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
-from napari_tokensparse.inspecting.runs import repeating
+from napari_tokensparse.inspecting.runs import running_each
 from napari_tokensparse.model.ratios import keep_ratios
 from napari_tokensparse.scoring.masks import agreement, found_masks
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, choose_device
@@ -209,7 +209,7 @@ def auditing(
     ratios = dict.fromkeys([unpruned(stages), keep_ratios(keep_ratio, stages)])
     placed = model if device is None else model.to(choose_device(str(device)))
     runs = []
-    for event in repeating(volume, placed, [Setting(r) for r in ratios], region):
+    for event in running_each(volume, placed, [Setting(r) for r in ratios], region):
         if isinstance(event, RunProgress):
             yield event
         else:
@@ -258,11 +258,11 @@ def compare(
 
 def difference(reference: NDArray[np.integer], pruned: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Compare labels voxel by voxel, as ``Audit.difference`` says."""
-    found = np.full(reference.shape, CHANGED_CLASS, np.uint8)
-    found[reference == pruned] = SAME
-    found[(reference != 0) & (pruned == 0)] = LOST
-    found[(reference == 0) & (pruned != 0)] = GAINED
-    return found
+    changes = np.full(reference.shape, CHANGED_CLASS, np.uint8)
+    changes[reference == pruned] = SAME
+    changes[(reference != 0) & (pruned == 0)] = LOST
+    changes[(reference == 0) & (pruned != 0)] = GAINED
+    return changes
 
 
 def token_shares(

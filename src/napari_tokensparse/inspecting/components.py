@@ -122,7 +122,7 @@ def changed_components(
 
     def component(change: Change, region: Any, before: int, now: int) -> Component:
         volumes = before * mm3, now * mm3
-        return Component(of.name, of.value, change, *volumes, *_centre(region, first, affine))
+        return Component(of.name, of.value, change, *volumes, *centre_of(region, first, affine))
 
     lost = [
         component("shrank" if now else "vanished", region, before, now)
@@ -220,7 +220,7 @@ def _nearest(
     return nearest
 
 
-def _centre(
+def centre_of(
     region: Any, first: NDArray[np.int64], affine: NDArray[np.float64]
 ) -> tuple[tuple[float, float, float], Shape]:
     """Return a region's centre in RAS mm, and its voxel nearest to that."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Repeat:
+class SettingRun:
     """One run that ended: its setting, what it gave and its peak memory in MB."""
 
     setting: Setting
@@ -30,16 +30,16 @@ class Repeat:
     peak_mb: float
 
 
-def repeating(
+def running_each(
     volume: Volume, model: SCD, settings: Sequence[Setting], region: Box | None = None
-) -> Iterator[RunProgress | Repeat]:
+) -> Iterator[RunProgress | SettingRun]:
     """Segment a volume at every setting, on the model's device.
 
     Yields
     ------
     RunProgress
         Before the first window of a run and after each one. The caller may stop here.
-    Repeat
+    SettingRun
         At the end of each run.
     """
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def repeating(
                 else:
                     yield _progress(setting, (number, len(settings)), event, began)
         assert result is not None
-        yield Repeat(setting, result, memory.mb)
+        yield SettingRun(setting, result, memory.mb)
 
 
 def _progress(

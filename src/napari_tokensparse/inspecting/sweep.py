@@ -16,7 +16,7 @@ from napari_tokensparse.compute.memory import memory_measured
 from napari_tokensparse.datasets.checks import grid_problems
 from napari_tokensparse.datasets.dataset import whole_labels
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
-from napari_tokensparse.inspecting.runs import Repeat, repeating
+from napari_tokensparse.inspecting.runs import SettingRun, running_each
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
@@ -233,7 +233,7 @@ def sweeping(
     _warm_up(placed)
     device = next(placed.parameters()).device
     points: list[SweepPoint] = []
-    for event in repeating(volume, placed, settings, region):
+    for event in running_each(volume, placed, settings, region):
         if isinstance(event, RunProgress):
             yield event
             continue
@@ -255,7 +255,7 @@ class _Costs:
         self._weightless = deepcopy(model).to("meta")
         self._known: dict[tuple[float, Shape], float] = {}
 
-    def gmacs(self, run: Repeat) -> float:
+    def gmacs(self, run: SettingRun) -> float:
         """Count the billions of multiply-accumulates of all windows of a run."""
         ratio = run.setting.keep_ratios[0]
         return sum(self._window(ratio, size) for size in run.segmentation.stats.looked_at)
@@ -282,7 +282,7 @@ class _Judge:
         self._reference: Segmentation | None = None
         self._truth = None if labels is None else self._checked(labels, volume)
 
-    def point(self, run: Repeat, gmacs: float) -> SweepPoint:
+    def point(self, run: SettingRun, gmacs: float) -> SweepPoint:
         """Give a run its figures."""
         self._reference = self._reference or run.segmentation
         stats = run.segmentation.stats

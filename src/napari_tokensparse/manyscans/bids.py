@@ -121,18 +121,18 @@ def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[Scan
     if len(channels) > 1:
         return _of_several(images, where, channels)
     chosen = next((k for k in (*channels, *_PREFERRED) if k in images), None)
-    found = {} if chosen is None else images[chosen]
-    return [ScanCase(name, path, labels=_labels(where, name)) for name, path in found.items()]
+    scans = {} if chosen is None else images[chosen]
+    return [ScanCase(name, path, labels=_labels(where, name)) for name, path in scans.items()]
 
 
 def _of_several(
     images: dict[str, dict[str, Path]], where: Path, channels: Sequence[str]
 ) -> list[ScanCase]:
-    kinds = {kind.casefold(): found for kind, found in images.items()}
+    kinds = {kind.casefold(): scans for kind, scans in images.items()}
     each = [kinds.get(channel.casefold(), {}) for channel in channels]
     cases = []
-    for name in (name for name in each[0] if all(name in found for found in each)):
-        files = tuple((c, found[name]) for c, found in zip(channels, each, strict=True))
+    for name in (name for name in each[0] if all(name in scans for scans in each)):
+        files = tuple((c, scans[name]) for c, scans in zip(channels, each, strict=True))
         cases.append(ScanCase(name, files[0][1], files, labels=_labels(where, name)))
     return cases
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.surroundings import quiet_libraries
 from napari_tokensparse.manyscans.cases import ManyScansError
-from napari_tokensparse.manyscans.scans import ScanResult, check_work, segment_scan
+from napari_tokensparse.manyscans.scans import ScanResult, check_work, said_of, segment_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -152,8 +152,7 @@ def _reason(error: BaseException) -> str:
 
     if isinstance(error, KilledWorker):
         return "the worker died each time, perhaps for want of memory; use fewer workers"
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())
+    return said_of(error)
 
 
 @contextmanager

@@ -18,11 +18,10 @@ from napari_tokensparse.common.tables import write_csv
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.model.folder import (
     Description,
-    available_models,
     describe_folder,
     is_bundle,
 )
-from napari_tokensparse.model.hub import PREFIX, model_folder
+from napari_tokensparse.model.hub import model_folder, whole_source
 from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.hashes import hash_of
 from napari_tokensparse.outputs.receipts import (
@@ -35,11 +34,12 @@ from napari_tokensparse.outputs.receipts import (
     receipt_path,
 )
 from napari_tokensparse.outputs.runfiles import RunFiles, earlier_run, write_all, written_by
+from napari_tokensparse.segmenting.result import Progress
 from napari_tokensparse.volumes.region import RegionError
 from napari_tokensparse.volumes.volume import VolumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_tokensparse.common.tables import Cell
     from napari_tokensparse.manyscans.cases import ScanCase
@@ -159,10 +159,9 @@ def plan(
     folder.mkdir(parents=True, exist_ok=True)
     if options.legend:
         record(folder, write_class_files(folder / _CLASSES, described.info))
-    known = model in available_models() or model.startswith(PREFIX)
     where = Path(os.path.abspath(folder))
     return Work(
-        model=model if known else os.path.abspath(model),
+        model=whole_source(model),
         used=model_used(described.config, described.info),
         options=options,
         folder=where,
@@ -192,22 +191,37 @@ def check_work(work: Work) -> None:
 
 
 def segment_scan(case: ScanCase, work: Work) -> ScanResult:
+    """Segment one scan as `segmenting_scan` does, and return what became of it."""
+    for event in segmenting_scan(case, work):
+        if isinstance(event, ScanResult):
+            return event
+    raise AssertionError("the scan ended without a result")
+
+
+def segmenting_scan(case: ScanCase, work: Work) -> Iterator[Progress | ScanResult]:
     """Segment one scan from file to file, unless that was done already.
 
     A file that is no scan is a result too; what may go better another time (memory, a disk) is
-    raised.
+    raised. The caller may stop after any window: nothing is written then.
     """
     try:
         earlier = earlier_receipt(case, work)
+        changed = None if earlier or work.overwrite else _changed(labels_path(case, work))
         if earlier is not None:
-            return ScanResult(case, "skipped", earlier)
-        changed = None if work.overwrite else _changed(labels_path(case, work))
-        if changed is not None:
+            yield ScanResult(case, "skipped", earlier)
+        elif changed is not None:
             why = f"{changed.name} is not as it was written, and stays; --overwrite replaces it"
-            return ScanResult(case, "changed by hand", error=why)
-        return ScanResult(case, "done", _segmented(case, work))
+            yield ScanResult(case, "changed by hand", error=why)
+        else:
+            yield from _segmenting(case, work)
     except (VolumeError, RegionError) as error:
-        return ScanResult(case, "failed", error=" ".join(str(error).split()))
+        yield ScanResult(case, "failed", error=said_of(error))
+
+
+def said_of(error: BaseException) -> str:
+    """Say an error in one line, with its kind where it is none of ours."""
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
 
 
 def labels_path(case: ScanCase, work: Work) -> Path:
@@ -254,6 +268,24 @@ def write_summary(path: Path, results: Sequence[ScanResult], info: ModelInfo) ->
     return write_csv(path, headers, rows)
 
 
+def record_summary(folder: Path, results: Sequence[ScanResult], info: ModelInfo) -> Path:
+    """Write the table of all scans into the folder of the labels, as a file of ours.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    summary = write_summary(folder / SUMMARY_FILE, results, info)
+    record(folder, [summary])
+    return summary
+
+
+def release_network() -> None:
+    """Let go of the model that this process has loaded for its scans."""
+    _network.cache_clear()
+
+
 def seconds_left(seconds: float, done: int, left: int) -> float | None:
     """Estimate the time for what is left at the pace of what was done, skipped scans aside.
 
@@ -265,13 +297,21 @@ def seconds_left(seconds: float, done: int, left: int) -> float | None:
     return seconds / done * left if done else None
 
 
-def _segmented(case: ScanCase, work: Work) -> Receipt:
-    from napari_tokensparse.segmenting.infer import read_input, segment_with
+def _segmenting(case: ScanCase, work: Work) -> Iterator[Progress | ScanResult]:
+    from napari_tokensparse.segmenting.infer import read_input, segmenting
 
     network = _network(work.model, work.used, work.threads)
     volume = read_input(dict(case.files), network.info)
-    result = segment_with(volume, network, work.options)
-    run = FinishedRun(volume, network, work.options, result)
+    for event in segmenting(volume, network, work.options):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            run = FinishedRun(volume, network, work.options, event)
+            yield ScanResult(case, "done", _written(case, work, run))
+
+
+def _written(case: ScanCase, work: Work, run: FinishedRun) -> Receipt:
+    """Write labels and receipt, of which none takes its place before both are complete."""
     final = labels_path(case, work)
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:

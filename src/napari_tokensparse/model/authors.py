@@ -23,7 +23,9 @@ from napari_tokensparse.model.config import (
     PredictorName,
     SCDConfig,
 )
+from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR
 from napari_tokensparse.model.folder import (
+    AUTHORS_CONFIG,
     BUNDLE_FILES,
     ModelError,
     check_weights_size,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "best_model.pth.tar"
 
 _DECODERS: dict[str, DecoderName] = {
@@ -112,7 +113,7 @@ def read_authors_folder(folder: Path) -> SCD:
     ModelError
         A file is missing or does not fit; the line names it.
     """
-    return read_authors(folder / WEIGHTS_FILE, folder / CONFIG_FILE, name=folder.name)
+    return read_authors(folder / WEIGHTS_FILE, folder / AUTHORS_CONFIG, name=folder.name)
 
 
 def read_authors(
@@ -262,6 +263,7 @@ def _info(name: str, arguments: Mapping[str, Any], config: SCDConfig) -> ModelIn
             channels=("CT",),
             classes=_classes(_BTCV),
             background=arguments["b_min"],
+            expects=HOUNSFIELD,
             preprocessing=(orient, _spacing(arguments), _intensity_range(arguments), crop),
         )
     if data_set == "msd_brats":
@@ -277,6 +279,7 @@ def _info(name: str, arguments: Mapping[str, Any], config: SCDConfig) -> ModelIn
             paint_order=(1, 0, 2),
             # Their code takes value 2, not 3, for the enhancing tumour.
             regions=((2, 3), (1, 2, 3), (2,)),
+            expects=STRIPPED_MR,
             preprocessing=(orient, _spacing({}), crop, _Z_SCORE),
         )
     names = [f"class {n}" for n in range(1, config.out_channels)]

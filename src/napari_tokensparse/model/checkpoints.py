@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.model.authors import CONFIG_FILE, read_authors_folder
+from napari_tokensparse.model.authors import read_authors_folder
 from napari_tokensparse.model.bundle import read_bundle
 from napari_tokensparse.model.folder import (
+    AUTHORS_CONFIG,
     ModelError,
     available_models,
     did_you_mean,
@@ -47,7 +48,7 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device = "cpu
     folder = model_folder(source)
     if is_bundle(folder):
         return read_bundle(folder).to(device)
-    if (folder / CONFIG_FILE).is_file():
+    if (folder / AUTHORS_CONFIG).is_file():
         return read_authors_folder(folder).to(device)
     known = available_models()
     raise ModelError(

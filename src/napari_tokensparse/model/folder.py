@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from napari_tokensparse.common import settings
 from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.surroundings import user_place
-from napari_tokensparse.common.untrusted import PlainError, json_object
+from napari_tokensparse.common.untrusted import PlainError, json_object, one_line
 from napari_tokensparse.model.config import SCDConfig
 from napari_tokensparse.model.info import ModelInfo
 
@@ -29,6 +30,12 @@ CARD = Path("docs/README.md")
 BUNDLE_FILES = (METADATA, INFERENCE, WEIGHTS, CARD)
 """The files that make a model folder, and are written together."""
 OUR_KEY = "napari_tokensparse"
+AUTHORS_CONFIG = "config.json"
+"""What a folder of the paper's authors holds beside its weights."""
+ORIGIN_KEY = "napari_tokensparse_training"
+"""In ``configs/metadata.json``: what an `Origin` holds."""
+_Text = Annotated[str, Field(max_length=200)]
+_STOPPED = ("", "stopped")
 _MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
 
@@ -53,6 +60,47 @@ class Described(Protocol):
     @property
     def info(self) -> ModelInfo:
         """What the model says of itself."""
+
+
+class Beginning(BaseModel):
+    """A model that another one was trained from.
+
+    Attributes
+    ----------
+    name, weights_sha256 : str
+        What it is called, and the hash of its weights; the latter is empty where it is not known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: _Text
+    weights_sha256: _Text = ""
+
+
+class Origin(BaseModel):
+    """The run that a model comes from.
+
+    Attributes
+    ----------
+    ended : str
+        Why it ended, as `napari_tokensparse.training.events.Finished` says; empty while it goes on,
+        and of a run that was killed.
+    step : int
+        Steps behind the weights.
+    began_from : Beginning or None
+        The model that it began from; None: random weights.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: _Text = ""
+    step: NonNegativeInt = 0
+    began_from: Beginning | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the run was stopped, killed, or goes on."""
+        return self.ended in _STOPPED
 
 
 @dataclass(frozen=True)
@@ -105,6 +153,16 @@ def is_bundle(folder: Path) -> bool:
     return (folder / METADATA).is_file()
 
 
+def no_model(folder: Path) -> str:
+    """Say in one line why a folder is no model; empty for one that is."""
+    if is_bundle(folder) or (folder / AUTHORS_CONFIG).is_file():
+        return ""
+    return (
+        f"{folder} is no model folder: it holds neither {METADATA.as_posix()} nor an authors' "
+        f"{AUTHORS_CONFIG}; choose the folder itself, not the one around it."
+    )
+
+
 def describe_folder(folder: Path, *, hashed: bool = True) -> Description:
     """Read what a model folder says of itself; nothing in it is evaluated.
 
@@ -136,6 +194,20 @@ def describe_folder(folder: Path, *, hashed: bool = True) -> Description:
         said["overlap"] = inference["inferer"]["overlap"]
         said["blending"] = inference["inferer"]["mode"]
         return Description(config, ModelInfo(**said))
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """Read what a model folder says of its run; None where it says nothing that can be read."""
+    with suppress(OSError, ValueError, KeyError):  # what pydantic refuses is a ValueError
+        return Origin.model_validate(json_object(folder / METADATA)[ORIGIN_KEY])
+    return None
+
+
+def shown_name(folder: Path) -> str:
+    """Name a model folder as lists do: one of a run that did not end by itself says so."""
+    origin = origin_of(folder)
+    unfinished = origin is not None and origin.is_unfinished
+    return f"{folder.name} (unfinished)" if unfinished else folder.name
 
 
 def check_weights_size(path: Path, config: SCDConfig) -> None:
@@ -195,7 +267,7 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a model of ours ({_one_line(error)})") from error
+        raise ModelError(f"{path}: not a model of ours ({one_line(error)})") from error
 
 
 def _own_transforms(inference: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -209,8 +281,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json_object(path)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise ModelError(f"{path}: cannot be read ({one_line(error)})") from error

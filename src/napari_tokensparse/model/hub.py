@@ -7,6 +7,7 @@ work as for the hub's other tools.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ from napari_tokensparse.model.folder import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
@@ -52,6 +52,13 @@ def model_folder(source: str | os.PathLike[str]) -> Path:
     if name.startswith(PREFIX):
         return _hub_folder(name)
     return available_models().get(name, Path(source))
+
+
+def whole_source(source: str) -> str:
+    """Return what names the same model from any folder: a path is written whole."""
+    if source.startswith(PREFIX) or source in available_models() or not Path(source).exists():
+        return source
+    return os.path.abspath(source)
 
 
 def is_hub_address(name: str) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from napari_tokensparse.model.expected import Expected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_NAME = 200
 
@@ -89,6 +94,8 @@ class ModelInfo(BaseModel):
     foreground_ml : tuple of float or None
         How much of a scan, in ml from and to, is not 0 where it is what the model was made for,
         e.g. a skull-stripped brain. None: anything.
+    expects : Expected or None
+        What scans it was made for besides. None: anything.
     sharpen : bool
         Whether labels are sharpened at the scan's own resolution unless a run says otherwise. Only
         of exclusive classes.
@@ -109,6 +116,7 @@ class ModelInfo(BaseModel):
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     blending: Blending = "gaussian"
     foreground_ml: tuple[FiniteFloat, FiniteFloat] | None = None
+    expects: Expected | None = None
     sharpen: bool = False
     weights_sha256: str = ""
 
@@ -159,6 +167,39 @@ class ModelInfo(BaseModel):
                 "another can be sharpened; leave sharpen out"
             )
         return self.sharpen if asked is None else asked
+
+    @property
+    def expectation(self) -> str:
+        """What scans it was made for, in a few words; empty where it takes anything."""
+        said = [] if self.expects is None else [str(self.expects)]
+        if self.foreground_ml is not None:
+            low, high = self.foreground_ml
+            said.append(f"up to {high:,g} ml" if low <= 0 else f"{low:,g} to {high:,g} ml")
+        return ", ".join(filter(None, said))
+
+    def class_names(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of classes that are given by name or value, or all for ``all``.
+
+        Raises
+        ------
+        ValueError
+            There is no such class.
+        """
+        known = {str(c.value): c.name for c in self.classes} | {
+            c.name: c.name for c in self.classes
+        }
+        if list(asked) == ["all"] and "all" not in known:
+            return tuple(dict.fromkeys(c.name for c in self.classes))
+        for name in asked:
+            if name not in known:
+                names = ", ".join(c.name for c in self.classes)
+                raise ValueError(f"class {name!r}: model {self.name} has {names}; or say all")
+        return tuple(dict.fromkeys(known[name] for name in asked))
+
+    def channels_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the output channel of each class, by name."""
+        of = {c.name: channel for channel, c in reversed([*enumerate(self.classes)])}
+        return tuple(of[name] + self.exclusive for name in names)
 
     @property
     def label_values(self) -> tuple[int, ...]:

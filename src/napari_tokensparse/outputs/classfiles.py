@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.untrusted import one_line
 from napari_tokensparse.outputs.writing import output_stem
 
 if TYPE_CHECKING:
@@ -80,15 +81,11 @@ def write_bids_table(path: Path, info: ModelInfo) -> Path:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(("index", "name", "color"))
         for c in sorted(info.classes, key=lambda c: c.value):
-            table.writerow((c.value, _one_line(c.name), "#{:02x}{:02x}{:02x}".format(*c.color)))
+            table.writerow((c.value, one_line(c.name), "#{:02x}{:02x}{:02x}".format(*c.color)))
     return path
 
 
 def _snap_row(c: LabelClass) -> str:
     red, green, blue = c.color
-    name = _one_line(c.name).replace('"', "'")  # ITK-SNAP ends a name at the next quote
+    name = one_line(c.name).replace('"', "'")  # ITK-SNAP ends a name at the next quote
     return f'{c.value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{name}"\n'
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split())

@@ -100,11 +100,11 @@ def class_results(result: Segmentation, volume: Volume, info: ModelInfo) -> tupl
     """
     values = [c.value for c in info.classes]
     if result.regions is None:
-        found = _measured(result.labels, values, result, volume)
+        results = _measured(result.labels, values, result, volume)
     else:
         masks = (mask.view(np.uint8) for mask in result.regions)
-        found = [one for mask in masks for one in _measured(mask, [1], result, volume)]
-    named = zip(info.classes, found, strict=True)
+        results = [one for mask in masks for one in _measured(mask, [1], result, volume)]
+    named = zip(info.classes, results, strict=True)
     return tuple(_class_result(c.value, c.name, *one, volume) for c, one in named)
 
 

@@ -6,6 +6,7 @@ would bring its own model of scenes for that.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,7 @@ def _stl(meshes: Sequence[Mesh]) -> bytes:
     faces["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
     faces["corners"] = corners
     header = f"{_SPACE} napari-tokensparse, mm".encode().ljust(_HEADER_BYTES)
-    return header + np.uint32(len(faces)).astype("<u4").tobytes() + faces.tobytes()
+    return b"".join((header, struct.pack("<I", len(faces)), faces.tobytes()))
 
 
 def _ply(meshes: Sequence[Mesh], colours: Sequence[Colour]) -> bytes:

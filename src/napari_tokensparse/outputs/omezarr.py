@@ -29,7 +29,7 @@ _SMALLEST = 64  # a level is halved while one of its axes is longer
 
 def is_zarr_output(path: Path) -> bool:
     """Whether a path names OME-Zarr: ``out.ome.zarr``, or ``IMAGE.zarr/labels/NAME``."""
-    return path.name.lower().endswith(ZARR_SUFFIX) or _image_of(path) is not None
+    return path.name.lower().endswith(ZARR_SUFFIX) or image_of(path) is not None
 
 
 def check_omezarr(path: Path, like: Volume | None) -> None:
@@ -52,7 +52,7 @@ def check_omezarr(path: Path, like: Volume | None) -> None:
         )
     if path.exists():
         raise VolumeError(f"{path}: is there already and is not replaced; name another")
-    folder = path.parent if _image_of(path) is None else path.parents[1]
+    folder = path.parent if image_of(path) is None else path.parents[1]
     if not folder.is_dir():
         raise VolumeError(f"{folder}: no such folder; create it first")
     if not os.access(folder, os.W_OK):
@@ -89,7 +89,7 @@ def write_omezarr(path: Path, labels: NDArray[Any], like: Volume, info: ModelInf
         As `check_omezarr`, or it cannot be written; nothing is left of it.
     """
     check_omezarr(path, like)
-    image = _image_of(path)
+    image = image_of(path)
     version = 2 if image is None else _zarr_version(image)
     runs = SHOWN if image is None else orientation_of(image)
     shown, scale, origin = _turned(labels, like, runs)
@@ -106,7 +106,7 @@ def write_omezarr(path: Path, labels: NDArray[Any], like: Volume, info: ModelInf
     return path
 
 
-def _image_of(path: Path) -> Path | None:
+def image_of(path: Path) -> Path | None:
     """Return the image whose group of labels a path lies in."""
     parents = path.parents
     if len(parents) > 1 and path.parent.name == "labels" and is_zarr(parents[1]):

@@ -20,6 +20,7 @@ from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
+from napari_tokensparse.outputs.omezarr import image_of
 from napari_tokensparse.outputs.writing import output_stem
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.options import BaseName, Options, command_line
@@ -225,7 +226,14 @@ def receipt_of(
 
 
 def receipt_path(output: Path) -> Path:
-    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it."""
+    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it.
+
+    That of labels within an OME-Zarr image lies beside the image, ``IMAGE_NAME.receipt.json``: a
+    zarr store is of zarr's own files.
+    """
+    image = image_of(output)
+    if image is not None:
+        return image.with_name(f"{output_stem(image)}_{output.name}{SUFFIX}")
     return output.with_name(output_stem(output) + SUFFIX)
 
 
@@ -268,8 +276,11 @@ def input_scan(path: Path, channel: str = "") -> InputScan:
 
 def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
     """Name a model; one that was trained on, or whose preprocessing was changed, is another."""
-    # Without defaults: a version that knows one more setting finds the same hash.
-    settings = "".join(said.model_dump_json(exclude_defaults=True) for said in (config, info))
+    # Without defaults: a version that knows one more setting finds the same hash. What scans a
+    # model expects changes no label.
+    settings = "".join(
+        said.model_dump_json(exclude_defaults=True, exclude={"expects"}) for said in (config, info)
+    )
     return ModelUsed(
         name=info.name,
         weights_sha256=info.weights_sha256,

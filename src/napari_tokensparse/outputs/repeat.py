@@ -56,20 +56,20 @@ def scans_of(receipt: Receipt, path: Path, scan: Path | None = None) -> dict[str
     }
 
 
-def _checked(known: InputScan, path: Path, found: Path) -> Path:
+def _checked(known: InputScan, path: Path, scan: Path) -> Path:
     if known.sha256 is None:
         raise ReceiptError(
             f"{path.name}: its scan was the napari layer {known.name!r}, which no file holds; save "
             "the layer and segment the file"
         )
-    if not found.exists():
-        raise ReceiptError(f"{found}: no such file; give the scan: --from-receipt {path.name} IN")
-    if (sha256 := hash_of(found)) != known.sha256:
+    if not scan.exists():
+        raise ReceiptError(f"{scan}: no such file; give the scan: --from-receipt {path.name} IN")
+    if (sha256 := hash_of(scan)) != known.sha256:
         raise ReceiptError(
-            f"{found}: is not the scan of {path.name} (SHA-256 {sha256[:12]}…, not "
+            f"{scan}: is not the scan of {path.name} (SHA-256 {sha256[:12]}…, not "
             f"{known.sha256[:12]}…)"
         )
-    return found
+    return scan
 
 
 def check_model(receipt: Receipt, used: ModelUsed) -> None:

@@ -9,6 +9,12 @@ from napari_tokensparse.common.ownership import OwnershipError, check_apart, che
 from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.classresults import class_results, write_class_results
 from napari_tokensparse.outputs.omezarr import is_zarr_output
+from napari_tokensparse.outputs.probabilityfiles import (
+    confidence_file,
+    probabilities_folder,
+    probability_files,
+    write_probabilities,
+)
 from napari_tokensparse.outputs.receipts import (
     ReceiptError,
     read_receipt,
@@ -40,6 +46,9 @@ class RunFiles:
         Whether names of classes and the receipt are written beside it.
     table, tokens, regions
         The table, and the folders of token maps and of masks of regions; None where there is none.
+    confidence, probabilities
+        Whether the winner's probability is written beside the labels, and the names of the classes
+        whose own is.
     """
 
     labels: Path
@@ -48,6 +57,8 @@ class RunFiles:
     table: Path | None = None
     tokens: Path | None = None
     regions: Path | None = None
+    confidence: bool = False
+    probabilities: tuple[str, ...] = ()
 
     def has_legend(self) -> bool:
         """Whether names of classes lie beside: DICOM SEG and OME-Zarr have them in themselves."""
@@ -63,6 +74,9 @@ class RunFiles:
             paths += [self.tokens / name for name in token_file_names(model.config.stages)]
         if self.regions is not None:
             paths += [self.regions / name for name in region_file_names(model.info)]
+        if self.confidence:
+            paths.append(confidence_file(self.labels))
+        paths += probability_files(self.labels, self.probabilities, model.info).values()
         return paths
 
 
@@ -102,6 +116,7 @@ def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) ->
         written += write_regions(files.regions, result, volume, info)
     if files.tokens is not None:
         written += write_tokens(files.tokens, result, volume)
+    written += write_probabilities(files.labels, result, volume, info)
     if not files.receipt:
         return Written(written, None)
     receipt = receipt_of(run, [*inputs], files.labels, written[1:])
@@ -133,6 +148,7 @@ def check_run_files(
     """
     paths, receipt = files.paths(model), receipt_path(files.labels)
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
+    folders += [probabilities_folder(files.labels)] if files.probabilities else []
     check_apart(paths, inputs)
     check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     earlier = earlier_run(files.labels)

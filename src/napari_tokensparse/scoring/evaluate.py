@@ -119,16 +119,16 @@ def evaluating(
 
 
 def _scores(
-    found: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     true: NDArray[np.bool_],
     known: NDArray[np.bool_] | None,
     spacing: Sequence[float] | None,
 ) -> tuple[float, float]:
     """Dice and HD95 in mm of one class; no spacing, no HD95."""
     if known is not None:
-        found, true = found & known, true & known
-    box = bounds(found, true)
+        predicted, true = predicted & known, true & known
+    box = bounds(predicted, true)
     if box is None:
         return math.nan, math.nan
-    found, true = found[box], true[box]
-    return dice(found, true), math.nan if spacing is None else hd95_mm(found, true, spacing)
+    predicted, true = predicted[box], true[box]
+    return dice(predicted, true), math.nan if spacing is None else hd95_mm(predicted, true, spacing)

@@ -59,11 +59,11 @@ def true_masks(labels: NDArray[np.integer], info: ModelInfo) -> Iterator[NDArray
     return (_any_of(labels, each) for each in values)
 
 
-def agreement(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float | None:
+def agreement(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float | None:
     """Dice of two masks: 0 where only one of them is empty, None where both are."""
-    if not found.any() and not true.any():
+    if not predicted.any() and not true.any():
         return None
-    return float(np.nan_to_num(dice(found, true)))
+    return float(np.nan_to_num(dice(predicted, true)))
 
 
 def bounds(*masks: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:

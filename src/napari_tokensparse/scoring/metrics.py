@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 _PERCENTILE = 95
 
 
-def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+def dice(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     """Dice of two masks of one shape, in 0..1; NaN where the true one is empty."""
-    of_found, of_true = np.count_nonzero(found), np.count_nonzero(true)
+    of_found, of_true = np.count_nonzero(predicted), np.count_nonzero(true)
     if not of_true:
         return float("nan")
-    return 2 * np.count_nonzero(found & true) / (of_found + of_true)
+    return 2 * np.count_nonzero(predicted & true) / (of_found + of_true)
 
 
-def hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
+def hd95(
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence[float]
+) -> float:
     """95th percentile of the distance between the surfaces of two masks, in mm.
 
     A surface voxel has a face towards what is not of the mask, or towards the outside of the array.
 
     Parameters
     ----------
-    found, true
+    predicted, true
         Masks of one shape.
     spacing_mm
         Voxel size along each axis.
@@ -47,9 +49,9 @@ def hd95(found: NDArray[np.bool_], true: NDArray[np.bool_], spacing_mm: Sequence
     float
         The larger of both directions; NaN where either mask is empty.
     """
-    if not found.any() or not true.any():
+    if not predicted.any() or not true.any():
         return float("nan")
-    surfaces = [_surface_mm(mask, spacing_mm) for mask in (found, true)]
+    surfaces = [_surface_mm(mask, spacing_mm) for mask in (predicted, true)]
     return max(_far(*surfaces), _far(*surfaces[::-1]))
 
 

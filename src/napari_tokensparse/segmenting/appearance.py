@@ -126,9 +126,9 @@ def fit(samples: Samples) -> Appearance:
     posterior[:, owners == 0] *= _parted(y[:, 0], samples.prior[:, 0])
     bias: Floats = np.zeros((y.shape[1], functions.shape[1]))
     for last in [False] * _ROUNDS + [True]:
-        found = _estimated(y / _gain(functions, bias), posterior, owners, y.var(axis=0))
-        means, variances, shares = found
-        likelihood = _log_normal(y / _gain(functions, bias), means, variances)
+        unbiased = y / _gain(functions, bias)
+        means, variances, shares = _estimated(unbiased, posterior, owners, y.var(axis=0))
+        likelihood = _log_normal(unbiased, means, variances)
         likelihood[:, owners == 0] += np.log(shares)
         posterior = _normalised(log_prior + likelihood)
         if not last:
@@ -142,8 +142,8 @@ def fit(samples: Samples) -> Appearance:
 def smooth_functions(places: Floats) -> Floats:
     """Return ``(N, B)``: products of Legendre polynomials of each place ``(N, 3)``, but for 1."""
     x, y, z = (legendre.legvander(places[:, axis], _DEGREE) for axis in range(3))
-    found: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in _DEGREES], axis=1)
-    return found
+    functions: Floats = np.stack([x[:, a] * y[:, b] * z[:, c] for a, b, c in _DEGREES], axis=1)
+    return functions
 
 
 def _cubes(bias: Floats) -> Floats:
@@ -189,14 +189,14 @@ def _fitted_bias(
     y: Floats, functions: Floats, posterior: Floats, means: Floats, variances: Floats
 ) -> Floats:
     """Return the bias by which the Gaussians explain the scan best: least squares, weighted."""
-    found = []
+    coefficients = []
     for x, mean, variance in zip(y.T, means.T, variances.T, strict=True):
         expected, squared = posterior @ (mean / variance), posterior @ (mean**2 / variance)
         products = functions.T @ (functions * squared[:, None])
         ridge = _RIDGE * np.trace(products) / len(products) + np.finfo(np.float64).tiny
         products += ridge * np.eye(len(products))
-        found.append(np.linalg.solve(products, functions.T @ (x * expected - squared)))
-    return np.array(found)
+        coefficients.append(np.linalg.solve(products, functions.T @ (x * expected - squared)))
+    return np.array(coefficients)
 
 
 def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -> Floats:
@@ -218,22 +218,22 @@ def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -
     least, enough = _APART
     trust = np.clip((apart - least) / (enough - least), 0, 1)
     known = count >= _FEWEST
-    found: Floats = trust * known * known[:, None]
-    return found
+    pairs: Floats = trust * known * known[:, None]
+    return pairs
 
 
 def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
     """Return ``(N, G)`` nats of ``(N, C)`` under Gaussians, but for a constant."""
-    found = np.zeros((len(x), len(means)), x.dtype)
+    densities = np.zeros((len(x), len(means)), x.dtype)
     for each, mean, variance in zip(x.T, means.T, variances.T, strict=True):
-        found -= 0.5 * ((each[:, None] - mean) ** 2 / variance + np.log(variance))
-    return found
+        densities -= 0.5 * ((each[:, None] - mean) ** 2 / variance + np.log(variance))
+    return densities
 
 
 def _log_sum(nats: Floats) -> Floats:
     most = nats.max(axis=1, keepdims=True)
-    found: Floats = np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
-    return found
+    sums: Floats = np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
+    return sums
 
 
 def _normalised(nats: Floats) -> Floats:

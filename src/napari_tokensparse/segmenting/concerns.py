@@ -6,16 +6,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tokensparse.model.expected import Expected
+from napari_tokensparse.segmenting.looks import looks_of
 from napari_tokensparse.volumes.background import (
     NEGATIVE,
     border_value,
     negative_share,
     tells_by_sign,
 )
+from napari_tokensparse.volumes.placement import NOTE_NO_LENGTHS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.looks import Looks
     from napari_tokensparse.volumes.volume import Volume
+
+_LARGEST_BRAIN_ML = 2400.0
+_OUTSIDE = 0.02  # share of values beyond the range that a model expects, from which on it is told
+_NARROW = 0.02  # share of that range that values fill, up to which it is told
+_BULK = (1.0, 99.0)  # percentiles
 
 
 def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
@@ -31,9 +42,18 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Empty where nothing is odd. The check reads every voxel and runs nothing.
+        Empty where nothing is odd. The check looks at every voxel of a small volume and at every
+        n-th of a large one, and runs nothing.
     """
-    return (*_background(volume, info), *_foreground(volume, info))
+    wanted = info.expects or Expected()
+    found = [*_background(volume, info), *_scale(volume, info)]
+    if info.expects is not None or info.foreground_ml is not None:
+        looks = looks_of(volume)
+        size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
+        values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
+        parts = (size, values, _spacing(volume, wanted))
+        found += [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
+    return tuple(found)
 
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
@@ -51,24 +71,121 @@ def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
     )
 
 
-def _foreground(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
-    if info.foreground_ml is None:
+def _scale(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
+    """Say so where lengths are not known, and the model goes by them."""
+    if NOTE_NO_LENGTHS not in volume.notes or not _goes_by_lengths(info):
         return ()
-    low, high = info.foreground_ml
-    voxel_ml = volume.voxel_mm3 / 1000
-    borders = [border_value(channel) or 0.0 for channel in volume.array]
-    shown = volume.array != np.array(borders, volume.array.dtype)[:, None, None, None]
-    ml = int(np.count_nonzero(shown.any(axis=0))) * voxel_ml  # dask's way of a lazy array
-    if low <= ml <= high:
-        return ()
+    edges = " x ".join(f"{mm:g}" for mm in volume.spacing[::-1])
+    return (
+        f"{volume.name}: how large its voxels are is not known; {edges} mm are taken, and "
+        f"{info.name} goes by mm: give their size, or expect wrong labels and volumes",
+    )
+
+
+def _goes_by_lengths(info: ModelInfo) -> bool:
+    asked = info.expects or Expected()
+    return (
+        any(each.get("_target_") == "Spacingd" for each in info.preprocessing)
+        or info.foreground_ml is not None
+        or asked.spacing_mm is not None
+        or asked.field_of_view_mm is not None
+    )
+
+
+def _foreground(looks: Looks, info: ModelInfo, wanted: Expected) -> str:
+    """Say so where a scan holds more or less than the model was made for."""
+    span = info.foreground_ml
+    if span is None and wanted.stripped is not None:
+        span = (0.0, _LARGEST_BRAIN_ML) if wanted.stripped else (_LARGEST_BRAIN_ML, np.inf)
+    ml = looks.foreground_ml
+    if span is None or span[0] <= ml <= span[1]:
+        return ""
     what = (
-        "not skull-stripped, or its background is not of one value" if ml > high else "mostly cut"
+        "not skull-stripped, or its background is not of one value"
+        if ml > span[1]
+        else "skull-stripped or mostly cut"
+        if wanted.stripped is False
+        else "mostly cut"
+    )
+    made_for = "more" if span[1] == np.inf else f"{span[0]:,.0f} to {span[1]:,.0f} ml"
+    return (
+        f"{ml:,.0f} ml of it are not {_listed(looks.borders)}, and {{}} is made for {made_for}: "
+        f"perhaps it is {what}; expect wrong labels"
+    )
+
+
+def _field_of_view(looks: Looks, wanted: Expected) -> str:
+    """Say so where what a scan shows is too long or too short, as of another body part or size."""
+    if wanted.field_of_view_mm is None or looks.longest_mm == 0:
+        return ""
+    low, high = wanted.field_of_view_mm
+    if low <= looks.longest_mm <= high:
+        return ""
+    what = (
+        "too little of it is in view, or its voxels are larger than it says"
+        if looks.longest_mm < low
+        else "it shows something else or more, or its voxels are smaller than it says"
     )
     return (
-        f"{volume.name}: {ml:,.0f} ml of it are not {_listed(borders)}, and {info.name} is made "
-        f"for {low:,.0f} to {high:,.0f} ml: perhaps it is {what}; expect wrong labels",
+        f"what it shows is {looks.longest_mm:,.0f} mm at the longest, and {{}} is made for "
+        f"{low:,g} to {high:,g} mm: perhaps {what}; expect wrong labels"
     )
 
 
-def _listed(borders: list[float]) -> str:
+def _modality(volume: Volume, looks: Looks, wanted: Expected) -> str:
+    """Say so where a scan is of another modality, by its file or else by its values."""
+    if not wanted.modality:
+        return ""
+    made_for = " or ".join(wanted.modality)
+    if volume.modality:
+        if volume.modality in wanted.modality:
+            return ""
+        return (
+            f"its file says {volume.modality}, and {{}} is made for {made_for}; expect wrong labels"
+        )
+    if looks.hounsfield and "CT" not in wanted.modality:
+        return (
+            f"its values are those of CT, {looks.air:.0%} of them like air near -1000, and {{}} is "
+            f"made for {made_for}; expect wrong labels"
+        )
+    if looks.hounsfield is False and wanted.modality == ("CT",):
+        return (
+            "it has no values below -200, and in CT air and fat do: perhaps it is of another "
+            "modality or not in Hounsfield units, and {} is made for CT; expect wrong labels"
+        )
+    return ""
+
+
+def _intensity(looks: Looks, wanted: Expected) -> str:
+    """Say so where values lie beyond what the model knows, or fill little of it."""
+    if wanted.intensity is None or not looks.inside.size:
+        return ""
+    low, high = wanted.intensity
+    beyond = int(np.count_nonzero((looks.inside < low) | (looks.inside > high)))
+    share = beyond / looks.inside.size
+    first, last = np.nanpercentile(looks.inside, _BULK)
+    if share > _OUTSIDE:
+        what = f"{share:.0%} of its values lie outside"
+    elif last - first < _NARROW * (high - low):
+        what = f"nearly all its values lie from {first:.4g} to {last:.4g}, a small part of"
+    else:
+        return ""
+    return (
+        f"{what} {low:,g} to {high:,g}, which {{}} is made for: perhaps they were rescaled; expect "
+        "wrong labels"
+    )
+
+
+def _spacing(volume: Volume, wanted: Expected) -> str:
+    """Say so where voxels are coarser or finer than the model was made for."""
+    if wanted.spacing_mm is None or NOTE_NO_LENGTHS in volume.notes:
+        return ""
+    low, high = wanted.spacing_mm
+    if low <= min(volume.spacing) and max(volume.spacing) <= high:
+        return ""
+    edges = " x ".join(f"{mm:.3g}" for mm in volume.spacing)
+    return f"its voxels are {edges} mm, and {{}} is made for {low:g} to {high:g} mm"
+
+
+def _listed(borders: Sequence[float]) -> str:
     return " or ".join(f"{value:g}" for value in dict.fromkeys(borders))

@@ -13,7 +13,7 @@ from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.choice import check_backend, make_backend
 from napari_tokensparse.compute.backends.compiled import COMPILE
 from napari_tokensparse.compute.devices import available_devices, choose_device
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.controls import SCORERS
 from napari_tokensparse.model.scd import SCD
@@ -71,6 +71,8 @@ def segment(
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    confidence: bool = False,
+    probabilities: Sequence[str] = (),
     importance: float | None = None,
     pin: str | None = None,
     drop: str | None = None,
@@ -103,6 +105,10 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    confidence
+        Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
+    probabilities
+        Names of classes whose probability is kept; ``["all"]`` for all of them.
     importance
         In place of the keep ratio: every stage keeps the tokens whose importance is at least this,
         in [0, 1], so that a window keeps what it needs.
@@ -132,6 +138,8 @@ def segment(
         region=region,
         backend=backend,
         sharpen=sharpen,
+        confidence=confidence,
+        probabilities=probabilities,
         importance=importance,
         pin=pin,
         drop=drop,
@@ -245,7 +253,9 @@ def check_scorer(scorer: str) -> None:
 def _begun(volume: Volume, backend: Backend, options: Options) -> WindowRun:
     """Prepare a run, or say how much memory that would have needed."""
     runs: list[WindowRun] = []
-    lacking = tried(lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu"))
+    lacking = shortage_of(
+        lambda: runs.append(WindowRun(volume, backend, options)), torch.device("cpu")
+    )
     if lacking is None:
         return runs[0]
     size = " x ".join(map(str, volume.shape))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.rules import Rule
     from napari_tokensparse.volumes.volume import Volume
 
-_OUTPUT_ONLY = {"legend", "regions", "table", "tokens"}
+_OUTPUT_ONLY = {"confidence", "legend", "probabilities", "regions", "table", "tokens"}
 
 
 def base_name(path: str) -> str:
@@ -90,6 +90,10 @@ class Options(BaseModel):
         ``i0:i1,j0:j1,k0:k1`` in voxels.
     sharpen : bool
         Whether labels are sharpened, the model's own wish filled in.
+    confidence : bool
+        Whether the winner's probability is kept, voxel by voxel.
+    probabilities : tuple of str
+        Names of the classes whose probability is kept.
     legend : bool
         Whether names and colours of the classes are written beside the labels.
     table, tokens, regions : str or None
@@ -114,6 +118,8 @@ class Options(BaseModel):
     series: str | None = None
     region: str | None = None
     sharpen: bool = False
+    confidence: bool = False
+    probabilities: tuple[str, ...] = ()
     legend: bool = True
     table: BaseName | None = None
     tokens: BaseName | None = None
@@ -140,6 +146,11 @@ class Options(BaseModel):
         """Whether both ask for the same labels, whatever else is written beside them."""
         return self.model_dump(exclude=_OUTPUT_ONLY) == other.model_dump(exclude=_OUTPUT_ONLY)
 
+    @property
+    def maps(self) -> int:
+        """How many maps of probabilities are kept."""
+        return len(self.probabilities) + self.confidence
+
     def box(self, volume: Volume) -> Box | None:
         """Return the region of a volume; None for all of it.
 
@@ -158,6 +169,7 @@ def options_for(
     *,
     sharpen: bool | None = None,
     region: Box | str | None = None,
+    probabilities: Sequence[str] = (),
     importance: float | None = None,
     **said: Any,
 ) -> Options:
@@ -173,6 +185,8 @@ def options_for(
         As the model says if not given.
     region
         Part of the volume; all of it if not given.
+    probabilities
+        Names or values of the classes whose probability is kept; ``all`` is every one.
     importance
         The least importance of what is kept, in place of the keep ratio.
     **said
@@ -181,8 +195,8 @@ def options_for(
     Raises
     ------
     ValueError
-        In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], or overlapping
-        regions cannot be sharpened.
+        In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], overlapping
+        regions cannot be sharpened, or there is no such class.
     ModelError
         A network without `ModelInfo`.
     """
@@ -195,6 +209,7 @@ def options_for(
         keep_ratio=ratios,
         sharpen=info.sharpens(sharpen),
         region=None if region is None else str(region),
+        probabilities=info.class_names(probabilities),
         importance=importance,
     )
 
@@ -241,6 +256,7 @@ def command_line(
         "scorer": _unless(options.scorer, "learned"),
         "ablate": options.ablate,
         "region": options.region,
+        "probabilities": ",".join(options.probabilities),
         "table": options.table,
         "tokens": options.tokens,
         "regions": options.regions,
@@ -249,8 +265,9 @@ def command_line(
     words += [word for key, value in said.items() if value for word in (f"--{key}", value)]
     if options.sharpen != sharpens:
         words.append("--sharpen" if options.sharpen else "--no-sharpen")
-    legend = [] if options.legend else ["--no-legend"]
-    return shlex.join(["tokensparse", "segment", *words, *legend])
+    words += ["--confidence"] if options.confidence else []
+    words += [] if options.legend else ["--no-legend"]
+    return shlex.join(["tokensparse", "segment", *words])
 
 
 def _unless(value: str, default: str) -> str | None:

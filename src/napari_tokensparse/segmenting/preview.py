@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.segmenting.agreement import agreement
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit
 from napari_tokensparse.segmenting.windowing import decision, label_dtype, windowed
 from napari_tokensparse.volumes.region import Box
@@ -47,6 +49,9 @@ class Preview:
         Per stage.
     seconds
         Time that the update took.
+    agreement
+        Share of the labelled voxels that have the label of keep ratio 1.0; None where that is not
+        known.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -54,6 +59,7 @@ class Preview:
     trace: TokenTrace | None
     keep_ratios: tuple[float, ...]
     seconds: float
+    agreement: float | None = None
 
 
 class PreviewSession:
@@ -88,6 +94,7 @@ class PreviewSession:
         self._windowed = windowed(volume, model.config, info, info.overlap)
         self._decide, self._dtype = decision(info), label_dtype(info)
         self._begun: Begun | None = None
+        self._reference: NDArray[np.unsignedinteger] | None = None
         memory = ExitStack()  # for as long as the session lives
         memory.enter_context(kept_memory())
         weakref.finalize(self, memory.close)
@@ -109,13 +116,31 @@ class PreviewSession:
         """Look at the window nearest a voxel of the input's grid."""
         start = self.window_at(voxel)
         if start != self.start:
-            self.start, self._begun = start, None
+            self.start, self._begun, self._reference = start, None, None
 
     @property
     def looked_at(self) -> Shape:
         """Tokens along each axis of what the network looks at of the window."""
         box = None if self._begun is None else self._begun.box
         return self.model.config.grid if box is None else box.size
+
+    @property
+    def is_foreground(self) -> bool:
+        """Whether the window holds anything but background, which is not run."""
+        return self._windowed.is_foreground(self.start)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the network looks at of the window."""
+        if self.is_foreground:
+            self._begin()
+        return math.prod(self.looked_at)
+
+    def reference(self) -> NDArray[np.unsignedinteger]:
+        """Return the labels of the window without pruning; updates are compared with it then."""
+        if self._reference is None:
+            self._reference = self.update(1.0).labels
+        return self._reference
 
     def restart(self) -> None:
         """Forget what is begun, so that the next update runs the whole window."""
@@ -137,12 +162,14 @@ class PreviewSession:
         began, config = time.perf_counter(), self.model.config
         ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
         labels, trace = torch.zeros(config.window, dtype=torch.int32), None
-        if self._windowed.is_foreground(self.start):
+        if self.is_foreground:
             out = self.run(ratios)
             inside = slice(None) if out.box is None else out.box.voxels
             labels[inside], trace = self._decide(out.inside[0].cpu()), out.trace
         shown, box = self._on_input_grid(labels)
-        return Preview(shown, box, trace, ratios, time.perf_counter() - began)
+        seconds, same = time.perf_counter() - began, self._reference
+        agrees = None if same is None else agreement(shown, same)
+        return Preview(shown, box, trace, ratios, seconds, agrees)
 
     def run(self, ratios: tuple[float, ...]) -> SCDOutput:
         """Finish the forward pass of the window: logits and ids are those of a whole run.
@@ -150,11 +177,16 @@ class PreviewSession:
         Where that runs several small windows at once, the last digits may differ.
         """
         with torch.inference_mode():
+            return self.model.finish(self._begin(), ratios)
+
+    def _begin(self) -> Begun:
+        """Run what does not depend on keep ratios, once for each window."""
+        with torch.inference_mode():
             if self._begun is None:
                 window = self._windowed.grid.cut(self._windowed.image, self.start)[None]
                 device = next(self.model.parameters()).device
                 self._begun = self.model.begin(window.to(device))
-            return self.model.finish(self._begun, ratios)
+            return self._begun
 
     def _on_input_grid(self, labels: Tensor) -> tuple[NDArray[np.unsignedinteger], Box]:
         """Give each voxel of the input that the window covers what its nearest model voxel has."""

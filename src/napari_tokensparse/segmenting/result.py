@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.untrusted import PlainError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -81,6 +83,12 @@ class Segmentation:
     region
         The box that was segmented, or None for the whole volume. Outside it labels are 0 and tokens
         not processed.
+    confidence
+        ``(i, j, k)``, 0 to 255: the probability of the class that the network takes, before labels
+        are sharpened; of overlapping regions, of the decision that is least sure. None unless it
+        was asked for.
+    probabilities
+        ``(i, j, k)``, 0 to 255, of each class that was asked for, by its name.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -88,6 +96,8 @@ class Segmentation:
     stats: Stats
     regions: NDArray[np.bool_] | None = None
     region: Box | None = None
+    confidence: NDArray[np.uint8] | None = None
+    probabilities: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from napari_tokensparse.compute.batching import windows_at_once
-from napari_tokensparse.compute.shortage import tried
+from napari_tokensparse.compute.shortage import shortage_of
 from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
@@ -19,6 +19,7 @@ from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.pins import pins_of
+from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
 from napari_tokensparse.segmenting.result import (
     Progress,
     Segmentation,
@@ -29,6 +30,7 @@ from napari_tokensparse.segmenting.sharpening import sharpen
 from napari_tokensparse.segmenting.stitch import Stitcher, frame_of
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed
+from napari_tokensparse.volumes.background import with_zero_background
 from napari_tokensparse.volumes.region import windows_over
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCDOutput
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.stitch import Frame, Rows
+    from napari_tokensparse.volumes.preprocess import AxisMap
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
 
@@ -68,6 +71,7 @@ class WindowRun:
         axes, extents = self._windowed.within(frame)
         rule = label_rule(info)
         self._out = InputGrid(volume.shape, axes, extents, rule, self._region, self._contests)
+        self._likely = self._probabilities(axes, extents)
         self._rows_at_once = config.window[0]
         self._computed = 0
         self._notes = list(self._windowed.notes)
@@ -107,7 +111,8 @@ class WindowRun:
         tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
         if self._region is not None:
             tokens = tokens.within(self._region)
-        config, ratios = self._model.config, self._options.keep_ratio
+        config, options = self._model.config, self._options
+        ratios = options.keep_ratio
         boxes = [self._boxes[start] for _, start in self._starts]
         looked_at = tuple(config.grid if box is None else box.size for box in boxes)
         stats = Stats(
@@ -125,7 +130,33 @@ class WindowRun:
             sharpened=self._sharpened,
             looked_at=looked_at,
         )
-        return Segmentation(self._out.labels, tokens, stats, self._out.regions, self._region)
+        likely = self._likely
+        return Segmentation(
+            self._out.labels,
+            tokens,
+            stats,
+            self._out.regions,
+            self._region,
+            None if likely is None else likely.confidence,
+            {} if likely is None else dict(zip(options.probabilities, likely.classes, strict=True)),
+        )
+
+    def _probabilities(
+        self, axes: tuple[AxisMap, AxisMap, AxisMap], extents: Sequence[tuple[int, int]]
+    ) -> ProbabilityGrid | None:
+        """Make what gathers the probabilities that are asked for; None if none is."""
+        options, info = self._options, self._info
+        if not (options.confidence or options.probabilities):
+            return None
+        return ProbabilityGrid(
+            self._volume.shape,
+            axes,
+            extents,
+            exclusive=info.exclusive,
+            channels=info.channels_of(options.probabilities),
+            confidence=options.confidence,
+            box=self._region,
+        )
 
     def _overlap(self) -> float:
         asked = self._options.overlap
@@ -168,7 +199,7 @@ class WindowRun:
             Memory ran out, and there is nothing more to save.
         """
         out: list[SCDOutput] = []
-        lacking = tried(lambda: out.append(self._network(windows)), self._device)
+        lacking = shortage_of(lambda: out.append(self._network(windows)), self._device)
         if lacking is None:
             return out[0]
         if self._at_once > 1:
@@ -254,23 +285,37 @@ class WindowRun:
     def _sharpen(self, contests: Contests) -> None:
         """Sharpen the labels; where memory runs out, they stay as they are from there on."""
         began = time.perf_counter()
-        values = self._info.label_values
-        lacking = tried(
-            lambda: sharpen(self._out.labels, contests, self._volume, values), torch.device("cpu")
-        )
+        values, definitions = self._info.label_values, self._info.preprocessing
+
+        def sharpened() -> None:
+            seen, _ = with_zero_background(self._volume, definitions)  # as the network saw it
+            sharpen(self._out.labels, contests, seen, values)
+
+        lacking = shortage_of(sharpened, torch.device("cpu"))
         if lacking is not None:
             self._notes.append("memory ran out: not all borders were sharpened")
         self._sharpened = lacking is None
         self.seconds["sharpen"] = time.perf_counter() - began
+
+    def _keep_probabilities(self, rows: Rows) -> None:
+        """Keep those of finished rows; where memory runs out there are none."""
+        likely = self._likely
+        if likely is None:
+            return
+        lacking = shortage_of(partial(likely.add, rows), torch.device("cpu"))
+        if lacking is not None:
+            self._likely = None
+            self._notes.append("memory ran out: there are no probabilities")
 
     def _label(self, rows: Rows) -> None:
         """Label finished rows; from when memory runs out, fewer at once."""
         at = 0
         while at < len(rows):
             some = rows.part(at, at + self._rows_at_once)
-            lacking = tried(partial(self._out.add, some), torch.device("cpu"))
+            lacking = shortage_of(partial(self._out.add, some), torch.device("cpu"))
             if lacking is None:
                 at += len(some)
+                self._keep_probabilities(some)
             elif len(some) > 1:
                 self._rows_at_once = len(some) // 2
             else:

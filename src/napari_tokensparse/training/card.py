@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tokensparse.datasets.cases import DataSet
+    from napari_tokensparse.model.folder import Origin
     from napari_tokensparse.training.events import Validated
     from napari_tokensparse.training.recipes.choose import Recipe
     from napari_tokensparse.training.runconfig import RunConfig
@@ -18,7 +19,7 @@ _TEXT = """\
 
 Trained with napari-tokensparse {version} on {data} ({cases} training cases, {held_out} held out).
 For research only, not for diagnosis.
-
+{ended}
 - **Classes.** {classes}
 - **Channels.** {channels}
 - **Training.** {steps} steps, recipe `{recipe}`, seed {seed}; keep ratios {low:g} to {high:g},
@@ -35,17 +36,22 @@ For research only, not for diagnosis.
 - Licence: that of the training data decides.
 {notes}"""
 
+_UNFINISHED = """
+**Unfinished**: its run was stopped or goes on, and its step size had not fallen to 0.
+"""
+
 
 def card(
     config: RunConfig,
     recipe: Recipe,
     data_set: DataSet,
     validated: Validated | None,
-    steps: int,
+    origin: Origin,
     notes: Sequence[str] = (),
 ) -> str:
     """Write the card of a model: data, training, and what was measured on which cases.
 
+    ``origin`` says how the run ended and what it began from;
     ``notes`` are what a person should know of the cases, a line each.
     """
     low, high = recipe.training.keep_range
@@ -57,7 +63,8 @@ def card(
         held_out=len(data_set.validation),
         classes=", ".join(f"{c.value} {c.name}" for c in recipe.info.classes),
         channels=", ".join(recipe.info.channels),
-        steps=steps,
+        steps=origin.step,
+        ended=_UNFINISHED if origin.is_unfinished else "",
         recipe=recipe.name,
         low=low,
         high=high,

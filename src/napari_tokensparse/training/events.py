@@ -58,6 +58,14 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Validating:
+    """Averaged weights after ``step`` steps are about to be validated on ``cases`` cases."""
+
+    step: int
+    cases: int
+
+
+@dataclass(frozen=True)
 class Validated:
     """Averaged weights on whole volumes, on their own grids.
 
@@ -105,10 +113,10 @@ class Finished:
     reason: str
 
 
-Event = CaseRead | Chosen | StepDone | Validated | CheckpointSaved | Finished
+Event = CaseRead | Chosen | StepDone | Validating | Validated | CheckpointSaved | Finished
 _KINDS: dict[str, TypeAdapter[Event]] = {
     kind.__name__: TypeAdapter(kind)
-    for kind in (CaseRead, Chosen, StepDone, Validated, CheckpointSaved, Finished)
+    for kind in (CaseRead, Chosen, StepDone, Validating, Validated, CheckpointSaved, Finished)
 }
 
 

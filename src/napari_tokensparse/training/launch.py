@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from napari_tokensparse.training.events import Finished, from_json
+from napari_tokensparse.training.folder import EVENTS_FILE, RUN_FILE
 from napari_tokensparse.training.run import RunError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60.0
+# Beside the run's own files, in a folder that is gone with the processes.
+_STOP, _ERRORS = "stop", "errors.txt"
 
 
 def launched(
@@ -46,13 +49,13 @@ def launched(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config.write(folder / "run.yaml")
-        (folder / "events.jsonl").touch()
+        config.write(folder / RUN_FILE)
+        (folder / EVENTS_FILE).touch()
         with (
             _process(config.processes, folder, resume) as process,
-            (folder / "events.jsonl").open(encoding="utf-8") as lines,
+            (folder / EVENTS_FILE).open(encoding="utf-8") as lines,
         ):
-            yield from _told(process, lines, folder, stop)
+            yield from _events(process, lines, folder, stop)
 
 
 def command(processes: int, folder: Path, resume: bool) -> list[str]:
@@ -60,8 +63,8 @@ def command(processes: int, folder: Path, resume: bool) -> list[str]:
     return [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc-per-node", str(processes), "-m", "napari_tokensparse.cli", "train"),
-        *("--config", str(folder / "run.yaml"), "--events", str(folder / "events.jsonl")),
-        *("--stop-file", str(folder / "stop")),
+        *("--config", str(folder / RUN_FILE), "--events", str(folder / EVENTS_FILE)),
+        *("--stop-file", str(folder / _STOP)),
         *(["--resume"] if resume else []),
     ]
 
@@ -69,7 +72,7 @@ def command(processes: int, folder: Path, resume: bool) -> list[str]:
 @contextmanager
 def _process(processes: int, folder: Path, resume: bool) -> Iterator[subprocess.Popen[bytes]]:
     """Start the processes; on the way out ask them to stop, and in the end make them."""
-    with (folder / "errors.txt").open("wb") as errors:
+    with (folder / _ERRORS).open("wb") as errors:
         process = subprocess.Popen(
             command(processes, folder, resume),
             stdin=subprocess.DEVNULL,
@@ -80,7 +83,7 @@ def _process(processes: int, folder: Path, resume: bool) -> Iterator[subprocess.
         try:
             yield process
         finally:
-            (folder / "stop").touch()
+            (folder / _STOP).touch()
             try:
                 process.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:
@@ -88,7 +91,7 @@ def _process(processes: int, folder: Path, resume: bool) -> Iterator[subprocess.
                 process.wait()
 
 
-def _told(
+def _events(
     process: subprocess.Popen[bytes], lines: TextIO, folder: Path, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     """Yield events as their lines appear, until the process ends."""
@@ -96,7 +99,7 @@ def _told(
     while True:
         ended = process.poll() is not None
         if stop():
-            (folder / "stop").touch()
+            (folder / _STOP).touch()
         *whole, rest = (rest + lines.read()).split("\n")
         for line in whole:
             event = from_json(line)
@@ -105,7 +108,7 @@ def _told(
             break
         time.sleep(_POLL_SECONDS)
     if not isinstance(event, Finished):
-        raise RunError(_reason(folder / "errors.txt", process.returncode))
+        raise RunError(_reason(folder / _ERRORS, process.returncode))
 
 
 def _reason(errors: Path, code: int) -> str:

@@ -23,7 +23,7 @@ from napari_tokensparse.compute.shortage import is_shortage
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.training.accelerating import choose_precision, make_accelerator
 from napari_tokensparse.training.elastic import keep_ratios_of_step
-from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated
+from napari_tokensparse.training.events import CheckpointSaved, StepDone, Validated, Validating
 from napari_tokensparse.training.folder import BEST_FILE, STATE_FILE
 from napari_tokensparse.training.gradients import Gradients, add_token_head
 from napari_tokensparse.training.loading import loading
@@ -106,7 +106,7 @@ class TrainSetup:
 
 def train(
     model: SCD, config: TrainConfig, setup: TrainSetup
-) -> Iterator[StepDone | Validated | CheckpointSaved]:
+) -> Iterator[StepDone | Validating | Validated | CheckpointSaved]:
     """Train a network, from the checkpoint in the setup's folder if it holds one.
 
     Parameters
@@ -120,7 +120,7 @@ def train(
 
     Yields
     ------
-    StepDone, Validated, CheckpointSaved
+    StepDone, Validating, Validated, CheckpointSaved
         In every process. Stopping between two events loses only the steps since the last
         checkpoint.
 
@@ -140,7 +140,7 @@ def train(
 
 def _events(
     run: _Run, config: TrainConfig, setup: TrainSetup
-) -> Iterator[StepDone | Validated | CheckpointSaved]:
+) -> Iterator[StepDone | Validating | Validated | CheckpointSaved]:
     """Step until the run is over."""
     batches = run.batches()
     while not run.finished():
@@ -162,6 +162,7 @@ def _events(
                 f"good state is kept in {run.path}; try a smaller lr than {config.lr:g}"
             )
         if setup.validator is not None and run.validation_due():
+            yield Validating(run.counters.step, len(setup.validator))
             yield run.validate(setup.validator)
         if run.checkpoint_due():
             yield run.save()
@@ -186,7 +187,8 @@ class _Run:
         self._wrapped, self._optimizer = accelerator.prepare(model, make_optimizer(model, config))
         self._gradients = Gradients(model, self._wrapped, accelerator, config, setup.class_weights)
         self.counters = Counters(precision=precision)
-        self._saved_at = 0.0  # seconds of the run
+        self._saved_at = self._validated_at = 0.0  # seconds of the run
+        self._validation_seconds = 0.0
         self.path = setup.folder / STATE_FILE
 
     def batches(self) -> Iterator[list[tuple[int, Sequence[Window]]]]:
@@ -269,9 +271,13 @@ class _Run:
         return self.finished() or late or done.step % self._config.checkpoint_every == 0
 
     def validation_due(self) -> bool:
-        """Whether to validate now: every so many steps and at the end, but not on a stop."""
-        over = self.finished() and self.counters.reason != "stopped"
-        return over or self.counters.step % self._config.validate_every == 0
+        """Whether to validate now: every so many steps or minutes, at the end, not on a stop."""
+        if self.finished() and self.counters.reason != "stopped":
+            return True
+        every, done = self._config.validate_minutes, self.counters
+        since = done.seconds - self._validated_at
+        late = every is not None and since >= max(60.0 * every, 3.0 * self._validation_seconds)
+        return (late and not done.reason) or done.step % self._config.validate_every == 0
 
     def validate(self, validator: Validator) -> Validated:
         """Score the averaged weights; processes share the cases."""
@@ -295,6 +301,7 @@ class _Run:
             best_dice=mean if best else before.best_dice,
             since_best=0 if best else before.since_best + 1,
         )
+        self._validated_at, self._validation_seconds = self.counters.seconds, seconds
         return Validated(
             before.step,
             dice,
@@ -339,7 +346,7 @@ class _Run:
             reason="",
             precision=self.counters.precision,
         )
-        self._saved_at = self.counters.seconds
+        self._saved_at = self._validated_at = self.counters.seconds
 
 
 def _average(

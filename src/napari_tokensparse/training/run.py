@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from napari_tokensparse.common.extras import require
 from napari_tokensparse.common.notes import gathered
-from napari_tokensparse.common.ownership import record
-from napari_tokensparse.datasets.cases import read_data_set, split
+from napari_tokensparse.datasets.cases import read_data_set, split, with_classes
 from napari_tokensparse.datasets.checks import checking, class_notes, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
-from napari_tokensparse.model.bundle import load_weights, write_bundle
-from napari_tokensparse.model.folder import BUNDLE_FILES
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.scoring.evaluate import CaseScores, score_case
 from napari_tokensparse.segmenting.infer import choose_device
-from napari_tokensparse.training.card import card
 from napari_tokensparse.training.events import (
     CaseRead,
     Chosen,
@@ -41,8 +36,10 @@ from napari_tokensparse.training.folder import (
     STATE_FILE,
     check_model_folder,
 )
+from napari_tokensparse.training.modelfolder import ModelWriter, best_validation
 from napari_tokensparse.training.recipes.choose import Recipe, make_recipe
-from napari_tokensparse.training.state import best_weights, counters
+from napari_tokensparse.training.starting import Start, load_start
+from napari_tokensparse.training.state import counters
 from napari_tokensparse.volumes.volume import write_nifti
 
 if TYPE_CHECKING:
@@ -83,25 +80,30 @@ def running(
 
     Yields
     ------
-    CaseRead, Chosen, StepDone, Validated, CheckpointSaved, Finished
+    CaseRead, Chosen, StepDone, Validating, Validated, CheckpointSaved, Finished
         In this order. The caller may close the generator between two events: a resume goes on from
         the last checkpoint.
 
     Raises
     ------
-    ExtraError, RunError, OwnershipError, DataError, TrainError, ValueError
-        The extra ``train`` is not installed, the output is in use or holds something else, cases
-        are bad, an option does not fit, or training failed.
+    ExtraError, RunError, OwnershipError, ModelError, DataError, TrainError, ValueError
+        The extra ``train`` is not installed, the output is in use or holds something else, there
+        is no model to begin from or its channels do not fit, cases are bad, an option does not
+        fit, or training failed.
     """
     require("training", "accelerate", "train")
     folder = config.output / FOLDER
     _check_output(config, resume)
     device = choose_device(config.device)
-    cases = yield from _checked(config, data_set or _read(config))
+    start = None if config.start_from is None else load_start(config.start_from)
+    data_set = with_classes(data_set or _read(config), config.class_names, config.background)
+    if start is not None:
+        data_set = start.named(data_set)
+    cases = yield from _checked(config, data_set)
     with _Journal(folder / EVENTS_FILE) as journal:
         if _is_main():
             config.write(folder / RUN_FILE)
-        for event in _trained(config, cases, device, stop):
+        for event in _trained(config, cases, start, device, stop):
             journal.add(event)
             yield event
 
@@ -150,51 +152,63 @@ def _checked(
 def _trained(
     config: RunConfig,
     cases: tuple[DataSet, list[CheckedCase]],
+    start: Start | None,
     device: str,
     stop: Callable[[], bool],
 ) -> Iterator[Event]:
     data_set, checked = cases
-    recipe = _recipe(config, data_set, checked, device)
+    recipe = _recipe(config, data_set, checked, start, device)
     steps_per_epoch = -(-len(data_set.training) // recipe.training.batch_size)
     yield Chosen(recipe.name, recipe.reasons, steps_per_epoch)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = SCD(recipe.network, recipe.info)
+    if start is not None:
+        start.fill(model)
     folder = config.output / FOLDER
     validator = CaseValidator(data_set, folder / PREVIEW_FILE)
     budget = CacheBudget(_cache_bytes(config, recipe.training.workers), folder / CACHE_FOLDER)
     sampler = CaseSampler(data_set.training, recipe.plan, budget)
     from napari_tokensparse.training.loop import TrainSetup, train  # it imports accelerate
 
-    setting = TrainSetup(sampler, folder, device, validator, stop=stop)
-    last: Validated | None = None
-    notes = gathered((case.case.name, case.notes) for case in checked)
-    for event in train(model, recipe.training, setting):
+    setup = TrainSetup(sampler, folder, device, validator, stop=stop)
+    notes = tuple(gathered((case.case.name, case.notes) for case in checked))
+    writer = ModelWriter(config, recipe, data_set, notes, start)
+    best = best_validation(config.output) if (folder / STATE_FILE).exists() else None
+    for event in train(model, recipe.training, setup):
         if isinstance(event, Validated) and event.best:
-            last = event
-            _write_model(config, recipe, data_set, last, notes)
+            best = event
+            if _is_main():
+                writer.write(best)
         yield event
-    if last is None:
-        _write_model(config, recipe, data_set, None, notes)
     done = counters(folder)
+    if _is_main():
+        writer.write(best, done.reason)
     yield Finished(done.step, config.output, done.best_dice, done.reason)
 
 
 def _recipe(
-    config: RunConfig, data_set: DataSet, checked: Sequence[CheckedCase], device: str
+    config: RunConfig,
+    data_set: DataSet,
+    checked: Sequence[CheckedCase],
+    start: Start | None,
+    device: str,
 ) -> Recipe:
+    memory = int(RESERVE * _free_memory(device))
     made = make_recipe(
         config.recipe,
         data_set,
         [case.facts for case in checked if case.facts is not None and not case.held_out],
         size=config.size,
         device=device,
-        memory_bytes=int(RESERVE * _free_memory(device)),
+        memory_bytes=memory,
         keep_range=config.keep_range,
         epochs=config.epochs,
         max_minutes=config.max_minutes,
         et_as_authors=config.et_as_authors,
     )
+    if start is not None:
+        made = start.adapted(made, memory, bool(config.epochs or config.max_minutes))
     changes = {
         "seed": config.seed,
         "workers": config.workers,
@@ -254,35 +268,6 @@ class CaseValidator:
         """Write the labels of the first case on its own grid."""
         image: Volume = self._cases[0].read_image()
         return write_nifti(self._preview_file, scores.labels, image)
-
-
-def _write_model(
-    config: RunConfig,
-    recipe: Recipe,
-    data_set: DataSet,
-    validated: Validated | None,
-    notes: Sequence[str],
-) -> None:
-    """Write the best weights so far as a model folder, with its card."""
-    if not _is_main():
-        return
-    model = SCD(recipe.network, recipe.info)
-    load_weights(model, best_weights(config.output / FOLDER), str(config.output))
-    done = counters(config.output / FOLDER).step if validated is None else validated.step
-    text = card(config, recipe, data_set, validated, done, notes)
-    metadata: dict[str, Any] = {
-        "version": "0.1.0",
-        "changelog": {"0.1.0": "trained"},
-        "task": f"Segmentation of {', '.join(c.name for c in recipe.info.classes)}",
-        "description": f"Token-sparse network trained on {data_set.name}",
-        "authors": "",
-        "copyright": "",
-        "data_source": data_set.name,
-        **{str(key): value for key, value in config.about.items()},
-        "napari_tokensparse_version": importlib.metadata.version("napari-tokensparse"),
-    }
-    write_bundle(config.output, model.eval(), metadata, text)
-    record(config.output / FOLDER, [config.output / name for name in BUNDLE_FILES])
 
 
 def _is_main() -> bool:

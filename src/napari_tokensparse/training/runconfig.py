@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.untrusted import one_line, yaml_mapping
+from napari_tokensparse.model.info import Name
 from napari_tokensparse.training.trainconfig import MOST_PROCESSES, KeepRange
 
 About = Literal["version", "task", "description", "authors", "copyright", "data_source",
                 "intended_use"]  # fmt: skip
 """Fields of MONAI's metadata that a person may say for a model of theirs."""
+_Source = Annotated[
+    str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, Path) else given)
+]
 
 
 class RunConfig(BaseModel):
@@ -41,6 +48,9 @@ class RunConfig(BaseModel):
         ``auto``, ``btcv`` or ``brats``.
     size : str
         Size of the network, a name of the recipes; ``auto`` leaves it to the recipe.
+    start_from : str or None
+        Model to begin from, a name or a folder: its network, spacing and intensities are taken
+        over, and its head where classes are the same. Random weights if not given.
     keep_range : tuple of float or None
         Keep ratios that the model is trained for, within (0, 1]; the recipe's own if not given.
     epochs, max_minutes : int, float or None
@@ -57,6 +67,10 @@ class RunConfig(BaseModel):
         Whether to go on without the cases that cannot be used.
     zero_is_unlabelled : bool
         Whether label 0 means "not labelled" rather than background; it is left out of the loss.
+    class_names : dict
+        Names of classes by label value, before those that the data give.
+    background : int or None
+        Label value of what was labelled as background; it becomes 0.
     workers : int
         Processes that prepare windows.
     cache_gib : float
@@ -77,6 +91,7 @@ class RunConfig(BaseModel):
     output: Path
     recipe: Literal["auto", "btcv", "brats"] = "auto"
     size: str = "auto"
+    start_from: _Source | None = None
     keep_range: KeepRange | None = None
     epochs: PositiveInt | None = None
     max_minutes: PositiveFloat | None = None
@@ -86,11 +101,22 @@ class RunConfig(BaseModel):
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     skip_bad: bool = False
     zero_is_unlabelled: bool = False
+    class_names: dict[Annotated[int, Field(ge=1, le=65535)], Name] = {}
+    background: Annotated[int, Field(ge=1, le=65535)] | None = None
     workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False
     about: dict[About, str] = {}
     overrides: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_network(self) -> RunConfig:
+        if self.start_from is not None and self.size != "auto":
+            raise ValueError(
+                f"size {self.size} with start_from {self.start_from}: the network is that model's; "
+                "leave one of the two out"
+            )
+        return self
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:

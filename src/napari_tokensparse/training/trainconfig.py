@@ -81,8 +81,9 @@ class TrainConfig(BaseModel):
         Processes that prepare windows; 0 prepares them between the steps.
     checkpoint_every, validate_every : int
         Steps between two checkpoints, and between two validations.
-    checkpoint_minutes : float or None
-        Minutes after which a checkpoint is written in any case.
+    checkpoint_minutes, validate_minutes : float or None
+        Minutes after which a checkpoint is written, and after which a validation takes place, in
+        any case; validations never take more than a quarter of the time for it.
     patience : int or None
         Validations without a better Dice after which the run stops early; None never does.
     """
@@ -114,6 +115,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: PositiveInt = 50
     validate_every: PositiveInt = 250
     checkpoint_minutes: PositiveFloat | None = None
+    validate_minutes: PositiveFloat | None = None
     patience: PositiveInt | None = None
 
     @model_validator(mode="after")

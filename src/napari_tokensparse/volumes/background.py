@@ -154,9 +154,9 @@ def _computed(*values: Any) -> tuple[Any, ...]:
     """Return parts or figures of a channel; of a lazy one, by one reading of its blocks."""
     if not is_lazy(values[0]):
         return values
-    import dask
+    from dask.base import compute
 
-    computed: tuple[Any, ...] = dask.compute(*values)
+    computed: tuple[Any, ...] = compute(*values)
     return computed
 
 

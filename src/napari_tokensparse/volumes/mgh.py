@@ -12,7 +12,7 @@ from nibabel.freesurfer.mghformat import MGHError, MGHImage
 
 from napari_tokensparse.volumes.claims import false_claim
 from napari_tokensparse.volumes.formats import checked_shape, is_one_frame, reason
-from napari_tokensparse.volumes.nifti import READ_ERRORS, heard, voxels
+from napari_tokensparse.volumes.nifti import READ_ERRORS, gathered_log, voxels
 from napari_tokensparse.volumes.volume import (
     NOTE_NO_ORIENTATION,
     Volume,
@@ -44,7 +44,7 @@ def read_mgh(path: Path, choice: Choice) -> Volume:
     content = _content(path)
     mended: list[str] = []
     try:
-        with heard(mended):
+        with gathered_log(mended):
             image = MGHImage.from_bytes(content)
     except (*READ_ERRORS, KeyError, MGHError) as error:
         raise VolumeError(

@@ -118,7 +118,7 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
         raise VolumeError(f"{path.name}: {other_half(path).name} is not beside it; add it")
     mended: list[str] = []
     try:
-        with heard(mended), np.errstate(all="ignore"):
+        with gathered_log(mended), np.errstate(all="ignore"):
             image = nib.load(path, mmap=False)
     except READ_ERRORS as error:
         mend = _misnamed(path) or "give a .nii or .nii.gz file"
@@ -146,10 +146,10 @@ def _misnamed(path: Path) -> str | None:
 
 
 @contextmanager
-def heard(said: list[str]) -> Iterator[None]:
+def gathered_log(lines: list[str]) -> Iterator[None]:
     """Gather what nibabel logs, which else would go to the terminal."""
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(  # type: ignore[method-assign]
         f"the file's header is not as it should be: {record.getMessage()}"
     )
     logger = nib.imageglobals.logger

@@ -16,6 +16,7 @@ What a layer carries in ``layer.metadata["tokensparse"]``, all of it plain and p
 ``header``   bytes of the NIfTI header, or None
 ``notes``    tuple of sentences for a person
 ``slices``   of a DICOM series, the file of each slice along k; else empty
+``modality`` of a DICOM series, its modality; else empty
 =========== ============================================================================
 """
 
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
 KEY = "tokensparse"
 MODEL_KEY = "tokensparse_model"
 """In the metadata of labels that a model made: what files of them say of it, as plain values."""
+ORIENTATION_KEY = "tokensparse_orientation"
+"""In the metadata of a layer that no reader of ours made: what its world's axes point to, as a
+person said: ``SPL`` where (z, y, x) go up, to the back and to the left."""
+WARNINGS_KEY = "tokensparse_warnings"
+"""In the metadata of what a run made: what speaks against its model on its scan, a line each."""
+SHOWN_ORIENTATION = "SPL"
+"""What napari's axes (z, y, x) point to, as our reader places a volume."""
 NOTE_FOREIGN_LAYER = (
     "the layer's orientation is unknown: its axes are taken as (z, y, x) = up, back, left"
 )
@@ -120,6 +128,16 @@ class Placement:
             for axis, flip in zip(self.axes, self.flips, strict=True)
         )
         return z, y, x
+
+    def points_to_shown(
+        self, points: NDArray[np.float64], shape: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Return `to_shown` of many points: ``(n, 3)`` both."""
+        axes = list(self.axes)
+        shown = points[:, axes]
+        last = np.array(shape)[axes] - 1
+        turned: NDArray[np.float64] = np.where(self.flips, last - shown, shown)
+        return turned
 
     def _slices(self) -> tuple[Any, ...]:
         return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
@@ -224,13 +242,32 @@ def volume_from_layer_data(
     array = _checked(data, name, finite=finite, lazy=lazy)
     ours = metadata.get(KEY)
     volume = None if ours is None else _ours(array, world, ours, name)
-    volume = volume or _foreign(array, world, name)
+    volume = volume or _foreign(array, world, name, metadata.get(ORIENTATION_KEY))
     return volume, _UNKNOWN.isdisjoint(volume.notes)
 
 
 def orientation_known(metadata: Mapping[str, Any]) -> bool:
-    """Whether a layer's metadata say, truly, which side is left."""
-    return KEY in metadata and _UNKNOWN.isdisjoint(metadata[KEY]["notes"])
+    """Whether a layer's metadata say, truly, which side is left, and napari shows it there."""
+    if KEY not in metadata:
+        return bool(metadata.get(ORIENTATION_KEY) == SHOWN_ORIENTATION)
+    return _UNKNOWN.isdisjoint(metadata[KEY]["notes"])
+
+
+def _towards(orientation: str) -> NDArray[np.float64]:
+    """Return the matrix from the world of a layer, (z, y, x, 1), to RAS mm.
+
+    Parameters
+    ----------
+    orientation
+        What the world's axes point to, a letter each of R or L, A or P, S or I.
+    """
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for axis, letter in enumerate(orientation):
+        matrix["RAS".find(letter) if letter in "RAS" else "LPI".find(letter), axis] = (
+            1.0 if letter in "RAS" else -1.0
+        )
+    return matrix
 
 
 def _to_file_index(
@@ -265,6 +302,7 @@ def _metadata(volume: Volume, placement: Placement, channel: int) -> dict[str, A
         "header": None if volume.header is None else volume.header.binaryblock,
         "notes": tuple(dict.fromkeys(notes)),
         "slices": tuple(map(str, volume.slices)),
+        "modality": volume.modality,
     }
 
 
@@ -300,10 +338,14 @@ def _ours(
         header=None if header is None else header_from_bytes(header),
         notes=ours["notes"],
         slices=tuple(map(Path, ours["slices"])),
+        modality=ours.get("modality", ""),
     )
 
 
-def _foreign(array: NDArray[Any], world: NDArray[np.float64], name: str) -> Volume:
-    affine = np.linalg.inv(_TO_LPS_ZYX) @ world @ np.eye(4)[[2, 1, 0, 3]]
-    notes = (NOTE_FOREIGN_LAYER,)
+def _foreign(
+    array: NDArray[Any], world: NDArray[np.float64], name: str, orientation: str | None = None
+) -> Volume:
+    turned = _towards(orientation or SHOWN_ORIENTATION)
+    affine = turned @ world @ np.eye(4)[[2, 1, 0, 3]]
+    notes = () if orientation else (NOTE_FOREIGN_LAYER,)
     return Volume(array.transpose()[None], affine, name, notes=notes, axes_as_shown=True)

@@ -80,6 +80,8 @@ class Volume:
     axes_as_shown
         Whether (i, j, k) are the axes (x, y, z) of a napari layer, which it keeps wherever the
         affine turns them.
+    modality
+        DICOM's code of how it was taken, such as ``MR`` or ``CT``; empty where no file says so.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Volume:
     notes: tuple[str, ...] = ()
     slices: tuple[Path, ...] = ()
     axes_as_shown: bool = False
+    modality: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no function here could use."""

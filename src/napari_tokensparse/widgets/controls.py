@@ -28,9 +28,14 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
-from napari_tokensparse.model.folder import available_models
+from napari_tokensparse.model.folder import (
+    available_models,
+    no_model,
+    shown_name,
+)
 from napari_tokensparse.model.hub import PREFIX, model_folder
 from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
+from napari_tokensparse.widgets.amber import make_amber, show_warnings
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.workers import in_thread
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 
 SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
+NO_TOKEN = "No token is left after stage {}: raise the keep ratio."
 _HUB = "Hub…"
 _STEP, _PAGE = 0.05, 0.1
 _KEYS = {
@@ -55,9 +61,20 @@ _KEYS = {
 
 
 class _Models(QObject):
-    """Tells every widget of this program when a model folder was written."""
+    """Tells every widget of this program when a model folder was written or added."""
 
     written = Signal(Path)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[Path] = []
+        """Folders from elsewhere, listed until the program ends."""
+
+    def add(self, folder: Path) -> None:
+        """List a model folder from elsewhere in every widget, also those opened later."""
+        if folder not in self.added:
+            self.added.append(folder)
+        self.written.emit(folder)
 
 
 models = _Models()
@@ -81,8 +98,10 @@ class KeepRatioSlider(QWidget):
         self.slider.setToolTip(
             "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
         )
-        self.meaning = QLabel()
-        _set_up(self, self.slider, self.meaning)
+        self.meaning, self.warning, self.gains = QLabel(), QLabel(), QLabel()
+        _set_up(self, self.slider, self.meaning, self.warning, self.gains)
+        make_amber(self.warning)
+        self.gains.hide()
         for handle in self.slider.findChildren(QSlider):
             handle.installEventFilter(self)
         self.slider.valueChanged.connect(self._changed)
@@ -118,6 +137,11 @@ class KeepRatioSlider(QWidget):
         self._stages, self._tokens, self._crops = stages, tokens, crops
         self._describe()
 
+    def say_gains(self, text: str) -> None:
+        """Say, below what it means, what the keep ratio buys: time and agreement."""
+        self.gains.setText(text)
+        self.gains.setVisible(bool(text))
+
     def _changed(self) -> None:
         self._describe()
         self.valueChanged.emit(self.value())
@@ -125,8 +149,10 @@ class KeepRatioSlider(QWidget):
     def _describe(self) -> None:
         ratios = (self.value(),) * self._stages
         text = describe_keep_ratio(ratios)
+        live = live_counts(self._tokens, ratios) if self._tokens else (1,)
+        show_warnings(self.warning, [] if all(live) else [NO_TOKEN.format(live.index(0))])
         if self._tokens:
-            counts = " → ".join(f"{n}" for n in live_counts(self._tokens, ratios))
+            counts = " → ".join(f"{n}" for n in live)
             window = "full window (fewer where it is empty)" if self._crops else "window"
             text += f"\nTokens of a {window} after each stage: {counts}"
         self.meaning.setText(text)
@@ -176,19 +202,20 @@ class KeepRangeSlider(QWidget):
 
 
 def _set_up(
-    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, meaning: QLabel
+    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, *below: QLabel
 ) -> None:
-    """Let a slider go over the keep ratios, with the line on what they mean below it."""
+    """Let a slider go over the keep ratios, with lines below it."""
     # superqt types its sliders of floats as integer ones.
     slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
     slider.setSingleStep(_STEP)  # type: ignore[arg-type]
     slider.setPageStep(_PAGE)  # type: ignore[arg-type]
     slider.setDecimals(2)
-    meaning.setWordWrap(True)
     layout = QVBoxLayout(widget)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(slider)
-    layout.addWidget(meaning)
+    for line in below:
+        line.setWordWrap(True)
+        layout.addWidget(line)
 
 
 class DeviceCombo(QComboBox):
@@ -250,27 +277,38 @@ class ModelCombo(QWidget):
     ----------
     parent
         Qt parent.
+    nothing
+        What the choice of no model is called, the first one; None: there is no such choice.
     """
 
-    valueChanged = Signal(Path)
+    valueChanged = Signal(object)
+    """The folder, or None."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, nothing: str | None = None) -> None:
         super().__init__(parent)
         preferences.value()  # says where the user's models lie
         self.combo = _ListingCombo(self.refresh)
         self.combo.setToolTip("Model to segment with: a bundled one, yours, or any model folder")
+        if nothing is not None:
+            self.combo.addItem(nothing, None)
         self.refresh()
         self.browse = QPushButton("Browse…")
         self.browse.setToolTip("Choose a model folder, or a folder with an authors' checkpoint")
-        layout = QHBoxLayout(self)
+        self.refusal = QLabel()
+        self.refusal.setWordWrap(True)
+        self.refusal.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.combo, stretch=1)
+        row.addWidget(self.browse)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo, stretch=1)
-        layout.addWidget(self.browse)
         self.hub = QPushButton(_HUB)
         self.hub.setToolTip("Fetch a model of the Hugging Face Hub by its address, hf://owner/repo")
-        layout.addWidget(self.hub)
+        row.addWidget(self.hub)
         self._fetching = ""
-        self.combo.currentIndexChanged.connect(lambda _: self.valueChanged.emit(self.value()))
+        layout.addLayout(row)
+        layout.addWidget(self.refusal)
+        self.combo.currentIndexChanged.connect(self._chosen)
         self.browse.clicked.connect(self._browse)
         self.hub.clicked.connect(self._ask_address)
         models.written.connect(self.add)
@@ -279,7 +317,7 @@ class ModelCombo(QWidget):
     def refresh(self) -> None:
         """List models that came meanwhile, for example by a download; the choice stays."""
         with suppress(OSError):  # the folder of the Preferences may be anything
-            for folder in available_models().values():
+            for folder in (*available_models().values(), *models.added):
                 self.add(folder)
 
     def value(self) -> Path | None:
@@ -287,21 +325,37 @@ class ModelCombo(QWidget):
         folder = self.combo.currentData()
         return None if folder is None else Path(folder)
 
-    def setValue(self, folder: Path) -> None:
-        """Choose a model folder, adding it where it is not listed."""
-        self.add(folder)
-        self.combo.setCurrentIndex(self.combo.findData(str(folder)))
+    def setValue(self, folder: Path | None) -> None:
+        """Choose a model folder, adding it where it is not listed; or None, where that is one."""
+        if folder is not None:
+            self.add(folder)
+        self.combo.setCurrentIndex(self.combo.findData(None if folder is None else str(folder)))
 
     def add(self, folder: Path, name: str = "") -> None:
-        """List a model folder, by another name than its own if one is given; the choice stays."""
-        if self.combo.findData(str(folder)) < 0:
-            self.combo.addItem(name or folder.name, str(folder))
-            last = self.combo.count() - 1
-            self.combo.setItemData(last, str(folder), Qt.ItemDataRole.ToolTipRole)
+        """List a model folder, by another name than its own if one is given; the choice stays.
+
+        One that is listed already is called as its folder says now: a run may have ended.
+        """
+        at = self.combo.findData(str(folder))
+        if at < 0:
+            at = self.combo.count()
+            self.combo.addItem(name, str(folder))
+            self.combo.setItemData(at, str(folder), Qt.ItemDataRole.ToolTipRole)
+        if not self.combo.itemText(at).startswith(PREFIX):
+            self.combo.setItemText(at, name or shown_name(folder))
+
+    def _chosen(self, _index: int) -> None:
+        self.refusal.hide()
+        self.valueChanged.emit(self.value())
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Choose a model folder")
-        if chosen:
+        if not chosen:
+            return
+        refused = no_model(Path(chosen))
+        self.refusal.setText(refused)
+        self.refusal.setVisible(bool(refused))
+        if not refused:
             self.setValue(Path(chosen))
 
     def _ask_address(self) -> None:

@@ -11,10 +11,10 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
+from napari_tokensparse.volumes.placement import MODEL_KEY, WARNINGS_KEY, shown_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from napari.layers import Layer
     from numpy.typing import NDArray
@@ -59,6 +59,7 @@ LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
 LABELS: Final = "labels"
+CONFIDENCE: Final = "confidence"
 DIFFERENCE: Final = "difference"
 DIFFERENCES = {
     1: "lost: background with pruning",
@@ -95,6 +96,12 @@ def placement_kwargs(layer: Layer) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in PLACEMENT}
 
 
+def warned(placement: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """Add to a placement what speaks against the model on the image; every layer carries it."""
+    metadata = {**placement["metadata"], WARNINGS_KEY: tuple(warnings)}
+    return {**placement, "metadata": metadata}
+
+
 def result_layers(
     image_name: str,
     placement: Mapping[str, Any],
@@ -121,7 +128,10 @@ def result_layers(
     importance = [
         _token_map(tokens, IMPORTANCE, stage, view) for stage in range(1, tokens.stages + 1)
     ]
-    specs = [*importance, _pruned_at(tokens, view), labels_spec(view(result.labels), info)]
+    specs = [*importance, _pruned_at(tokens, view)]
+    if result.confidence is not None:
+        specs.append(_confidence(view(result.confidence)))
+    specs.append(labels_spec(view(result.labels), info))
     part = None
     if result.region is not None:
         part = np.zeros(volume.shape, bool)
@@ -323,6 +333,19 @@ def _token_map(
         "visible": False,
     }
     return LayerSpec(Image, np.nan_to_num(view(tokens.on_input_grid(values)), copy=False), looks)
+
+
+def _confidence(shown: NDArray[np.uint8]) -> LayerSpec:
+    """Describe the map of the winner's probability: dark where the network is least sure."""
+    looks = {
+        "name": CONFIDENCE,
+        "colormap": "viridis",
+        "contrast_limits": (0.0, 255.0),
+        "interpolation2d": "nearest",
+        "opacity": 0.6,
+        "visible": False,
+    }
+    return LayerSpec(Image, shown, looks)
 
 
 def _pruned_at(tokens: TokenMaps, view: View) -> LayerSpec:

@@ -98,6 +98,11 @@ def to_world(meta: Mapping[str, Any]) -> NDArray[np.float64]:
     return world
 
 
+def has_lengths(layer: Image | Labels) -> bool:
+    """Whether a layer's units are lengths, along every axis; a pixel is none."""
+    return _are_lengths(layer.units)
+
+
 def _are_lengths(units: Any) -> bool:
     return all(unit.is_compatible_with("mm") for unit in units)
 

@@ -45,7 +45,7 @@ class Preferences(QObject):
             theirs.events.changed.connect(self._changed)
             self._followed = theirs
         self._known = settings.Settings.model_validate(theirs.model_dump())
-        settings.tell(self._known)
+        settings.follow(self._known)
         return self._known
 
     def _changed(self, _event: Any = None) -> None:

@@ -64,11 +64,14 @@ class Results(QObject):
     keepRatiosTried
         A person tries keep ratios, one per stage, on the latest result: the live preview shows
         them.
+    swept
+        Keep ratios of the image of a result were compared: the result and its `Sweep`.
     """
 
     changed = Signal()
     keepRatioChosen = Signal(float)
     keepRatiosTried = Signal(tuple)
+    swept = Signal(tuple)
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.folder import bundled_models_folder, describe_folder
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.estimating import estimate as estimate_module
-from napari_tokensparse.segmenting.estimating import outline
+from napari_tokensparse.segmenting.estimating import labelrates, outline
 from napari_tokensparse.segmenting.estimating import rates as rates_module
 from napari_tokensparse.segmenting.estimating.estimate import Room, estimate, room
 from napari_tokensparse.segmenting.estimating.rates import Rates, calibrating, measuring, value_of
 from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume
@@ -30,7 +32,14 @@ from napari_tokensparse.volumes.volume import Volume
 
 MakeModel = Callable[..., SCD]
 RATES = Rates(
-    start=0.5, network=(0.25, 1.0, 0.0), stitch=0.125, label=(1e-6, 2e-6), prepare=(3e-6, 4e-6)
+    start=0.5,
+    network=(0.25, 1.0, 0.0),
+    stitch=0.125,
+    label=(1e-6, 2e-6),
+    unsure=5e-6,
+    sharpen=(0.25, 6e-6),
+    likely=7e-6,
+    prepare=(3e-6, 4e-6),
 )
 SHAPES = {
     "Orientationd": {"axcodes": "RAS"},
@@ -94,17 +103,13 @@ def test_the_sample_is_looked_at_coarsely() -> None:
 def test_seconds_are_rates_times_what_there_is_to_do(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def known(*_: Any) -> Iterator[None]:
-        yield
-        return RATES
-
-    monkeypatch.setattr(estimate_module, "calibrating", known)
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
     noise = np.random.default_rng(0).normal(100, 20, (1, 60, 50, 40)).astype(np.float32)
     found = estimate(Volume(noise, np.eye(4), "noise"), make_model(), (1.0, 0.5, 0.25))
     assert found.windows == 18  # run 6 at a time, on a grid of 60 x 50 x 40
     share = (6 * 1 + 3 * 0.5 + 3 * 0.125) / 12  # of tokens: 64, 64, 32, 8 after 0, 3, 6, 9 blocks
     voxels = 60 * 50 * 40
-    expected = 0.5 + 18 * (0.25 + share) + 18 * 0.125 + voxels * (1e-6 + 2e-6 + 3e-6 + 4e-6)
+    expected = 0.5 + 18 * (0.25 + share) + 18 * 0.125 + voxels * (1e-6 + 2e-6 + 3e-6 + 4e-6 + 5e-6)
     assert found.seconds == pytest.approx(expected, rel=1e-6)
 
 
@@ -177,21 +182,70 @@ def test_parts_are_measured_by_the_clock(
         assert sum(rates.prepare) * 32**3 == pytest.approx(1.0, rel=0.2)
 
 
-@pytest.mark.parametrize("sharpened", [False, True])
-def test_sharpening_is_counted_with_the_labels(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, sharpened: bool
+def test_sharpening_is_measured_by_how_much_there_is_to_sharpen(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, sharpen = [0.0], rates_module.sharpen
+    now, sharpen = [0.0], labelrates.sharpen
 
-    def slowly(*given: Any) -> int:
-        now[0] += 1.0
-        return sharpen(*given)
+    def slowly(labels: Any, contests: Any, *given: Any) -> int:
+        now[0] += 1.0 + 1e-5 * len(contests)
+        return sharpen(labels, contests, *given)
 
     monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
-    monkeypatch.setattr(rates_module, "sharpen", slowly)
-    backend = make_backend(make_model(sharpen=sharpened), "plain")
-    first, second = value_of(measuring(backend, lambda: now[0])).label
-    assert first * 32**3 + second * 64**3 == pytest.approx(1.0 if sharpened else 0.0, rel=0.2)
+    monkeypatch.setattr(labelrates, "sharpen", slowly)
+    backend = make_backend(make_model(), "plain")
+    found = value_of(measuring(backend, lambda: now[0]))
+    assert found.sharpen == pytest.approx((1.0, 1e-5), rel=0.01)
+    assert found.label == (0.0, 0.0) and found.unsure == 0.0
+
+
+@pytest.mark.parametrize("sharpen", [None, False, True])
+def test_sharpening_is_counted_where_the_run_does_it(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, sharpen: bool | None
+) -> None:
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
+    volume, model = brain_in_a_box(), make_model(sharpen=True)
+    bare = estimate(volume, model, 0.5, sharpen=False)
+    found = estimate(volume, model, 0.5, sharpen=sharpen)
+    wanted = 0.0 if sharpen is False else 0.25 + 6e-6 * 64 * 40 * 32  # voxels of the block
+    assert found.seconds - bare.seconds == pytest.approx(wanted, rel=0.1)
+
+
+def test_maps_of_probabilities_are_counted_by_class(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
+    volume, model = brain_in_a_box(), make_model()
+    found = []
+    for kept in ({}, {"confidence": True}, {"probabilities": ["all"]}):
+        found.append(
+            value_of(estimate_module.estimating(volume, model, options_for(model, **kept)))
+        )
+    bare, sure, every = found
+    voxels, channels = 96 * 80 * 64, model.config.out_channels
+    assert sure.seconds - bare.seconds == pytest.approx(7e-6 * voxels * channels)
+    names = len(model.info.classes)
+    assert every.seconds - sure.seconds == pytest.approx(7e-6 * voxels * names)
+    assert sure.room.peak_mb - bare.room.peak_mb == pytest.approx(voxels / 1e6)
+    assert every.room.peak_mb - bare.room.peak_mb == pytest.approx(names * voxels / 1e6)
+
+
+def test_a_busier_machine_is_noticed(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
+    volume, model = brain_in_a_box(), make_model()
+    free = estimate(volume, model, 0.5).seconds
+    monkeypatch.setattr(estimate_module, "calibrating", partial(known_rates, probe=0.5))
+    busy = value_of(
+        estimate_module.estimating(volume, model, options_for(model, 0.5), clock=ticks())
+    )
+    assert busy.seconds == pytest.approx(2 * free)  # a second by this clock, and half a one before
+
+
+def known_rates(*_: Any, **changes: float) -> Iterator[None]:
+    yield
+    return RATES.model_copy(update=changes)
 
 
 def test_memory_counts_what_is_held(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +291,14 @@ def test_what_no_run_takes_has_no_estimate(make_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (41.4, "41 s"), (119.0, "119 s"), (250.0, "4 min")]
+    ("seconds", "said"),
+    [
+        (0.2, "1 s"),
+        (3.2, "2 to 4 s"),
+        (41.4, "32 to 54 s"),
+        (119, "2 to 3 min"),
+        (50, "38 to 65 s"),
+    ],
 )
 def test_an_estimate_in_words(seconds: float, said: str) -> None:
     found = estimate_module.Estimate(seconds, 1, Room("cpu", 293.1, 18_000.0))

@@ -238,6 +238,18 @@ def test_what_auto_makes_fits_together(write_msd: Callable[..., Path]) -> None:
     assert torch.isfinite(logits).all()
 
 
+def test_a_short_run_is_validated_five_times_by_its_steps_or_its_minutes(
+    write_msd: Callable[..., Path],
+) -> None:
+    cases = tubes(write_msd("tubes", cases=3))
+    by_steps = recipe("auto", cases, size="nano", epochs=30).training
+    assert (by_steps.steps, by_steps.validate_every) == (60, 12)
+    assert by_steps.validate_minutes is None
+    by_minutes = recipe("auto", cases, size="nano", max_minutes=10.0)
+    assert by_minutes.training.validate_minutes == 2.0
+    assert "or 2 minutes" in by_minutes.reasons[-1]
+
+
 def ct(minimum: float, channels: tuple[str, ...] = ("channel 1",)) -> Recipe:
     """Choose for a CT whose structure is between 300 and 700 HU."""
     case = make_case(volume((64, 64, 48), (1, 1, 1)), {1: "bone"})

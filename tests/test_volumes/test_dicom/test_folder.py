@@ -103,6 +103,7 @@ def test_each_slice_is_scaled_by_its_own_slope_and_intercept(dicoms, tmp_path):
     )
     volume = read_volume(tmp_path / "pet")
     assert volume.array.dtype == np.float32
+    assert volume.modality == "PT"
     wanted = signed.transpose(2, 1, 0) * np.array(slopes) - 1024
     assert np.array_equal(volume.array[0], wanted)
     dicoms["write_series"](tmp_path / "mr", signed, RescaleSlope=1, RescaleIntercept=0)

@@ -10,9 +10,9 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_tokensparse.inspecting.tokens import StageScore, token_at
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.places import position_text
 from napari_tokensparse.widgets.inspector.token_pane import stage_rows
-from napari_tokensparse.widgets.places import position_text
-from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     from conftest import Inspected

@@ -82,8 +82,7 @@ def test_an_image_removed_and_a_model_cut_short_during_a_run_are_told_and_so_is_
     assert done.startswith("Done")
     assert notes[-2] == "Note: scan was removed during the run; these are its labels."
     assert "the model was changed on disk during the run" in notes[-1]
-    ready.click()
-    assert ready.widget.message.text().startswith("No image")
+    assert not ready.widget.button.isEnabled()
     ready.viewer.add_image(np.ones((32, 32, 32)), name="other")
     ready.segment()
     said = ready.widget.message.text()

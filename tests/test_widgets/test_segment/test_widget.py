@@ -282,7 +282,7 @@ def test_a_scan_that_the_model_is_not_made_for_needs_a_second_click(
     opened: Opened, write_nano: Callable[..., Path]
 ) -> None:
     viewer, widget = opened.viewer, opened.widget
-    viewer.add_image(brain_like(), name="head")
+    viewer.add_image(brain_like(), name="head", units=("mm",) * 3)
     widget.model.setValue(write_nano(foreground_ml=(0.0, 10.0)))
     opened.click()
     assert widget.button.text() == "Segment"

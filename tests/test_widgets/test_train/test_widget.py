@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from napari import Viewer
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
+from napari_tokensparse.model.folder import origin_of
 from napari_tokensparse.volumes.placement import placement_of
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.widgets.train.data_source import LAYERS, FileSource, LayerSource
@@ -95,6 +97,27 @@ def one_channel(write_folders: Callable[..., Path]) -> Path:
     return folder
 
 
+@contextmanager
+def said_of(widget: TrainWidget) -> Iterator[list[str]]:
+    """Gather what the widget says meanwhile."""
+    said: list[str] = []
+    widget.message.installEventFilter(watcher := _Watcher(said))
+    yield said
+    widget.message.removeEventFilter(watcher)
+
+
+class _Watcher(QObject):
+    """Notes each text of a label when it is painted anew."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def eventFilter(self, label: Any, _event: Any) -> bool:
+        self._said += [line for line in label.text().splitlines() if line not in self._said]
+        return False
+
+
 def press(text: str) -> None:
     """Press a button of the message box that is about to open."""
     box = QApplication.activeModalWidget()
@@ -134,20 +157,60 @@ def test_train_stop_resume_and_use_the_model_by_clicks(
     assert (model / "training/state.pt").is_file()
     assert widget.resume.isEnabled()
 
+    unfinished = segment.model.combo.findData(str(model))
+    assert segment.model.combo.itemText(unfinished) == "tubes (unfinished)"
+
+    training.click("train")  # with whatever is chosen now: the run that is there is not touched
+    assert "holds a run already" in widget.message.text()
+    assert widget.again.isVisible()
+    assert widget.again.elsewhere.text() == "Train into tubes-2"
+
     training.click("resume")
     training.steps(stopped_at + 1)
     training.finish()
+    assert widget.again.isHidden()
     assert training.drawn() == list(range(1, 19))
     assert widget.message.text().startswith("Ended after step 18: all steps done.")
     assert set(widget.plot.dice_curves) == {"label 1", "label 2", "label 3"}
     segment_with(training, segment, one_channel, model)
 
 
+def test_start_over_keeps_the_earlier_run_and_another_folder_leaves_it(
+    training: Training, one_channel: Path, tmp_path: Path
+) -> None:
+    widget, model = training.widget, tmp_path / "models/tubes"
+    widget.settings.source.setValue(FileSource(one_channel))
+    widget.settings.length.setValue(Length(epochs=1))
+    training.click("train")
+    training.finish()
+    first = (model / "models/model.safetensors").read_bytes()
+
+    training.click("train")
+    training.qtbot.mouseClick(widget.again.over, Qt.MouseButton.LeftButton)
+    training.finish()
+    kept = tmp_path / "models/tubes-before"
+    assert (kept / "models/model.safetensors").read_bytes() == first
+    assert widget.message.text().startswith("Ended after step 3: all steps done.")
+
+    widget.settings.start_from.setValue(kept)
+    assert not widget.settings.network_size.isEnabled()
+    training.click("train")
+    training.qtbot.mouseClick(widget.again.elsewhere, Qt.MouseButton.LeftButton)
+    training.finish()
+    assert widget.settings.output.value() == tmp_path / "models/tubes-2"
+    assert f"Begins from {model.name} (weights" in widget.report.toPlainText()
+    origin = origin_of(tmp_path / "models/tubes-2")
+    assert origin is not None and origin.began_from is not None
+    assert origin.began_from.name == "tubes"
+
+
 def segment_with(training: Training, segment: SegmentWidget, data: Path, model: Path) -> None:
-    """Choose the new model in the combo of a Segment widget that was open before, and use it."""
+    """Choose the new model in the Segment widget that is open by a click, and use it."""
     training.viewer.open(data / "imagesTr/tubes_000.nii.gz", plugin="napari-tokensparse")
-    segment.model.combo.setCurrentText(model.name)
+    assert segment.model.value() != model
+    training.click("use")
     assert segment.model.value() == model
+    assert segment.model.combo.currentText() == model.name
     training.qtbot.mouseClick(segment.button, Qt.MouseButton.LeftButton)
     training.qtbot.waitUntil(lambda: segment.button.text() == "Segment", timeout=A_STEP_MS)
     labels = training.viewer.layers["tubes_000 labels"]
@@ -162,10 +225,16 @@ def test_the_preview_of_the_validation_case_lies_where_its_image_does(
     data = write_msd("tubes", cases=3, validation=1, shape=SMALL)
     widget.settings.source.setValue(FileSource(data / "dataset.json"))
     widget.settings.length.setValue(Length(epochs=2))
-    training.click("train")
-    training.finish()
+    shown: list[Any] = []
+    viewer.layers.events.inserted.connect(lambda event: shown.append(event.value))
+    with said_of(widget) as said:
+        training.click("train")
+        training.finish()
 
-    image, labels = viewer.layers
+    assert not list(viewer.layers)  # the preview goes when training ends
+    assert "Step 2: validating on 1 case …" in said
+    assert "Step 6: mean Dice" in widget.report.toPlainText()
+    image, labels = shown[-2:]
     assert (image.name, labels.name) == ("tubes_003 preview image", "tubes_003 preview")
     assert isinstance(image, Image) and isinstance(labels, Labels)
     volume = read_volume(data / "imagesTr/tubes_003.nii.gz")
@@ -178,16 +247,6 @@ def test_the_preview_of_the_validation_case_lies_where_its_image_does(
         assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
     assert list(labels.features["name"]) == ["background", "tube", "ball", "rod"]
     assert set(widget.plot.dice_curves) == {"tube", "ball", "rod"}
-    before = labels.data.copy()
-
-    labels.opacity = 0.25
-    widget.settings.length.setValue(Length(epochs=12))
-    training.click("resume")
-    training.finish()
-    assert len(training.drawn()) == 36
-    assert list(viewer.layers) == [image, labels]
-    assert labels.opacity == 0.25
-    assert (labels.data != before).any()
 
 
 def test_a_few_painted_slices_of_an_open_image_are_enough(training: Training) -> None:
@@ -202,18 +261,29 @@ def test_a_few_painted_slices_of_an_open_image_are_enough(training: Training) ->
     labels = viewer.layers[-1]
     for z in (4, 12, 20):
         labels.data[z] = np.where(bright[z], 2, 1)
-    widget.settings.source.zero.click()
     assert widget.settings.source.value().pairs == ((image, labels),)
+    training.click("train")
+    said = widget.message.text()
+    assert f"{labels.name}: labels are in 3 of 24 slices" in said
+    assert said.endswith("Click again to go on all the same.")
+    assert widget.train.isEnabled() and training.drawn() == []
+    widget.settings.source.zero.click()
+    widget.settings.classes.names.setText("2 bright part")
+    widget.settings.classes.background.setValue(1)
 
     widget.settings.length.setValue(Length(epochs=4))
+    shown: list[Any] = []
+    viewer.layers.events.inserted.connect(lambda event: shown.append(event.value))
     training.click("train")
     training.finish()
     assert widget.message.text().startswith("Ended after step 4")
-    preview = viewer.layers["scan preview"]
+    (preview,) = shown
+    assert preview.name == "scan preview"
+    assert list(preview.features["name"]) == ["background", "bright part"]
     for name in ("scale", "translate", "units", "axis_labels"):
         np.testing.assert_array_equal(getattr(preview, name), getattr(image, name))
     assert preview.data.shape == image.data.shape
-    assert [layer.name for layer in viewer.layers] == ["scan", labels.name, "scan preview"]
+    assert [layer.name for layer in viewer.layers] == ["scan", labels.name]
     assert "none is held out" in widget.message.text()
 
 

@@ -173,7 +173,8 @@ def _log_sigmoid() -> Callable[..., Any]:
 def _metadata(model: SCD, ratios: tuple[float, ...]) -> dict[str, str]:
     said: dict[str, Any] = {"keep_ratio": ratios, "crop_value": model.config.crop_value}
     if model.has_info:
-        said |= model.info.model_dump(mode="json", exclude={"overlap", "blending", "foreground_ml"})
+        left_out = {"overlap", "blending", "foreground_ml", "expects"}
+        said |= model.info.model_dump(mode="json", exclude=left_out)
         said["label_values"] = model.info.label_values
     return {f"tokensparse.{key}": json.dumps(value) for key, value in said.items()}
 

@@ -43,6 +43,8 @@ _RESAMPLING = 8 * _DOUBLE  # bytes a voxel: where it comes from, as MONAI writes
 _LABELLING = 4  # bytes a voxel of the input: codes on their way to it
 _ONCE = 20_000_000  # bytes: what is made once in a process
 _ROWS = 2**20  # voxels of the model's grid that are labelled at once
+_CONTESTED = 1.0  # of the voxels that are not background, as the bundled model has it at 1 mm
+_SPREAD = 1.3  # times as short or as long as estimated a run may be
 _CPU = torch.device("cpu")
 
 
@@ -85,7 +87,7 @@ class Estimate:
     Attributes
     ----------
     seconds
-        From preprocessing to labels, the model loaded and nothing else going on.
+        From preprocessing to labels, the model loaded and as much else going on as now.
     windows
         That are run.
     room
@@ -96,24 +98,38 @@ class Estimate:
     windows: int
     room: Room
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Seconds from and to: how sharp a network's borders are is only known afterwards."""
+        return self.seconds / _SPREAD, self.seconds * _SPREAD
+
+    @property
+    def time(self) -> str:
+        """Say how long it takes in a few words."""
+        low, high = self.span
+        unit, of = ("s", 1) if high < 120 else ("min", 60)
+        first, last = (max(1, round(each / of)) for each in (low, high))
+        return f"About {last} {unit}" if first == last else f"About {first} to {last} {unit}"
+
     def __str__(self) -> str:
         """Say it in a few words."""
-        seconds, room = self.seconds, self.room
-        time_said = f"{seconds:.0f} s" if 1 <= seconds < 120 else f"{seconds / 60:.0f} min"
+        room = self.room
         return (
-            f"About {'1 s' if seconds < 1 else time_said} and {room.peak_mb:,.0f} MB of memory on "
+            f"{self.time} and {room.peak_mb:,.0f} MB of memory on "
             f"{room.device}, of {room.free_mb:,.0f} free: "
             f"{self.windows} window{'s' * (self.windows != 1)}"
         )
 
 
-def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
+def room(volume: Volume, model: SCD, region: Box | None = None, maps: int = 0) -> Room:
     """Return the memory that a run takes; nothing is measured.
 
     Parameters
     ----------
     volume, model, region
         As `segment` takes them; the model on its device.
+    maps
+        How many maps of probabilities are kept.
 
     Raises
     ------
@@ -121,7 +137,7 @@ def room(volume: Volume, model: SCD, region: Box | None = None) -> Room:
         The model cannot segment the volume; one plain line says why.
     """
     info = check_fit(volume, model)
-    return _room(volume, model, info, outline(volume, model.config, info, region))
+    return _room(volume, model, info, outline(volume, model.config, info, region), maps)
 
 
 def estimating(
@@ -140,6 +156,7 @@ def estimating(
         Gives the seconds that are counted.
     """
     info, config = check_fit(volume, model), model.config
+    info = info.model_copy(update={"sharpen": options.sharpen})
     found = outline(volume, config, info, options.box(volume))
     yield
     rates = yield from calibrating(model, options.backend, clock)
@@ -147,10 +164,13 @@ def estimating(
     filled = -found.windows % at_once  # so many windows are run again to fill the last pass
     shares = (*found.looked_at, *found.looked_at[-1:] * filled)
     network = _network_seconds(rates, shares, config, options.most_kept)
+    others = _other_seconds(volume, found, rates, options.sharpen)
+    maps = config.out_channels + len(options.probabilities) if options.maps else 0
+    others += rates.likely * maps * found.voxels * found.inside
     return Estimate(
-        network + _other_seconds(volume, found, rates),
+        (network + others) * rates.slowdown(clock),
         found.windows,
-        _room(volume, model, info, found),
+        _room(volume, model, info, found, options.maps),
     )
 
 
@@ -161,12 +181,13 @@ def estimate(
     *,
     region: Box | None = None,
     backend: str = "auto",
+    sharpen: bool | None = None,
 ) -> Estimate:
     """Return what a run will take; the machine is measured first if need be.
 
     Parameters
     ----------
-    volume, model, keep_ratio, region, backend
+    volume, model, keep_ratio, region, backend, sharpen
         As `segment` takes them; the model on its device.
 
     Raises
@@ -178,7 +199,7 @@ def estimate(
     --------
     >>> estimate(volume, model, 0.5).seconds  # doctest: +SKIP
     """
-    options = options_for(model, keep_ratio, region=region, backend=backend)
+    options = options_for(model, keep_ratio, region=region, backend=backend, sharpen=sharpen)
     return value_of(estimating(volume, model, options))
 
 
@@ -192,27 +213,34 @@ def _network_seconds(
     return whole * sum(looked_at) + pairs * pairs_seen(config, keep_ratios) * squares
 
 
-def _other_seconds(volume: Volume, found: Outline, rates: Rates) -> float:
+def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool) -> float:
     model_voxels = math.prod(found.grid.shape)
+    contested = _CONTESTED * found.filled
+    once, each = rates.sharpen if sharpened else (0.0, 0.0)
     amounts = (
         (rates.stitch, sum(found.looked_at)),
         (rates.label[0], model_voxels * found.inside),
         (rates.label[1], found.voxels * found.inside),
+        (rates.unsure + each, contested),
         (rates.prepare[0], volume.array.size),
         (rates.prepare[1], model_voxels * len(volume.array)),
     )
-    return rates.start + sum(rate * amount for rate, amount in amounts)
+    return rates.start + once + sum(rate * amount for rate, amount in amounts)
 
 
-def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline) -> Room:
+def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline, maps: int) -> Room:
     """Return the scarcer of the memory of the device and of this machine's own."""
     config, device = model.config, _device(model)
     at_once = windows_at_once(config, found.windows, device)
-    network = network_bytes(config, at_once)
+    network, mapped = network_bytes(config, at_once), maps * math.prod(volume.shape)
+
+    def held(more: int) -> float:
+        return (_host_bytes(volume, config, info, found, more) + mapped) / 1e6
+
     if device.type == "cpu":
-        return Room("cpu", _host_bytes(volume, config, info, found, network) / 1e6, free_mb(device))
+        return Room("cpu", held(network), free_mb(device))
     logits = _FLOAT * at_once * config.out_channels * math.prod(config.window)
-    host = Room("cpu", _host_bytes(volume, config, info, found, logits) / 1e6, free_mb(_CPU))
+    host = Room("cpu", held(logits), free_mb(_CPU))
     there = Room(str(device), network / 1e6, free_mb(device))
     return max(host, there, key=lambda each: each.peak_mb / max(each.free_mb, 1.0))
 

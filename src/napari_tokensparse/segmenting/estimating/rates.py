@@ -13,14 +13,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
-from scipy.optimize import nnls
-from torch.nn.functional import one_hot
 
 from napari_tokensparse.common.cache import cache_folder
 from napari_tokensparse.common.files import written_whole
@@ -30,41 +27,35 @@ from napari_tokensparse.compute.batching import windows_at_once
 from napari_tokensparse.compute.machine import describe_machine
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import live_counts
-from napari_tokensparse.segmenting.contests import Contests
-from napari_tokensparse.segmenting.inputgrid import InputGrid
-from napari_tokensparse.segmenting.sharpening import sharpen
-from napari_tokensparse.segmenting.stitch import Rows, Stitcher
+from napari_tokensparse.segmenting.estimating.labelrates import labelling, mapping
+from napari_tokensparse.segmenting.estimating.timing import rates_of, timed, two_rates, usual
+from napari_tokensparse.segmenting.stitch import Stitcher
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
-from napari_tokensparse.segmenting.windowing import label_rule, windowed
-from napari_tokensparse.volumes.preprocess import AxisMap
+from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.volume import Volume, check_finite
 from napari_tokensparse.volumes.windows import window_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
-    from torch import Tensor
+    from collections.abc import Generator, Sequence
 
     from napari_tokensparse.compute.backends.base import Backend
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.crop import Grid, TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD, SCDOutput
+    from napari_tokensparse.segmenting.estimating.timing import Clock, Line
 
-    Clock = Callable[[], float]
-    Line = tuple[float, float]
 
 T = TypeVar("T")
 
-_FORM = 2  # of what is kept: to be counted up when something else is measured
+_FORM = 3  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
 _PART = 0.75  # of each side of a window that is cropped, as a brain's may be
-_LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
 _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
-_BLOCK = 16  # voxels: edge of a structure
-_SURE = 10.0  # nats between its class and the others: those contend at its border alone
+_PROBES, _PROBE_SIDE = 24, 384  # products of matrices that show how busy the machine is
+_BUSIEST = 10.0  # times as slow as it was when it was measured, at most
 
 
 class Rates(BaseModel):
@@ -83,10 +74,18 @@ class Rates(BaseModel):
     stitch : float
         One window, of which all was looked at.
     label : tuple of float
-        One voxel of the model's grid, and one of the input's, sharpening included if the model asks
-        for it.
+        One voxel of the model's grid, and one of the input's.
+    unsure : float
+        One voxel of the input more, where two classes contend.
+    sharpen : tuple of float
+        Once, and one such voxel; 0 of regions that overlap.
+    likely : float
+        One voxel of the input for each of the network's classes, and each map that is kept, where
+        probabilities are.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
+    probe : float
+        Some work that is always the same: by it a busier machine is known. 0 if it is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,7 +94,17 @@ class Rates(BaseModel):
     network: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
     stitch: NonNegativeFloat
     label: tuple[NonNegativeFloat, NonNegativeFloat]
+    unsure: NonNegativeFloat
+    sharpen: tuple[NonNegativeFloat, NonNegativeFloat]
+    likely: NonNegativeFloat
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
+    probe: NonNegativeFloat = 0.0
+
+    def slowdown(self, clock: Clock = time.perf_counter) -> float:
+        """Return how many times as long as when it was measured this machine takes now."""
+        if self.probe == 0:
+            return 1.0
+        return min(_BUSIEST, max(1 / _BUSIEST, _probe(clock) / self.probe))
 
 
 def value_of(steps: Generator[None, None, T]) -> T:
@@ -152,21 +161,24 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
     passes = {ratio: _Pass(backend, ratio) for ratio in _KEEP_RATIOS}
     pruned = passes[min(passes)]
     with kept_memory():
-        first = _timed(pruned, clock)
+        first = timed(pruned, clock)
         yield
-        seconds = {ratio: _usual(each, clock) for ratio, each in passes.items()}
+        seconds = {ratio: usual(each, clock) for ratio, each in passes.items()}
         yield
         shares = _network(backend, seconds, pruned.windows, clock)
         yield
         stitch = _stitching(config, info, pruned(), clock)
-        label = _labelling(config, info, clock)
-        yield
+        label, unsure, sharpen = yield from labelling(config, info, clock)
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
         network=shares,
         stitch=stitch,
         label=label,
+        unsure=unsure,
+        sharpen=sharpen,
+        likely=mapping(config, info, clock),
         prepare=_preparing(config, info, clock),
+        probe=_probe(clock),
     )
 
 
@@ -217,10 +229,10 @@ def _network(
     if config.crop_value is not None:
         some = corner_box(config, _part_of(config.grid))
         share = math.prod(some.size) / math.prod(config.grid)
-        timed += [(share, r, _usual(_Pass(backend, r, some), clock)) for r in whole]
+        timed += [(share, r, usual(_Pass(backend, r, some), clock)) for r in whole]
     kinds = 2 if config.crop_value is None else 3
     amounts = [_amounts(config, share, ratio)[:kinds] for share, ratio, _ in timed]
-    every, seen, *pairs = _rates_of(amounts, [seconds for _, _, seconds in timed])
+    every, seen, *pairs = rates_of(amounts, [seconds for _, _, seconds in timed])
     return every, seen, sum(pairs)
 
 
@@ -244,7 +256,7 @@ def _key(backend: Backend) -> str:
         "device": _device_name(model),
         "network": model.config.model_dump(),
         "preprocessing": model.info.preprocessing,
-        "sharpen": model.info.sharpen,
+        "exclusive": model.info.exclusive,
     }
     said.pop("memory_gb")
     return hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
@@ -294,49 +306,7 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
         stitcher.add(grid.starts[-1], logits)
         tokens.add(grid.starts[-1], out.trace)
 
-    return _usual(add, clock)
-
-
-def _labelling(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
-    """Time the labels of a window on its own grid, and on one of half the voxel size.
-
-    They are sharpened if the model asks for it.
-    """
-    rows, generator = _blocks(config), np.random.default_rng(0)
-    points, seconds = [], []
-    for finer in (1, 2):
-        size = (config.in_channels, *(finer * n for n in config.window[::-1]))
-        grey = generator.integers(1, 200, size, np.int16).transpose(0, 3, 2, 1)
-        volume = Volume(grey, np.eye(4), "phantom")
-        seconds.append(_usual(partial(_label, rows, info, finer, volume), clock))
-        voxels = rows.weights.numel()
-        points.append((voxels, voxels * finer**3))
-    return _two_rates(points, seconds)
-
-
-def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume) -> None:
-    """Label a volume whose voxels are so much smaller than the model's."""
-    first, second, third = (AxisMap(axis, 1 / finer, 0.0) for axis in range(3))
-    extents = [(0, n) for n in rows.weights.shape]
-    contests = Contests(rows.sums.shape[-1]) if info.sharpen else None
-    axes, rule = (first, second, third), label_rule(info)
-    grid = InputGrid(volume.shape, axes, extents, rule, contests=contests)
-    grid.add(rows)
-    if contests is not None:
-        sharpen(grid.labels, contests, volume, info.label_values)
-
-
-def _blocks(config: SCDConfig) -> Rows:
-    """Make logits of structures amid background: cubes, each of another class."""
-    generator = torch.Generator().manual_seed(0)
-    few = [-(-n // _BLOCK) for n in config.window]
-    classes: Tensor = torch.randint(config.out_channels, few, generator=generator)
-    for axis, n in enumerate(config.window):
-        classes = classes.repeat_interleave(_BLOCK, dim=axis).narrow(axis, 0, n)
-    inside = torch.zeros_like(classes, dtype=torch.bool)
-    inside[tuple(slice(n // 4, n - n // 4) for n in config.window)] = True
-    sums = one_hot(classes * inside, config.out_channels).float() - 0.5
-    return Rows(_SURE * sums, torch.ones(config.window))
+    return usual(add, clock)
 
 
 def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
@@ -344,9 +314,9 @@ def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
     points, seconds = [], []
     for finer in _FINER:
         volume = _phantom(config, info, finer)
-        seconds.append(_usual(partial(_prepare, volume, config, info), clock))
+        seconds.append(usual(partial(_prepare, volume, config, info), clock))
         points.append((volume.array.size, _prepare(volume, config, info)))
-    return _two_rates(points, seconds)
+    return two_rates(points, seconds)
 
 
 def _prepare(volume: Volume, config: SCDConfig, info: ModelInfo) -> int:
@@ -371,27 +341,12 @@ def _phantom(config: SCDConfig, info: ModelInfo, finer: float) -> Volume:
     return Volume(grey.transpose(0, 3, 2, 1), affine, "phantom")
 
 
-def _usual(work: Callable[[], object], clock: Clock) -> float:
-    """Time some work, a few times if it is short, and return the median."""
-    found: list[float] = []
-    while len(found) < _TIMES and sum(found) < _LONG:
-        found.append(_timed(work, clock))
-    return median(found)
+def _probe(clock: Clock) -> float:
+    """Time some products of matrices, in all threads: long enough to meet what else goes on."""
+    matrix = torch.ones(_PROBE_SIDE, _PROBE_SIDE)
 
+    def multiply() -> None:
+        for _ in range(_PROBES):
+            matrix @ matrix
 
-def _timed(work: Callable[[], object], clock: Clock) -> float:
-    began = clock()
-    work()
-    return clock() - began
-
-
-def _two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
-    first, second = _rates_of(amounts, seconds)
-    return first, second
-
-
-def _rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
-    """Split seconds between kinds of work, of which there was more or less each time."""
-    scale = np.max(amounts, axis=0)
-    found: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
-    return found
+    return timed(multiply, clock)

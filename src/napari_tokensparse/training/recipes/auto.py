@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD
 from napari_tokensparse.model.info import ModelInfo
 from napari_tokensparse.training.recipes.fingerprint import fingerprint, thinnest_mm
 from napari_tokensparse.training.recipes.parts import (
     GIB,
     Recipe,
-    Request,
+    RecipeRequest,
     exclusive_classes,
     flips,
     intensity_range,
@@ -20,8 +21,10 @@ from napari_tokensparse.training.recipes.parts import (
     network_of,
     orientation,
     random_gain,
+    said_of_validation,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -75,7 +78,7 @@ _CPU = _Pace(0.48, 5e-3, 3000, 20, 1, 1, 0.99, 0.25, 50)
 _GPU = _Pace(0.192, 2e-3, 20_000, 200, 2, 2, 0.999, 0.5, 200)
 
 
-def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Recipe:
+def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) -> Recipe:
     """Choose spacing, intensities, window, network and training for a data set."""
     found = fingerprint(data_set, facts)
     pace = _CPU if request.on_cpu else _GPU
@@ -103,6 +106,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Rec
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=plan.background,
+        expects=HOUNSFIELD if found.hounsfield else None,
         overlap=pace.overlap,
     )
     training = _training(network.value, plan, shape, data_set, request, pace)
@@ -117,7 +121,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: Request) -> Rec
     )
 
 
-def _spacing(found: Fingerprint, data_set: DataSet, request: Request, pace: _Pace) -> _Choice:
+def _spacing(found: Fingerprint, data_set: DataSet, request: RecipeRequest, pace: _Pace) -> _Choice:
     """Take the typical spacing, coarser only where a volume is too big and structures bear it."""
     said = f"Spacing {_mm(found.spacing)}: typical of the {found.cases} training cases"
     if found.cases == 1:
@@ -172,7 +176,7 @@ def _window(shape: Shape, voxel: Triple, most: int) -> Shape:
     return h, w, d
 
 
-def _network(data_set: DataSet, shape: Shape, voxel: Triple, request: Request) -> _Choice:
+def _network(data_set: DataSet, shape: Shape, voxel: Triple, request: RecipeRequest) -> _Choice:
     """Choose the network's size and its window."""
     size = _size(data_set, request)
     edges = (_BIGGEST[size],) if request.on_cpu else _EDGES
@@ -191,7 +195,7 @@ def _network(data_set: DataSet, shape: Shape, voxel: Triple, request: Request) -
     )
 
 
-def _size(data_set: DataSet, request: Request) -> str:
+def _size(data_set: DataSet, request: RecipeRequest) -> str:
     """Name the size: what is asked for, small on a CPU, else by memory and cases."""
     if request.size != "auto":
         return request.size
@@ -205,7 +209,7 @@ def _size(data_set: DataSet, request: Request) -> str:
     return "small"
 
 
-def _sized(size: str, data_set: DataSet, window: Shape, request: Request) -> SCDConfig:
+def _sized(size: str, data_set: DataSet, window: Shape, request: RecipeRequest) -> SCDConfig:
     low, high = _keep_range(request)
     keep_ratio = min(max(0.5, low), high)
     return network_of(
@@ -213,7 +217,7 @@ def _sized(size: str, data_set: DataSet, window: Shape, request: Request) -> SCD
     )
 
 
-def _keep_range(request: Request) -> tuple[float, float]:
+def _keep_range(request: RecipeRequest) -> tuple[float, float]:
     return request.keep_range or (0.1, 1.0)
 
 
@@ -269,7 +273,7 @@ def _training(
     plan: SamplingPlan,
     shape: Shape,
     data_set: DataSet,
-    request: Request,
+    request: RecipeRequest,
     pace: _Pace,
 ) -> _Choice:
     volumes = min(pace.volumes, len(data_set.training))
@@ -288,7 +292,7 @@ def _training(
         keep_range=_keep_range(request),
         ema_decay=pace.ema_decay,
         checkpoint_every=pace.checkpoint_every,
-        validate_every=every,
+        **validation_pace(every, steps, request.max_minutes),
     )
     return _Choice(training, _said(training, plan, request))
 
@@ -305,7 +309,7 @@ def _validate_every(
     return max(100, round(10 * 0.5 * segmented / (volumes * plan.crops)))
 
 
-def _said(training: TrainConfig, plan: SamplingPlan, request: Request) -> str:
+def _said(training: TrainConfig, plan: SamplingPlan, request: RecipeRequest) -> str:
     until = [
         f"{training.steps} steps" if training.steps else "",
         f"{training.max_minutes:g} minutes" if training.max_minutes else "",
@@ -315,7 +319,7 @@ def _said(training: TrainConfig, plan: SamplingPlan, request: Request) -> str:
     return (
         f"{length}{default}, {_windows_text(training.batch_size * plan.crops)} a step, step size "
         f"{training.lr:g} falling to 0; two thirds of the windows are centred on a class, each as "
-        f"often; validation every {training.validate_every} steps, about a tenth of the time."
+        f"often; {said_of_validation(training)}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.training.recipes.auto import auto
-from napari_tokensparse.training.recipes.parts import SIZES, Recipe, RecipeError, Request
+from napari_tokensparse.training.recipes.parts import SIZES, Recipe, RecipeError, RecipeRequest
 from napari_tokensparse.training.recipes.published import brats, btcv
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.datasets.cases import DataSet
     from napari_tokensparse.datasets.checks import CaseFacts
 
-__all__ = ["RECIPES", "SIZES", "Recipe", "RecipeError", "Request", "make_recipe"]
+__all__ = ["RECIPES", "SIZES", "Recipe", "RecipeError", "RecipeRequest", "make_recipe"]
 
 RECIPES = ("auto", "btcv", "brats")
 
@@ -44,14 +44,16 @@ def make_recipe(
     facts
         What the check found, for each training case in order.
     size, device, memory_bytes, keep_range, epochs, max_minutes, et_as_authors
-        See `Request`.
+        See `RecipeRequest`.
 
     Raises
     ------
     RecipeError
         There is no such recipe or size, or it does not fit the data set.
     """
-    request = Request(size, device, memory_bytes, keep_range, epochs, max_minutes, et_as_authors)
+    request = RecipeRequest(
+        size, device, memory_bytes, keep_range, epochs, max_minutes, et_as_authors
+    )
     if name == "auto":
         return auto(data_set, facts, request)
     if name == "btcv":

@@ -95,11 +95,11 @@ def thinnest_mm(data_set: DataSet) -> float:
     thickness: dict[int, list[float]] = {value: [] for value in data_set.labels}
     for case in data_set.training[:_MEASURED]:
         label = case.read_label()
-        for value, found in thickness.items():
+        for value, thicknesses in thickness.items():
             mask = label.array[0] == value
             if mask.any():
-                found.append(_thickness(mask, label.spacing))
-    return min(float(np.median(found)) for found in thickness.values() if found)
+                thicknesses.append(_thickness(mask, label.spacing))
+    return min(float(np.median(thicknesses)) for thicknesses in thickness.values() if thicknesses)
 
 
 def _thickness(mask: NDArray[np.bool_], spacing: Triple) -> float:

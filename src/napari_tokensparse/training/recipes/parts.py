@@ -37,6 +37,7 @@ _PER_PARAMETER = 20
 # Bytes kept for the backward pass, counted on a CPU: per voxel and f, per token, block and E.
 _PER_VOXEL, _PER_TOKEN = 90, 82
 _TEMPORARY = 1.5
+_VALIDATIONS = 5  # of a run, at least
 
 
 class RecipeError(ValueError):
@@ -73,7 +74,7 @@ class Recipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class Request:
+class RecipeRequest:
     """What a person asks a recipe for.
 
     Attributes
@@ -142,6 +143,22 @@ def most_windows(network: SCDConfig, windows: int, memory_bytes: int) -> int:
     """How many of a step's windows fit into memory at a time, at least 1."""
     fitting = (n for n in range(windows, 1, -1) if step_bytes(network, n) <= memory_bytes)
     return next(fitting, 1)
+
+
+def validation_pace(
+    every: int, steps: int | None, max_minutes: float | None
+) -> dict[str, int | float | None]:
+    """Return when a run validates: every so many steps, but five times or more in a short one."""
+    often = every if steps is None else min(every, -(-steps // _VALIDATIONS))
+    minutes = None if max_minutes is None else max_minutes / _VALIDATIONS
+    return {"validate_every": often, "validate_minutes": minutes}
+
+
+def said_of_validation(training: TrainConfig) -> str:
+    """Say when a run validates, as the end of a sentence."""
+    minutes = training.validate_minutes
+    late = "" if minutes is None else f" or {minutes:.2g} minutes"
+    return f"validation every {training.validate_every} steps{late}"
 
 
 def exclusive_classes(labels: Mapping[int, str]) -> tuple[LabelClass, ...]:

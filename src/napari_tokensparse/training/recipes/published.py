@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.datasets.plan import SamplingPlan
+from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.training.recipes.parts import (
     GIB,
     Recipe,
     RecipeError,
-    Request,
+    RecipeRequest,
     colour,
     crop_foreground,
     exclusive_classes,
@@ -26,6 +27,7 @@ from napari_tokensparse.training.recipes.parts import (
     random_offset,
     spacing,
     step_bytes,
+    validation_pace,
     z_score,
 )
 from napari_tokensparse.training.trainconfig import TrainConfig
@@ -51,7 +53,7 @@ _BTCV = _Schedule(epochs=5000, warmup_epochs=50, batch_size=2, loss="dice-ce")
 _BRATS = _Schedule(epochs=533, warmup_epochs=13, batch_size=1, loss="dice")
 
 
-def btcv(data_set: DataSet, request: Request) -> Recipe:
+def btcv(data_set: DataSet, request: RecipeRequest) -> Recipe:
     """Abdominal organs in CT, exclusive classes."""
     preprocessing = (
         orientation(),
@@ -79,6 +81,7 @@ def btcv(data_set: DataSet, request: Request) -> Recipe:
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=-1.0,
+        expects=HOUNSFIELD,
         overlap=0.5,
         blending="constant",
     )
@@ -86,7 +89,7 @@ def btcv(data_set: DataSet, request: Request) -> Recipe:
     return _recipe("btcv", network, info, plan, training, reasons)
 
 
-def brats(data_set: DataSet, request: Request) -> Recipe:
+def brats(data_set: DataSet, request: RecipeRequest) -> Recipe:
     """Tumour core, whole tumour and enhancing tumour in four MRI contrasts, overlapping."""
     if data_set.unlabelled is not None:
         raise RecipeError(
@@ -126,6 +129,7 @@ def brats(data_set: DataSet, request: Request) -> Recipe:
         paint_order=(1, 0, 2),
         regions=plan.regions,
         preprocessing=(*grid, crop_foreground(), z_score()),
+        expects=STRIPPED_MR,
         overlap=0.5,
         blending="constant",
     )
@@ -149,7 +153,7 @@ def _recipe(
     )
 
 
-def _size(request: Request) -> str:
+def _size(request: RecipeRequest) -> str:
     return "paper" if request.size == "auto" else request.size
 
 
@@ -166,7 +170,7 @@ def _training(
     network: SCDConfig,
     plan: SamplingPlan,
     data_set: DataSet,
-    request: Request,
+    request: RecipeRequest,
 ) -> tuple[TrainConfig, tuple[str, ...]]:
     """Return how to train, and what there is to say about it."""
     per_epoch = math.ceil(len(data_set.training) / schedule.batch_size)
@@ -187,7 +191,9 @@ def _training(
         clip_norm=math.inf,
         loss=schedule.loss,  # type: ignore[arg-type]  # a literal above
         checkpoint_every=200,
-        validate_every=max(1, epochs // _VALIDATIONS) * per_epoch,
+        **validation_pace(
+            max(1, epochs // _VALIDATIONS) * per_epoch, epochs * per_epoch, request.max_minutes
+        ),
     )
     return training, _reasons(schedule, network, training, request, epochs)
 
@@ -196,7 +202,7 @@ def _reasons(
     schedule: _Schedule,
     network: SCDConfig,
     training: TrainConfig,
-    request: Request,
+    request: RecipeRequest,
     epochs: int,
 ) -> tuple[str, ...]:
     needed = step_bytes(network, training.micro_batch)

@@ -166,6 +166,7 @@ def _volume(
         name=name,
         notes=(*left_out, *notes),
         slices=tuple(one.path for one in ordered),
+        modality=ordered[0].modality,
     )
 
 

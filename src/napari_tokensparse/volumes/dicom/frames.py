@@ -46,24 +46,24 @@ def choose_frame(slices: Sequence[Slice], wanted: int | None, name: str) -> tupl
     TimeSeriesError
         There are several and none was chosen: the line lists them as they are chosen.
     """
-    kinds, found = _told_apart(slices)
-    if len(found) == 1:
+    kinds, images = _told_apart(slices)
+    if len(images) == 1:
         if wanted:
             raise VolumeError(
                 f"{name}: frame {wanted}: there is one image of each place only; leave it out"
             )
-        return found[0]
-    if wanted is not None and 0 <= wanted < len(found):
-        return found[wanted]
-    said = [f"{n} ({text})" for n, text in enumerate(describe(found, kinds))]
-    more = f" and more, up to {len(found) - 1}" if len(said) > _LISTED else ""
+        return images[0]
+    if wanted is not None and 0 <= wanted < len(images):
+        return images[wanted]
+    said = [f"{n} ({text})" for n, text in enumerate(describe(images, kinds))]
+    more = f" and more, up to {len(images) - 1}" if len(said) > _LISTED else ""
     listed = ", ".join(said[:_LISTED]) + more
     if wanted is not None:
         raise VolumeError(f"{name}: frame {wanted}: must be one of {listed}")
     raise TimeSeriesError(
-        f"{name}: holds {len(found)} images of each place; choose one with --frame N (frame=N in "
+        f"{name}: holds {len(images)} images of each place; choose one with --frame N (frame=N in "
         f"Python): {listed}",
-        len(found),
+        len(images),
     )
 
 

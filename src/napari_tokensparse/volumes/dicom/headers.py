@@ -5,6 +5,7 @@ What is read of the headers is listed in `TAGS`; no name, date or number of a pa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def _slice(
         series=str(header.get("SeriesInstanceUID", "")),
         number=_whole(header.get("SeriesNumber")),
         acquisition=_whole(header.get("AcquisitionNumber")),
-        modality=str(header.get("Modality", "")),
+        modality=_code(header.get("Modality")),
         shape=(int(header.Rows), int(header.Columns)),
         spacing=_numbers(get("PixelSpacing", "PixelMeasuresSequence")),
         orientation=_numbers(get("ImageOrientationPatient", "PlaneOrientationSequence")),
@@ -173,6 +174,11 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 def _number(value: Any) -> float | None:
     return None if value is None or value == "" else float(value)
+
+
+def _code(value: Any) -> str:
+    """Return a code string, as the standard allows them; empty for anything else."""
+    return str(value) if re.fullmatch(r"[A-Z0-9_ ]{1,16}", str(value or "")) else ""
 
 
 def _whole(value: Any) -> int | None:

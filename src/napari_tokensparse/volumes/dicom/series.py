@@ -31,14 +31,14 @@ class Series:
         SeriesInstanceUID.
     slices
         In the order of their files' names.
-    told
+    description
         What tells it from the other acquisitions of its number, where their headers say more.
     """
 
     number: str
     uid: str
     slices: tuple[Slice, ...]
-    told: str = ""
+    description: str = ""
 
     def __str__(self) -> str:
         """Say what can be said without naming a patient."""
@@ -46,8 +46,8 @@ class Series:
         rows, columns = first.shape
         plane = f" {_plane(first)}" if first.is_placed else ""
         count = f"{len(self.slices)} slice{'s' * (len(self.slices) != 1)}"
-        told = f", {self.told}" * bool(self.told)
-        what = f"{first.modality}{plane}, {count} of {columns} x {rows}{told}"
+        more = f", {self.description}" * bool(self.description)
+        what = f"{first.modality}{plane}, {count} of {columns} x {rows}{more}"
         return f"{self.number} ({what.strip()})"
 
 
@@ -61,19 +61,19 @@ def choose_series(
     VolumeError
         There are several and none was chosen, or there is no such one: the line lists them.
     """
-    found = find_series(slices)
+    series = find_series(slices)
     if wanted is None:
-        if len(found) == 1:
-            return found[0].slices
+        if len(series) == 1:
+            return series[0].slices
         raise VolumeError(
-            f"{name}: holds {len(found)} series or acquisitions; choose one with --series NUMBER "
-            f"(series= in Python): {_listed(found)}"
+            f"{name}: holds {len(series)} series or acquisitions; choose one with --series NUMBER "
+            f"(series= in Python): {_listed(series)}"
         )
-    chosen = [one for one in found if str(wanted) in (one.number, one.uid)]
+    chosen = [one for one in series if str(wanted) in (one.number, one.uid)]
     if len(chosen) == 1:
         return chosen[0].slices
     what = "is more than one acquisition" if chosen else "is not there"
-    raise VolumeError(f"{name}: series {wanted} {what}; choose of {_listed(chosen or found)}")
+    raise VolumeError(f"{name}: series {wanted} {what}; choose of {_listed(chosen or series)}")
 
 
 def find_series(slices: Sequence[Slice]) -> list[Series]:
@@ -82,14 +82,14 @@ def find_series(slices: Sequence[Slice]) -> list[Series]:
     numbers = [group[0].number for group in groups]
     if None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(groups) + 1))
-    found = []
+    series = []
     for number, group in sorted(zip(numbers, groups, strict=True), key=lambda pair: pair[0] or 0):
         parts = _acquisitions(group)
-        told = describe(list(parts.values()))
-        for (key, part), said in zip(parts.items(), told, strict=True):
+        descriptions = describe(list(parts.values()))
+        for (key, part), description in zip(parts.items(), descriptions, strict=True):
             text = str(number) if len(parts) == 1 else f"{number}.{key}"
-            found.append(Series(text, group[0].series, tuple(part), said))
-    return found
+            series.append(Series(text, group[0].series, tuple(part), description))
+    return series
 
 
 def _acquisitions(slices: Sequence[Slice]) -> dict[Any, list[Slice]]:
@@ -112,6 +112,6 @@ def _plane(one: Slice) -> str:
     return ("sagittal", "coronal", "axial")[axis]
 
 
-def _listed(found: Sequence[Series]) -> str:
-    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return ", ".join(map(str, found[:_LISTED])) + more
+def _listed(series: Sequence[Series]) -> str:
+    more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
+    return ", ".join(map(str, series[:_LISTED])) + more

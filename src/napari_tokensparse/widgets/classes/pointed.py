@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QLabel, QMainWindow, QWidget
 
 from napari_tokensparse.volumes.placement import orientation_known, shown_placement
+from napari_tokensparse.widgets.canvas.places import position_text
 from napari_tokensparse.widgets.inspector.pointer import Pointer, voxel_at
-from napari_tokensparse.widgets.places import position_text
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import labels_layer
 

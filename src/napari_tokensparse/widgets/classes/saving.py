@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_tokensparse.outputs.classresults import write_class_results
 from napari_tokensparse.outputs.meshes import class_mesh, write_meshes
-from napari_tokensparse.widgets.savepaths import suggested_path
+from napari_tokensparse.widgets.layerfiles import suggested_path
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:

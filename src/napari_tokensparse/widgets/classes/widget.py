@@ -16,6 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.places import go_to
+from napari_tokensparse.widgets.canvas.surfaces import surfaces_of
 from napari_tokensparse.widgets.classes.counting import Counted, count, middle_voxel
 from napari_tokensparse.widgets.classes.model import SORT_ROLE, ClassModel, Column, Row
 from napari_tokensparse.widgets.classes.pointed import ClassUnderPointer
@@ -23,11 +26,8 @@ from napari_tokensparse.widgets.classes.saving import SaveClasses
 from napari_tokensparse.widgets.fitting import ElidedLabel, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import PRUNED_AT, class_colours, hidden_classes
 from napari_tokensparse.widgets.locks import locked_values, with_lock
-from napari_tokensparse.widgets.places import go_to
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import labels_layer
-from napari_tokensparse.widgets.surfaces import surfaces_of
-from napari_tokensparse.widgets.tokens.display import token_display
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:

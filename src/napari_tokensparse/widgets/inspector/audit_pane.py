@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.inspecting.components import component_at
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
+from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import (
     DIFFERENCE,
@@ -31,7 +32,6 @@ from napari_tokensparse.widgets.layers import (
     placement_kwargs,
 )
 from napari_tokensparse.widgets.outline import COMPONENT, show_component
-from napari_tokensparse.widgets.places import go_to, side_text
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
 from napari_tokensparse.widgets.showing import show_layers
@@ -257,7 +257,8 @@ def _class_mask(run: Segmentation, result: ShownResult, value: int) -> NDArray[n
         return mask
     info = result.network.info
     assert info is not None
-    return run.regions[[c.value for c in info.classes].index(value)]
+    region: NDArray[np.bool_] = run.regions[[c.value for c in info.classes].index(value)]
+    return region
 
 
 def _stretch_names(table: Table) -> None:
@@ -297,11 +298,11 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
     with IMPORTING:
         from napari_tokensparse.inspecting.audit import compare, unpruned
         from napari_tokensparse.inspecting.progress import RunProgress, Setting
-        from napari_tokensparse.inspecting.runs import repeating
+        from napari_tokensparse.inspecting.runs import running_each
 
     network, found = result.network, result.segmentation
     whole = [Setting(unpruned(network.config.stages))]
-    for event in repeating(result.volume, network, whole, found.region):
+    for event in running_each(result.volume, network, whole, found.region):
         if isinstance(event, RunProgress):
             yield event
         else:

@@ -24,12 +24,12 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.sweep_plot import SweepPlot, legend
+from napari_tokensparse.widgets.layerfiles import suggested_file
 from napari_tokensparse.widgets.layers import RESULT_KEY
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.plot import png_button
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
-from napari_tokensparse.widgets.savepaths import suggested_file
 from napari_tokensparse.widgets.table import Table
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class CurvePane(QWidget):
         _fill(self.of_class, [MEAN, *sweep.classes])
         self._show()
         self.run.say(_done_text(self._request.result, sweep))
+        self._results.swept.emit((self._request.result, sweep))
 
     def _show(self) -> None:
         sweep = self._sweep

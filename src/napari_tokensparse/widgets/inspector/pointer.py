@@ -10,9 +10,9 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_tokensparse.volumes.placement import shown_placement
+from napari_tokensparse.widgets.canvas.solids import box_middle
+from napari_tokensparse.widgets.canvas.surfaces import stood_for
 from napari_tokensparse.widgets.layers import KEPT_BOXES, RESULT_KEY
-from napari_tokensparse.widgets.surfaces import stood_for
-from napari_tokensparse.widgets.tokens.solids import box_middle
 
 if TYPE_CHECKING:
     import napari

@@ -10,13 +10,13 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
 
+from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.inspector.class_table import ClassTable
 from napari_tokensparse.widgets.inspector.cut import CutControl
 from napari_tokensparse.widgets.inspector.token_pane import NO_RESULT
+from napari_tokensparse.widgets.layerfiles import suggested_file
 from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, STAGE
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.savepaths import suggested_file
-from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     import napari

@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.inspecting.tokens import token_at
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import orientation_known
+from napari_tokensparse.widgets.canvas.places import position_text
 from napari_tokensparse.widgets.inspector.pointer import Pointer, voxel_at
 from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.outline import hide_outline, show_outline
-from napari_tokensparse.widgets.places import position_text
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.table import Table
 

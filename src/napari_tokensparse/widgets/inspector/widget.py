@@ -11,6 +11,7 @@ from napari_tokensparse.widgets.controls import research_note
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
 from napari_tokensparse.widgets.inspector.curve_pane import CurvePane
+from napari_tokensparse.widgets.inspector.doubt_pane import DoubtPane
 from napari_tokensparse.widgets.inspector.stages_pane import StagesPane
 from napari_tokensparse.widgets.inspector.token_pane import TokenPane
 
@@ -33,12 +34,14 @@ class InspectorWidget(QWidget):
         self.stages = StagesPane(napari_viewer)
         self.curve = CurvePane(napari_viewer)
         self.audit = AuditPane(napari_viewer)
+        self.doubt = DoubtPane(napari_viewer)
         self.tabs = QTabWidget()
         for pane, title, tip in (
             (self.token, "Token", "The token under the pointer"),
             (self.stages, "Stages", "What each stage kept and pruned"),
             (self.curve, "Curve", "Segmentation, time and memory at several keep ratios"),
             (self.audit, "Audit", "What pruning changed, against keep ratio 1.0"),
+            (self.doubt, "Least sure", "Where the network is least sure of its class"),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
         layout = QVBoxLayout(scrolled(self, below=research_note()))

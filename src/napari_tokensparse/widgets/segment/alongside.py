@@ -12,6 +12,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
+from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
     KEPT_BOXES,
@@ -22,7 +23,6 @@ from napari_tokensparse.widgets.layers import (
     STAGE,
 )
 from napari_tokensparse.widgets.outline import KIND as OUTLINE
-from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     import napari

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.workers import Worker, in_thread
+from napari_tokensparse.widgets.segment.asked import AskedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from qtpy.QtWidgets import QWidget
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.estimating.estimate import Estimate
@@ -30,7 +31,7 @@ class Question:
 
     Attributes
     ----------
-    volume, region, keep_ratio
+    volume, region, keep_ratio, sharpen
         What would be segmented, and how.
     network
         Gives the network, in the thread of the estimate.
@@ -40,9 +41,10 @@ class Question:
     network: Callable[[], SCD]
     keep_ratio: float
     region: Box | None
+    sharpen: bool | None = None
 
 
-class Forecast(QLabel):
+class Forecast(AskedLabel):
     """Estimates a run in a thread, once nothing has changed for a moment.
 
     The first time for a model the machine is measured, which takes some seconds; a run that begins
@@ -56,55 +58,21 @@ class Forecast(QLabel):
         Qt parent.
     """
 
+    estimated = Signal(object)
+    """An `Estimate`, or None where there is none yet."""
+
     def __init__(self, choose: Callable[[], Question], parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._choose = choose
-        self._worker: Worker | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(DELAY_MS)
-        self._timer.timeout.connect(self._begin)
-        self.setWordWrap(True)
-        self.setToolTip("With this machine to itself; measured here, once for each model")
+        super().__init__(choose, _answer, DELAY_MS, parent)
+        self.setToolTip("As busy as this machine is now; measured here, once for each model")
 
-    def ask(self) -> None:
-        """Estimate what is chosen, in a moment."""
-        self.stop()
-        self._timer.start()
+    def show_answer(self, found: Estimate | None) -> None:
+        """Show an estimate, and pass on that there is one or none."""
+        super().show_answer(found)
+        self.estimated.emit(found)
 
-    def stop(self) -> None:
-        """Say nothing, and leave the machine to others."""
-        self._timer.stop()
-        self.clear()
-        if self._worker is not None:
-            self._worker.quit()
-
-    def _begin(self) -> None:
-        if self._worker is not None:  # it is about to stop
-            self._timer.start()
-            return
-        try:
-            question = self._choose()
-        except ValueError:
-            return  # a click says what is missing
+    def show_waiting(self) -> None:
+        """Say that it is estimated."""
         self.setText(ESTIMATING)
-        self._worker = in_thread(_answer, question, failed=self._fail)
-        self._worker.yielded.connect(self._receive)
-        self._worker.finished.connect(self._finish)
-        self.destroyed.connect(self._worker.quit)
-        self._worker.start()
-
-    def _receive(self, found: Estimate | None) -> None:
-        if found is not None and self._worker is not None and not self._worker.abort_requested:
-            self.setText(str(found))
-
-    def _fail(self, _error: BaseException) -> None:
-        self.clear()  # a run says the same
-
-    def _finish(self) -> None:
-        if self._worker is not None:
-            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
-        self._worker = None
 
 
 def _answer(question: Question) -> Iterator[Estimate | None]:
@@ -115,5 +83,11 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
 
     yield None
     network = question.network()
-    options = options_for(network, question.keep_ratio, region=question.region, device=None)
+    options = options_for(
+        network,
+        question.keep_ratio,
+        region=question.region,
+        sharpen=question.sharpen,
+        device=None,
+    )
     yield (yield from estimating(question.volume, network, options))

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
     QObject,
+    QTimer,
     Signal,
 )
 
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY, placement_kwargs, window_layer
+from napari_tokensparse.widgets.layers import (
+    LABELS,
+    RESULT_KEY,
+    placement_kwargs,
+    warned,
+    window_layer,
+)
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.workers import Worker, in_thread
@@ -27,6 +35,10 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.preview import Preview, PreviewSession
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
+
+
+COMPARE_MS = 400
+"""How long nothing must have changed before a window is run without pruning, to compare."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +69,7 @@ class _Request:
     source: Source
     voxel: tuple[float, float, float]
     keep_ratio: float | tuple[float, ...]
+    compared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +77,7 @@ class _Answer:
     request: _Request
     session: PreviewSession
     preview: Preview
+    warnings: tuple[str, ...]
 
 
 class LivePreview(QObject):
@@ -72,6 +86,8 @@ class LivePreview(QObject):
     One request is worked on at a time, and after it the latest. Requests carry a number that goes
     up with every other image, model or window; an answer of an earlier number is dropped. So the
     preview follows a slider that is being dragged, and never shows what is no longer looked at.
+    Once nothing changes, the window is run without pruning too, and previews say how far they agree
+    with that.
 
     Parameters
     ----------
@@ -94,9 +110,14 @@ class LivePreview(QObject):
         self._sent: _Request | None = None
         self._worker: Worker | None = None
         self._session: PreviewSession | None = None
+        self._warnings: tuple[str, ...] = ()
         self._layer: Layer | None = None
         self._window: tuple[PreviewSession, Box] | None = None
         self._hidden: list[Layer] = []
+        self._quiet = QTimer(self)
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(COMPARE_MS)
+        self._quiet.timeout.connect(self._compare)
         self._point.moved.connect(self._follow)
         viewer.layers.events.removed.connect(self._removed)
 
@@ -104,7 +125,7 @@ class LivePreview(QObject):
         """Show the window that is looked at, at one keep ratio or one per stage."""
         if self._wanted is None or self._wanted.source is not source:
             self._number += 1
-        self._wanted = _Request(self._number, source, self._voxel(source), keep_ratio)
+        self._wanted = _Request(self._number, source, self.voxel_of(source), keep_ratio)
         self._send()
 
     def hide(self) -> None:
@@ -119,7 +140,7 @@ class LivePreview(QObject):
         self.hide()
         self._session = self._window = self._sent = None
 
-    def _voxel(self, source: Source) -> tuple[float, float, float]:
+    def voxel_of(self, source: Source) -> tuple[float, float, float]:
         """Return the voxel (i, j, k) that is looked at; it may lie beside the volume."""
         if source.voxel is not None:
             return source.voxel
@@ -131,7 +152,7 @@ class LivePreview(QObject):
         """Ask for the window that is looked at now."""
         if self._wanted is None:
             return
-        before, voxel = self._wanted, self._voxel(self._wanted.source)
+        before, voxel = self._wanted, self.voxel_of(self._wanted.source)
         if self._same_window(before, voxel):
             return
         self._number += 1
@@ -148,16 +169,26 @@ class LivePreview(QObject):
         if self._worker is not None or self._wanted is self._sent or self._wanted is None:
             return
         self._sent = self._wanted
-        self._worker = in_thread(_answer, self._sent, self._session, failed=self._fail)
+        self._worker = in_thread(
+            _answer, self._sent, self._session, self._warnings, failed=self._fail
+        )
         self._worker.returned.connect(self._receive)
         self._worker.finished.connect(self._finish)
         self._worker.start()
 
     def _receive(self, answer: _Answer) -> None:
         if self._wanted is not None:
-            self._session = answer.session
+            self._session, self._warnings = answer.session, answer.warnings
         if answer.request.number == self._number:
             self._show(answer)
+            if answer.preview.agreement is None:
+                self._quiet.start()
+
+    def _compare(self) -> None:
+        """Ask once more, to be told how far it agrees."""
+        if self._wanted is not None and self._wanted is self._sent:
+            self._wanted = replace(self._wanted, compared=True)
+            self._send()
 
     def _fail(self, error: BaseException) -> None:
         if self._sent is not None and self._sent.number == self._number:
@@ -170,9 +201,8 @@ class LivePreview(QObject):
     def _show(self, answer: _Answer) -> None:
         source, info = answer.request.source, answer.session.model.info
         image = source.image
-        spec = window_layer(
-            image.name, placement_kwargs(image), source.volume, answer.preview, info
-        )
+        place = warned(placement_kwargs(image), answer.warnings)
+        spec = window_layer(image.name, place, source.volume, answer.preview, info)
         if self._layer is not None and not self._layer.name.startswith(spec.name):
             self._viewer.layers.remove(self._layer)
         window = (answer.session, answer.preview.box)
@@ -204,7 +234,9 @@ class LivePreview(QObject):
                 self._hidden.pop().visible = True
 
 
-def _answer(request: _Request, session: PreviewSession | None) -> _Answer:
+def _answer(
+    request: _Request, session: PreviewSession | None, warnings: tuple[str, ...]
+) -> _Answer:
     """Segment the window, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.preview import PreviewSession
@@ -212,5 +244,8 @@ def _answer(request: _Request, session: PreviewSession | None) -> _Answer:
     volume, model = request.source.volume, request.source.network()
     if session is None or session.volume is not volume or session.model is not model:
         session = PreviewSession(volume, model, request.voxel)
+        warnings = concerns(volume, model.info)
     session.move_to(request.voxel)
-    return _Answer(request, session, session.update(request.keep_ratio))
+    if request.compared:
+        session.reference()
+    return _Answer(request, session, session.update(request.keep_ratio), warnings)

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, 
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import VolumeError
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.layerfiles import labels_path, layer_file
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.savepaths import labels_path, layer_file
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:

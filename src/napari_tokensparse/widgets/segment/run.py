@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.importing import IMPORTING
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Request:
     device: str
     region: Box | None
     sharpen: bool
+    confidence: bool
     anyway: bool
 
 
@@ -48,6 +50,7 @@ class Result:
     segmentation: Segmentation
     network: SCD
     options: Options
+    warnings: tuple[str, ...]
 
 
 def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
@@ -60,13 +63,19 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
     if not request.anyway:
-        found = room(volume, network, region)
+        found = room(volume, network, region, int(request.confidence))
         if not found.is_enough:
             yield Lacking(found.lacking(volume.name))
             return
     device = str(next(network.parameters()).device)
     options = options_for(
-        network, request.keep_ratio, sharpen=request.sharpen, region=region, device=device
+        network,
+        request.keep_ratio,
+        sharpen=request.sharpen,
+        region=region,
+        device=device,
+        confidence=request.confidence,
     )
+    warnings = concerns(volume, network.info)
     for event in segmenting(volume, network, options):
-        yield event if isinstance(event, Progress) else Result(event, network, options)
+        yield event if isinstance(event, Progress) else Result(event, network, options, warnings)

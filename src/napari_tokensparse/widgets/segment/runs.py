@@ -21,7 +21,7 @@ from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.history.record import Run, reference_of
 from napari_tokensparse.widgets.history.table import HEADERS, RunTable
 from napari_tokensparse.widgets.history.view import RUN_KEY, bring_back, labels_of, run_labels
-from napari_tokensparse.widgets.layers import LABELS, result_layers
+from napari_tokensparse.widgets.layers import LABELS, result_layers, warned
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.segment.alongside import mark
 from napari_tokensparse.widgets.showing import (
@@ -82,9 +82,8 @@ class RunList(QWidget):
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
         name = str(scan.layer.name)
-        *maps, labels = result_layers(
-            name, request.placement, scan.volume, result.segmentation, info
-        )
+        place = warned(request.placement, result.warnings)
+        *maps, labels = result_layers(name, place, scan.volume, result.segmentation, info)
         metadata = {**labels.kwargs["metadata"], RUN_KEY: number}
         labels = replace(labels, kwargs={**labels.kwargs, "metadata": metadata})
         keep = self.keep_edits.isChecked()
@@ -103,7 +102,7 @@ class RunList(QWidget):
             kept,
         )
         put = layer.metadata[PUT_LABELS_KEY]
-        self._history.add(Run.of(number, shown, put, request.placement))
+        self._history.add(Run.of(number, shown, put, place))
         self._results.show(shown)
         where = (
             [] if layer.name == f"{name} {LABELS}" else [f"labels are in the layer {layer.name}"]

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.volumes.channels import stack_channels
-from napari_tokensparse.volumes.placement import NOTE_FOREIGN_LAYER, NOTE_NO_LENGTHS
-from napari_tokensparse.widgets.layervolumes import layer_place, read_layer, to_world
+from napari_tokensparse.volumes.placement import (
+    NOTE_FOREIGN_LAYER,
+    NOTE_NO_LENGTHS,
+    ORIENTATION_KEY,
+)
+from napari_tokensparse.widgets.layervolumes import (
+    has_lengths,
+    layer_place,
+    read_layer,
+    to_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +72,10 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
     ValueError
         In one plain line: a layer is missing, or is not a 3-D volume of one channel.
     """
+    missing = missing_images(layers, channels)
+    if missing:
+        raise ValueError(missing)
     found = tuple(layer for layer in layers if layer is not None)
-    if len(found) < len(layers):
-        missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
-        what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
-        raise ValueError(f"No {what}: open a volume, then choose it here.")
     read = [read_layer(layer, lazy=True) for layer in found]
     known = all(oriented for _, oriented in read)
     volume = read[0][0]
@@ -83,13 +91,24 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
     return Scan(found[0], volume, notes, found, tuple(_states(found)))
 
 
+def missing_images(layers: Sequence[Image | None], channels: Sequence[str]) -> str:
+    """Say in one plain line which channels have no layer; empty where all have one."""
+    missing = [name for name, layer in zip(channels, layers, strict=False) if layer is None]
+    if None not in layers:
+        return ""
+    what = "image" if len(layers) == 1 else f"image for {', '.join(missing)}"
+    return f"No {what}: open a volume, then choose it here."
+
+
 def _states(layers: Sequence[Image]) -> list[Any]:
     return [part for layer in layers for part in _state(layer)]
 
 
 def _state(layer: Image) -> tuple[Any, ...]:
     data = layer.data[0] if layer.multiscale else layer.data
-    return data, to_world(layer_place(layer)).tolist()
+    place = layer_place(layer)
+    said = [layer.metadata.get(ORIENTATION_KEY), has_lengths(layer)]
+    return data, [to_world(place).tolist(), said]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -11,6 +11,8 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
+    QHBoxLayout,
+    QLabel,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -18,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
-from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import (
@@ -32,11 +33,16 @@ from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
+from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.forecast import Forecast, Question
+from napari_tokensparse.widgets.segment.gains import Gains
+from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
+from napari_tokensparse.widgets.segment.ready import Ready
 from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
@@ -61,9 +67,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.preview import Preview
 
 
-_GO_ON = "Click Segment again to go on all the same."
-
-
 class SegmentWidget(QWidget):
     """Segment an image layer with a token-sparse model.
 
@@ -83,11 +86,16 @@ class SegmentWidget(QWidget):
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
         self._source: tuple[tuple[Any, ...], Source] | None = None
-        self._confirmed: tuple[Scan, Path] | None = None
         self._short: tuple[Any, ...] | None = None
         self.forecast = Forecast(self._question, self)
+        self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
         self._build()
+        self._lay_out()
         self._connect()
+        buttons = (self.button, self.beside)
+        self.ready = Ready(
+            self.channels, buttons, self.message, lambda: self._worker is not None, self
+        )
         self._follow_selection()
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
@@ -97,8 +105,13 @@ class SegmentWidget(QWidget):
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
         self.image = self.channels.combos[0]
+        self.geometry = GeometryFields()
         self.model = ModelCombo()
+        self.expects = QLabel()
+        self.expects.setWordWrap(True)
         self.keep_ratio = KeepRatioSlider()
+        self.gains = Gains(self.keep_ratio)
+        self.auto = AutoRatio(self._in_view)
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
             "Segment the window in view, or in the middle of the drawn region, again while the "
@@ -109,6 +122,11 @@ class SegmentWidget(QWidget):
         self.sharpen.setToolTip(
             "Let the scan's own voxels decide borders, where their intensities tell classes apart; "
             "the live preview does without"
+        )
+        self.confidence = QCheckBox("Confidence")
+        self.confidence.setToolTip(
+            "Add a layer of how probable the winning class is at every voxel, and list the places "
+            "where the network is least sure in the Token inspector"
         )
         self.region = RegionCombo(self._viewer)
         self.device = DeviceCombo()
@@ -125,19 +143,27 @@ class SegmentWidget(QWidget):
         self.message = StatusLine()
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
+
+    def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Image", self.channels)
+        form.addRow("", self.geometry)
         form.addRow("Model", self.model)
+        form.addRow("", self.expects)
         form.addRow("Keep ratio", self.keep_ratio)
+        form.addRow("", self.auto)
         form.addRow("", self.live)
-        form.addRow("", self.sharpen)
+        row = QHBoxLayout()
+        for box in (self.sharpen, self.confidence):
+            row.addWidget(box)
+        form.addRow("", row)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addLayout(form)
         saving = (self.save, self.receipt)
         results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
-        for widget in (self.forecast, self.button, *results):
+        for widget in (self.forecast, self.advice, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
 
@@ -145,6 +171,12 @@ class SegmentWidget(QWidget):
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
+        self.keep_ratio.valueChanged.connect(lambda _: self.gains.show())
+        self.auto.said.connect(self.message.setText)
+        self.auto.found.connect(self.keep_ratio.setValue)
+        self.auto.tried.connect(self.gains.take_trial)
+        self.forecast.estimated.connect(self.gains.take_estimate)
+        self._results.swept.connect(self.gains.take_sweep)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
@@ -162,8 +194,14 @@ class SegmentWidget(QWidget):
         for signal in (
             *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
+            self.sharpen.toggled,
         ):
             signal.connect(lambda *_: self.forecast.ask())
+        self.channels.valueChanged.connect(lambda: self.geometry.show_layers(self.channels.value()))
+        self.geometry.changed.connect(self.channels.valueChanged)
+        for signal in (self.model.valueChanged, self.channels.valueChanged):
+            signal.connect(lambda *_: self.advice.ask())
+            signal.connect(lambda *_: self._choose_gains())
         events = self._viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):
             changed.connect(self._layers_changed)
@@ -176,6 +214,7 @@ class SegmentWidget(QWidget):
 
     def _layers_changed(self, _event: Any = None) -> None:
         self.channels.refresh()
+        self.ready.check()
 
     def _follow_selection(self, _event: Any = None) -> None:
         """Choose the scan that the user selects, for a model of one channel."""
@@ -194,6 +233,9 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
+            expected = described.info.expectation
+            self.expects.setText(f"Expects {expected}" if expected else "")
+            self.expects.setVisible(bool(expected))
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
             crops = config.crop_value is not None
@@ -233,6 +275,14 @@ class SegmentWidget(QWidget):
             self._preview.close()
             self.message.setText(str(error))
 
+    def _choose_gains(self) -> None:
+        folder = self.model.value()
+        self.gains.choose(self.image.value, "" if folder is None else folder.name)
+
+    def _in_view(self) -> tuple[Source, tuple[float, float, float]]:
+        source = self._chosen_source()
+        return source, self._preview.voxel_of(source)
+
     def _chosen_source(self) -> Source:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
         network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
@@ -266,6 +316,7 @@ class SegmentWidget(QWidget):
         self._preview.ask(self._same_source((latest,), source), ratios)
 
     def _previewed(self, preview: Preview) -> None:
+        self.gains.take_preview(preview)
         if self._worker is None:
             self.message.setText(preview_text(preview))
 
@@ -285,26 +336,14 @@ class SegmentWidget(QWidget):
             return
         try:
             request = self._read_request()
-            if self._may_start(request):
+            repeated = self.channels.repeated()
+            said = self.advice.asks_first(request.scan, request.model, repeated)
+            if said:
+                self.message.setText(said)
+            else:
                 self._start(request)
         except ValueError as error:
             self.message.setText(str(error))
-
-    def _may_start(self, request: Request) -> bool:
-        """Say what speaks against a run, once; a second click goes on all the same."""
-        asked = (request.scan, request.model)
-        if self._confirmed == asked or not is_bundle(request.model):
-            return True
-        repeated = self.channels.repeated()
-        found = [
-            *([repeated] if repeated else []),
-            *concerns(request.scan.volume, describe_folder(request.model, hashed=False).info),
-        ]
-        if not found:
-            return True
-        self._confirmed = asked
-        self.message.setText("\n".join([*found, _GO_ON]))
-        return False
 
     def _read_request(self) -> Request:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
@@ -318,6 +357,7 @@ class SegmentWidget(QWidget):
             device,
             region,
             self.sharpen.isChecked(),
+            self.confidence.isChecked(),
             self._short == (scan, folder, device, region),
         )
 
@@ -325,7 +365,7 @@ class SegmentWidget(QWidget):
         """Return what a click would run."""
         asked = self._read_request()
         network = partial(self._networks.load, asked.model, asked.device)
-        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region)
+        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, asked.sharpen)
 
     def _start(self, request: Request) -> None:
         self.forecast.stop()
@@ -360,7 +400,7 @@ class SegmentWidget(QWidget):
         assert self._request is not None
         asked = self._request
         self._short = (asked.scan, asked.model, asked.device, asked.region)
-        self.message.setText(f"{lacking.said}\n{_GO_ON}")
+        self.message.setText(f"{lacking.said}\n{GO_ON}")
 
     def _show_progress(self, event: Progress) -> None:
         self.message.setText(progress_text(event))
@@ -393,5 +433,5 @@ class SegmentWidget(QWidget):
         self._worker = None
         self._request = None
         self.button.setText("Segment")
-        self.button.setEnabled(True)
+        self.ready.switch()  # what the run has said stays
         self.progress.hide()

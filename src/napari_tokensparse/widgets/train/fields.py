@@ -101,6 +101,12 @@ class LengthEdit(QWidget):
         self.number = QDoubleSpinBox()
         self.number.setRange(1, 1_000_000)
         self.number.setValue(10)
+        self.unit.setToolTip(
+            "How long to train: passes over all cases, minutes, or what the recipe holds for right"
+        )
+        self.number.setToolTip(
+            "The step size falls to 0 at the end, so a run planned short is better than one stopped"
+        )
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.number)

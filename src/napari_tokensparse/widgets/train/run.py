@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.common import settings
+from napari_tokensparse.datasets.slices import painted_slices
 from napari_tokensparse.model.folder import describe_folder
 from napari_tokensparse.training.events import CaseRead, Chosen, Validated
 from napari_tokensparse.volumes.placement import layer_kwargs
@@ -62,8 +63,15 @@ class Request:
     pairs: tuple[LayerPair, ...] = ()
     resume: bool = False
 
+    def doubts(self) -> tuple[str, ...]:
+        """Say what speaks against training on the layers as they are, one sentence each."""
+        if self.resume or self.config.zero_is_unlabelled:
+            return ()
+        found = ((pair.label.name, painted_slices(pair.label.array[0])) for pair in self.pairs)
+        return tuple(f"{name}: {painted.note}." for name, painted in found if painted is not None)
+
     def data_set(self) -> DataSet:
-        """Return the cases, none of them read yet."""
+        """Return the cases as they are stored, none of them read yet."""
         with IMPORTING:
             from napari_tokensparse.datasets.cases import layers_data_set, read_data_set
 
@@ -129,9 +137,11 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
 def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
     """Check every case, and report on all of them at the end."""
     with IMPORTING:
+        from napari_tokensparse.datasets.cases import with_classes
         from napari_tokensparse.datasets.checks import checking, class_notes, report
 
-    data_set = request.data_set()
+    config = request.config
+    data_set = with_classes(request.data_set(), config.class_names, config.background)
     total, checked = len(data_set.training) + len(data_set.validation), []
     for case in checking(data_set):
         checked.append(case)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.model.folder import is_bundle, user_models_folder
 from napari_tokensparse.training.events import (
     CaseRead,
@@ -17,6 +18,7 @@ from napari_tokensparse.training.events import (
     Finished,
     StepDone,
     Validated,
+    Validating,
     from_json,
 )
 
@@ -96,7 +98,7 @@ class RunLog:
     share
         Share of the run that is done, in [0, 1], or None before the first step.
     report
-        What was found in the data and chosen for the run, a line each.
+        What was found in the data, chosen for the run, measured, and how it ended, a line each.
     finished
         The last event of the run.
     """
@@ -107,6 +109,7 @@ class RunLog:
         self._now = "Reading the data …"
         self._validated = ""
         self._held_out = True
+        self._notes: list[tuple[str, tuple[str, ...]]] = []
         self.curves = Curves()
         self.share: float | None = None
         self.seconds_left: float | None = None
@@ -132,6 +135,9 @@ class RunLog:
     def _(self, event: CaseRead) -> None:
         self._now = f"Checked case {event.done} of {event.total}: {event.name}"
         self.report += [f"{event.name}: {problem}" for problem in event.problems]
+        self._notes.append((event.name, event.notes))
+        if event.done == event.total:
+            self.report += gathered(self._notes)
 
     @receive.register(Chosen)
     def _(self, event: Chosen) -> None:
@@ -148,9 +154,16 @@ class RunLog:
         if event.skipped:
             self._now += f" ({event.skipped} without effect: loss or gradient not finite)"
 
+    @receive.register(Validating)
+    def _(self, event: Validating) -> None:
+        cases = "1 case" if event.cases == 1 else f"{event.cases} cases"
+        self._now = f"Step {event.step}: validating on {cases} …"
+
     @receive.register(Validated)
     def _(self, event: Validated) -> None:
         self._draw(event)
+        classes = ", ".join(f"{name} {dice:.3f}" for name, dice in event.dice.items())
+        self.report.append(f"Step {event.step}: mean Dice {event.mean_dice:.3f} ({classes})")
         best = ", the best so far" if event.best else ""
         self._validated = (
             f"Mean Dice {event.mean_dice:.3f} on {_cases(event.held_out)} "
@@ -164,6 +177,7 @@ class RunLog:
     @receive.register(Finished)
     def _(self, event: Finished) -> None:
         self.finished = event
+        self.report += finished_text(event, self._held_out).splitlines()
         self._now, self._validated = finished_text(event, self._held_out), ""
 
     def _draw(self, event: Event) -> None:

@@ -9,9 +9,11 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox, QWidget
 
 from napari_tokensparse.model.folder import user_models_folder
+from napari_tokensparse.model.hub import model_folder
 from napari_tokensparse.training.folder import FOLDER, RUN_FILE, STATE_FILE
 from napari_tokensparse.training.runconfig import RunConfig
-from napari_tokensparse.widgets.controls import DeviceCombo, KeepRangeSlider
+from napari_tokensparse.widgets.controls import DeviceCombo, KeepRangeSlider, ModelCombo
+from napari_tokensparse.widgets.train.classes import Classes, ClassesEdit
 from napari_tokensparse.widgets.train.data_source import DataSource, FileSource, LayerSource
 from napari_tokensparse.widgets.train.fields import Length, LengthEdit, PathEdit
 from napari_tokensparse.widgets.train.run import LayerPair, Request, layer_pair
@@ -44,7 +46,9 @@ class TrainSettings(QWidget):
         super().__init__(parent)
         self._output_follows = True
         self.source = DataSource(viewer)
+        self.classes = ClassesEdit()
         self.skip_bad = QCheckBox("Skip bad cases")
+        self.start_from = ModelCombo(nothing="random weights")
         self.recipe, self.network_size = QComboBox(), QComboBox()
         self.recipe.addItems(RECIPES)
         self.network_size.addItems(SIZES)
@@ -53,12 +57,13 @@ class TrainSettings(QWidget):
         self.device = DeviceCombo()
         self.processes = QSpinBox()
         self.processes.setRange(1, 64)
-        self.processes.setToolTip("Each takes one volume of a step; use one for each GPU")
         self.output = PathEdit("Choose a folder for the model")
         self._lay_out()
+        self._explain()
         self.source.valueChanged.connect(self._source_changed)
         self.output.edited.connect(self._output_edited)
         self.recipe.currentTextChanged.connect(self._recipe_changed)
+        self.start_from.valueChanged.connect(self._start_changed)
         self.output.valueChanged.connect(self.outputChanged)
         self._source_changed()
 
@@ -68,6 +73,8 @@ class TrainSettings(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Data", self.source)
         form.addRow("", self.skip_bad)
+        form.addRow("Classes", self.classes)
+        form.addRow("Start from", self.start_from)
         form.addRow("Recipe", self.recipe)
         form.addRow("Network size", self.network_size)
         form.addRow("Keep ratios", self.keep_range)
@@ -76,22 +83,40 @@ class TrainSettings(QWidget):
         form.addRow("Processes", self.processes)
         form.addRow("Model folder", self.output)
 
+    def _explain(self) -> None:
+        """Say what each choice does."""
+        tips = {
+            self.skip_bad: "Train without the cases that cannot be used, which the report lists",
+            self.start_from.combo: "Random weights, or a model to train further on your data: its "
+            "network, spacing and intensities are taken over, and its classes where yours are the "
+            "same",
+            self.recipe: "auto chooses by your data and this machine; btcv and brats are the "
+            "paper's, for a GPU and days",
+            self.network_size: "Width of the network: larger learns more from many cases, and "
+            "takes longer; auto chooses by this machine",
+            self.processes: "Each takes one volume of a step; use one for each GPU",
+        }
+        for widget, tip in tips.items():
+            widget.setToolTip(tip)
+
     def value(self) -> RunConfig:
         """Return the run that is asked for.
 
         Raises
         ------
         ValueError
-            In one plain line, where data or model folder is missing.
+            In one plain line, where data or model folder is missing, or a class has no name.
         """
         source, length, processes = self.source.value(), self.length.value(), self.processes.value()
         files = source if isinstance(source, FileSource) else FileSource()
+        start, classes = self.start_from.value(), self.classes.value()
         return RunConfig(
             data=files.data,
             labels=files.labels,
             output=self._output(),
             recipe=self.recipe.currentText(),  # type: ignore[arg-type]  # the combo has no other
-            size=self.network_size.currentText(),
+            size="auto" if start else self.network_size.currentText(),
+            start_from=None if start is None else str(start),
             keep_range=self._keep_range(),
             epochs=length.epochs,
             max_minutes=length.minutes,
@@ -99,6 +124,8 @@ class TrainSettings(QWidget):
             processes=processes,
             skip_bad=self.skip_bad.isChecked(),
             zero_is_unlabelled=source.zero_is_unlabelled,
+            class_names=classes.names,
+            background=classes.background,
         )
 
     def setValue(self, config: RunConfig) -> None:
@@ -108,6 +135,9 @@ class TrainSettings(QWidget):
             self.source.setValue(FileSource(config.data, config.labels, zero))
         self.recipe.setCurrentText(config.recipe)
         self._recipe_changed(config.recipe)
+        start = config.start_from
+        self.start_from.setValue(None if start is None else model_folder(start))
+        self.classes.setValue(Classes(dict(config.class_names), config.background))
         self.network_size.setCurrentText(config.size)
         if config.keep_range is not None:
             self.keep_range.setValue(config.keep_range)
@@ -116,6 +146,11 @@ class TrainSettings(QWidget):
         self.processes.setValue(config.processes)
         self.skip_bad.setChecked(config.skip_bad)
         self.output.setValue(config.output)
+        self._output_follows = False
+
+    def choose_output(self, folder: Path) -> None:
+        """Write to another folder, from now on as if a person had chosen it."""
+        self.output.setValue(folder)
         self._output_follows = False
 
     def request(self) -> Request:
@@ -170,6 +205,10 @@ class TrainSettings(QWidget):
         """Return what the slider shows; None while it shows the recipe's own range."""
         shown = self.keep_range.value()
         return None if shown == KEEP_RANGES[self.recipe.currentText()] else shown
+
+    def _start_changed(self, folder: Path | None) -> None:
+        """Leave the size to a model that is trained further."""
+        self.network_size.setEnabled(folder is None)
 
     def _recipe_changed(self, recipe: str) -> None:
         self.keep_range.setValue(KEEP_RANGES[recipe])

@@ -6,11 +6,9 @@ from threading import Event as StopEvent
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QMainWindow,
-    QMessageBox,
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
@@ -25,12 +23,12 @@ from napari_tokensparse.model.folder import is_bundle
 from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.closing import CloseGuard, ClosingTexts
 from napari_tokensparse.widgets.controls import models, research_note
 from napari_tokensparse.widgets.fitting import ScrollArea, StatusLine, dock_as_tab, scrolled
-from napari_tokensparse.widgets.patient import show_patient_sides
-from napari_tokensparse.widgets.showing import show_layers
+from napari_tokensparse.widgets.train.again import AgainOffer, next_free, set_aside
 from napari_tokensparse.widgets.train.plot import TrainingPlot
-from napari_tokensparse.widgets.train.preview import preview_layers
+from napari_tokensparse.widgets.train.preview import PreviewLayers
 from napari_tokensparse.widgets.train.run import (
     Preview,
     Report,
@@ -49,6 +47,18 @@ if TYPE_CHECKING:
 
 _SHARE_OF_SETTINGS = 0.35
 _DRAW_EVERY_MS = 250
+_PLUGIN = "napari-tokensparse"
+_GO_ON = "Click again to go on all the same."
+_CLOSING = ClosingTexts(
+    "A training run is going on. Stop training and close?",
+    "It stops after this step and keeps a checkpoint to resume from.",
+    "Stop and close",
+    "Keep training",
+)
+
+
+class Doubt(ValueError):
+    """Something speaks against a run, a line each; it may go on all the same."""
 
 
 class TrainWidget(QWidget):
@@ -66,7 +76,9 @@ class TrainWidget(QWidget):
         self._worker: Worker | None = None
         self._stop = StopEvent()
         self._log = RunLog()
-        self._closing = False
+        self._preview = PreviewLayers(napari_viewer)
+        self._confirmed: tuple[Any, ...] | None = None
+        self._guard = CloseGuard(_CLOSING, lambda: self._worker, self._stop_clicked, self)
         self._build()
         self._lay_out()
         self._connect()
@@ -77,8 +89,11 @@ class TrainWidget(QWidget):
     def _build(self) -> None:
         self.settings = TrainSettings(self._viewer)
         self.check = QPushButton("Check data")
+        self.check.setToolTip("Read every case, and report all that cannot be used")
         self.train = QPushButton("Train")
+        self.train.setToolTip("Check the data, then train into the model folder")
         self.stop = QPushButton("Stop")
+        self.stop.setToolTip("End after this step, with a checkpoint and the model of now")
         self.resume = QPushButton("Resume")
         self.resume.setToolTip(
             "Go on with the run of the model folder as it began;\n"
@@ -88,6 +103,10 @@ class TrainWidget(QWidget):
         self.progress.setAccessibleName("Progress of the training")
         self.progress.hide()
         self.message = StatusLine()
+        self.again = AgainOffer()
+        self.use = QPushButton("Segment with it")
+        self.use.setToolTip("Choose the new model in the Segment widget")
+        self.use.hide()
         self.report = QPlainTextEdit()
         self.report.setReadOnly(True)
         self.plot = TrainingPlot()
@@ -114,17 +133,21 @@ class TrainWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
-        layout.addWidget(self.message)
+        for widget in (self.message, self.again, self.use):
+            layout.addWidget(widget)
         layout.addWidget(self.tabs, stretch=1)
         return part
 
     def _connect(self) -> None:
         read = self.settings
         self.check.clicked.connect(lambda: self._start(checking_data, read.request))
-        self.train.clicked.connect(lambda: self._start(training, read.request))
+        self.train.clicked.connect(self._train_clicked)
+        self.again.overClicked.connect(self._start_over)
+        self.again.elsewhereClicked.connect(self._train_elsewhere)
+        self.use.clicked.connect(self._segment_with_it)
         self.resume.clicked.connect(lambda: self._start(training, read.resumed))
         self.stop.clicked.connect(self._stop_clicked)
-        self.settings.outputChanged.connect(self._update_buttons)
+        self.settings.outputChanged.connect(self._output_changed)
         self._drawing = QTimer(self)
         self._drawing.setSingleShot(True)
         self._drawing.setInterval(_DRAW_EVERY_MS)
@@ -142,14 +165,73 @@ class TrainWidget(QWidget):
         self.stop.setEnabled(busy and not self._stop.is_set())
         self.resume.setEnabled(not busy and self.settings.can_resume())
 
+    def _output_changed(self) -> None:
+        self.again.hide()
+        self._update_buttons()
+
+    def _train_clicked(self) -> None:
+        """Train, unless a run is in the folder already, or something speaks against the data."""
+        folder = self.settings.output.value()
+        if folder is not None and self.settings.can_resume():
+            self.message.setText(self.again.offer(folder))
+            return
+        self._start(training, self._undoubted)
+
+    def _start_over(self) -> None:
+        """Train in the folder anew; the run that is there is kept under another name."""
+
+        def read() -> Request:
+            request = self._undoubted()
+            kept = set_aside(request.config.output)
+            if is_bundle(kept):
+                models.add(kept)
+            return request
+
+        self._start(training, read)
+
+    def _train_elsewhere(self) -> None:
+        """Leave the folder as it is, and train into the next free one."""
+        folder = self.settings.output.value()
+        if folder is not None:
+            self.settings.choose_output(next_free(folder))
+            self._start(training, self._undoubted)
+
+    def _undoubted(self) -> Request:
+        """Return the run that is asked for.
+
+        Raises
+        ------
+        ValueError
+            It cannot be, or something speaks against it; the latter is raised once.
+        """
+        request = self.settings.request()
+        doubts = request.doubts()
+        asked = (request.config, doubts)
+        if doubts and self._confirmed != asked:
+            self._confirmed = asked
+            raise Doubt("\n".join([*doubts, _GO_ON]))
+        return request
+
+    def _segment_with_it(self) -> None:
+        """Choose the model that was trained last in the Segment widget, which is opened for it."""
+        finished = self._log.finished
+        if finished is not None:
+            _, segment = self._viewer.window.add_plugin_dock_widget(_PLUGIN, "Segment")
+            segment.model.setValue(finished.folder)
+
     def _start(
         self, work: Callable[[Request, StopEvent], Iterator[Any]], read: Callable[[], Request]
     ) -> None:
         try:
             request = read()
+        except Doubt as error:
+            self.message.setText(str(error))
+            return
         except ValueError as error:
             self.message.setText(one_line(error))
             return
+        self.again.hide()
+        self.use.hide()
         self._stop, self._log = StopEvent(), RunLog()
         if request.resume:
             self.settings.setValue(request.config)
@@ -157,7 +239,7 @@ class TrainWidget(QWidget):
         self._worker = in_thread(work, request, self._stop, failed=self._failed)
         self._worker.yielded.connect(self._receive)
         self._worker.finished.connect(self._finished)
-        self._top().installEventFilter(self)
+        self._guard.watch(self)
         self._show_log()
         self._show_tab(self.plot if work is training else self.report)
         self.progress.setRange(0, 0)  # busy: no step is done yet
@@ -179,12 +261,12 @@ class TrainWidget(QWidget):
             self._log.receive(event)
             self._show_log()
         if isinstance(event, Finished) and is_bundle(event.folder):
-            models.written.emit(event.folder)
+            models.add(event.folder)
+            self.use.show()
 
     def _show_preview(self, preview: Preview) -> None:
-        if not self._closing:
-            show_layers(self._viewer, preview_layers(preview))
-            show_patient_sides(self._viewer)
+        if not self._guard.closing:
+            self._preview.show(preview)
 
     def _show_log(self) -> None:
         log = self._log
@@ -224,48 +306,12 @@ class TrainWidget(QWidget):
     def _finished(self) -> None:
         if self._stop.is_set() and self._log.finished is None:
             self.message.setText("Stopped before the first step.")
-        self._top().removeEventFilter(self)
+        self._guard.release()
+        if not self._guard.closing:
+            self._preview.clear()
         self._worker = None
         self.progress.hide()
         self._update_buttons()
-
-    def _top(self) -> QWidget:
-        """Return the window that a person closes: napari's, also while the dock floats."""
-        parent = self.parentWidget()
-        while parent is not None and not isinstance(parent, QMainWindow):
-            parent = parent.parentWidget()
-        return parent or self.window() or self
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Ask before the window closes during a run, and close it only after a checkpoint."""
-        if event is None or event.type() != QEvent.Type.Close or self._may_close():
-            return super().eventFilter(watched, event)
-        event.ignore()
-        return True
-
-    def _may_close(self) -> bool:
-        if self._worker is None:
-            return True
-        box = QMessageBox(self)
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setText("A training run is going on. Stop training and close?")
-        box.setInformativeText("It stops after this step and keeps a checkpoint to resume from.")
-        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        box.addButton("Keep training", QMessageBox.ButtonRole.RejectRole)
-        box.exec()
-        if box.clickedButton() is not stop:
-            return False
-        self._closing = True
-        self._stop_clicked()
-        self._wait()
-        return True
-
-    def _wait(self) -> None:
-        """Let the window work until the run has ended."""
-        if self._worker is not None:
-            loop = QEventLoop()
-            self._worker.finished.connect(loop.quit)
-            loop.exec()
 
     def event(self, event: QEvent | None) -> bool:
         """Stop the run, with a checkpoint, when the widget is taken out of the window."""

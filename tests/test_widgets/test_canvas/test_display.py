@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.inspecting.boxes import token_boxes
-from napari_tokensparse.widgets.tokens.display import token_display
-from napari_tokensparse.widgets.tokens.legend import legend_of
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.legend import legend_of
 
 if TYPE_CHECKING:
     from conftest import Inspected

@@ -9,6 +9,7 @@ from napari.layers import Surface
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import shown_placement
+from napari_tokensparse.widgets.canvas.lighting import lit
 from napari_tokensparse.widgets.layers import (
     KEPT_BOXES,
     PRUNED_AT,
@@ -18,7 +19,6 @@ from napari_tokensparse.widgets.layers import (
     importance_limits,
     placement_kwargs,
 )
-from napari_tokensparse.widgets.lighting import lit
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -115,8 +115,7 @@ def _corners(volume: Volume, boxes: TokenBoxes, which: NDArray[np.int64]) -> NDA
     place = shown_placement(volume)
     middle, half = (boxes.lower + boxes.upper)[which] / 2, (boxes.upper - boxes.lower)[which] / 2
     ends = [
-        np.stack(place.to_shown((middle + way * _SHRUNK * half).T, volume.shape), axis=-1)
-        for way in (-1, 1)
+        place.points_to_shown(middle + way * _SHRUNK * half, volume.shape) for way in (-1.0, 1.0)
     ]
     low, high = np.sort(ends, axis=0)
     corners: NDArray[np.float64] = low[:, None] + (high - low)[:, None] * _CORNERS

@@ -14,6 +14,7 @@ from scipy import ndimage
 from napari_tokensparse.outputs.meshes import class_mesh
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.widgets.canvas.lighting import lit
 from napari_tokensparse.widgets.layers import (
     INNER_SURFACES,
     OUTER_SURFACES,
@@ -21,7 +22,6 @@ from napari_tokensparse.widgets.layers import (
     hidden_classes,
     placement_kwargs,
 )
-from napari_tokensparse.widgets.lighting import lit
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import checksum, labels_layer
 from napari_tokensparse.widgets.workers import in_thread
@@ -66,13 +66,12 @@ class Surfaces(QObject):
         super().__init__()
         self._viewer_ref = ref(viewer)
         self._results = results_of(viewer)
-        self._shown, self._made = True, None
+        self._shown = True
+        self._made: _Made | None = None
         self._asked: tuple[ShownResult, int] | None = None
         self._hid: list[Layer] = []  # what surfaces stand for: labels and the image
         viewer.dims.events.ndisplay.connect(self._update)
         self._results.changed.connect(self._update)
-
-    _made: _Made | None
 
     def set_shown(self, shown: bool) -> None:
         """Whether 3-D shows surfaces; it shows voxels otherwise."""
@@ -189,10 +188,10 @@ def surface_layer(
     chosen = [(meshes[value], colours[value]) for value in sorted(values)]
     lengths = [len(mesh.vertices) for mesh, _ in chosen]
     vertices = np.concatenate([mesh.vertices for mesh, _ in chosen])
-    shown = shown_placement(volume).to_shown(vertices.T, volume.shape)
+    shown = shown_placement(volume).points_to_shown(vertices, volume.shape)
     first = np.cumsum([0, *lengths[:-1]])
     faces = np.concatenate([mesh.faces + at for (mesh, _), at in zip(chosen, first, strict=True)])
-    places, placement = lit(np.stack(shown, axis=-1), placement_kwargs(labels))
+    places, placement = lit(shown, placement_kwargs(labels))
     return Surface(
         (places, faces, np.ones(len(vertices))),
         name=f"{result.image.name} {kind}",

@@ -1,6 +1,6 @@
 """Estimate runs of different settings, run them, and write down what came of it.
 
-python tools/preflight_figures.py --figures docs/reliability
+python tools/estimate_figures.py --figures docs/reliability
 
 Each setting has a process of its own, which has run nothing before. Seconds are those of the
 processor, on one thread: of a machine with nothing else to do. Memory is Linux' own high-water mark
@@ -86,7 +86,7 @@ def measured(figures: Path, settings: tuple[Setting, ...]) -> None:
             print(f"{setting}: {said}", flush=True)
             rows.append({"setting": str(setting), **said})
             text = json.dumps({"runs": rows}, indent=1) + "\n"  # so far
-            (figures / "preflight.json").write_text(text, "utf-8")
+            (figures / "estimate.json").write_text(text, "utf-8")
 
 
 def _apart(part: str, number: int, cache: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--figures", type=Path, required=True, help="folder for preflight.json")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for estimate.json")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
     options = parser.parse_args()
     chosen = range(len(SETTINGS)) if options.only is None else options.only

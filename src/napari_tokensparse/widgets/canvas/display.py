@@ -15,6 +15,8 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal 
 
 from napari_tokensparse.inspecting.boxes import token_boxes
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.widgets.canvas.legend import show_legend
+from napari_tokensparse.widgets.canvas.solids import kept_boxes, pruned_boxes
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
     INNER_SURFACES,
@@ -35,8 +37,6 @@ from napari_tokensparse.widgets.layers import (
 )
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.showing import result_layer, show_layers
-from napari_tokensparse.widgets.tokens.legend import show_legend
-from napari_tokensparse.widgets.tokens.solids import kept_boxes, pruned_boxes
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
@@ -309,11 +309,13 @@ def _choice(layer: Layer, result: ShownResult, stage: int) -> Choice | None:
     if not _is_of(layer, result):
         return None
     kind = str(layer.metadata[RESULT_KEY])
-    for view in (IMPORTANCE, RANK):
+    of_a_stage: tuple[TokenView, ...] = (IMPORTANCE, RANK)
+    for view in of_a_stage:
         number = kind.removeprefix(f"{view} ")
         if number != kind and number.isdigit():
             return view, int(number)
-    for view in (STAGE, PRUNED_AT):
+    of_all: tuple[TokenView, ...] = (STAGE, PRUNED_AT)
+    for view in of_all:
         if kind == view:
             return view, stage
     return None

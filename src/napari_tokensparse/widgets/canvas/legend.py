@@ -35,7 +35,7 @@ def show_legend(viewer: napari.Viewer, entries: Sequence[tuple[str, str | None]]
 
 def legend_of(viewer: napari.Viewer) -> list[str]:
     """Return the texts that the canvas shows."""
-    found = []
+    found: list[str] = []
     while (line := viewer.canvas.overlays.get(_key(len(found)))) is not None and line.visible:
         found.append(str(line.text))
     return found[::-1]

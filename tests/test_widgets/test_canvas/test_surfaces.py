@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.surfaces import enclosing, surfaces_of
 from napari_tokensparse.widgets.layers import OUTER_SURFACES, class_colours
-from napari_tokensparse.widgets.surfaces import enclosing, surfaces_of
-from napari_tokensparse.widgets.tokens.display import token_display
 
 if TYPE_CHECKING:
     from typing import Any

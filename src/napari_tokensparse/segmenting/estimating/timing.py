@@ -1,0 +1,45 @@
+"""Timing some work, and splitting what it took between kinds of work."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import nnls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Clock = Callable[[], float]
+    Line = tuple[float, float]
+
+_LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
+
+
+def usual(work: Callable[[], object], clock: Clock) -> float:
+    """Time some work, a few times if it is short, and return the median."""
+    found: list[float] = []
+    while len(found) < _TIMES and sum(found) < _LONG:
+        found.append(timed(work, clock))
+    return median(found)
+
+
+def timed(work: Callable[[], object], clock: Clock) -> float:
+    """Time some work once."""
+    began = clock()
+    work()
+    return clock() - began
+
+
+def two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
+    """Split seconds between two kinds of work, as `rates_of`."""
+    first, second = rates_of(amounts, seconds)
+    return first, second
+
+
+def rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
+    """Split seconds between kinds of work, of which there was more or less each time."""
+    scale = np.max(amounts, axis=0)
+    found: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
+    return found

@@ -1,0 +1,73 @@
+"""What speaks against a scan with a model, seen before the click."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_tokensparse.model.folder import describe_folder, is_bundle
+from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.widgets.amber import make_amber, show_warnings
+from napari_tokensparse.widgets.segment.asked import AskedLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from qtpy.QtWidgets import QWidget
+
+    from napari_tokensparse.widgets.segment.scan import Scan
+
+    Chosen = tuple[Scan, Path]
+
+DELAY_MS = 200
+GO_ON = "Click Segment again to go on all the same."
+
+
+class Advice(AskedLabel):
+    """Warns, in colour, of a scan that the chosen model was not made for.
+
+    Parameters
+    ----------
+    choose
+        Returns the scan and the model folder that are chosen; a ``ValueError`` where one is
+        missing.
+    parent
+        Qt parent.
+    """
+
+    def __init__(self, choose: Callable[[], Chosen], parent: QWidget | None = None) -> None:
+        super().__init__(choose, _advise, DELAY_MS, parent)
+        self._confirmed: Chosen | None = None
+        make_amber(self)
+
+    def show_answer(self, found: Any) -> None:
+        """Show warnings, a line each; without any there is no box."""
+        show_warnings(self, found or ())
+
+    def asks_first(self, scan: Scan, folder: Path, others: str = "") -> str:
+        """Return what to say instead of a run, once for each scan and model; empty to go on.
+
+        Parameters
+        ----------
+        scan, folder
+            What would be run.
+        others
+            What speaks against it besides, a line each.
+        """
+        if self._confirmed == (scan, folder) or not is_bundle(folder):
+            return ""
+        warnings = _advise((scan, folder))
+        self._timer.stop()
+        self.show_answer(warnings)
+        if not (others or warnings):
+            return ""
+        self._confirmed = (scan, folder)
+        return "\n".join(filter(None, [others, *warnings, GO_ON]))
+
+
+def _advise(chosen: Chosen) -> tuple[str, ...]:
+    """Compare, in the worker's thread; touches no widget."""
+    scan, folder = chosen
+    if not is_bundle(folder):
+        return ()
+    return concerns(scan.volume, describe_folder(folder, hashed=False).info)

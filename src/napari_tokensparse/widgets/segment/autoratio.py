@@ -1,0 +1,133 @@
+"""A button that finds the smallest keep ratio that leaves the labels in view as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
+
+from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.workers import Worker, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_tokensparse.segmenting.autoratio import Trial
+    from napari_tokensparse.widgets.segment.preview import Source
+
+    Voxel = tuple[float, float, float]
+
+_USUAL, _LEAST = 99.0, 50.0  # per cent
+BACKGROUND = "Auto: the window in view is background alone; go to what is to be segmented."
+
+
+class AutoRatio(QWidget):
+    """Tries keep ratios on the window in view, the smallest first.
+
+    Parameters
+    ----------
+    choose
+        Returns what is looked at, and the voxel there; a ``ValueError`` where nothing is chosen.
+    parent
+        Qt parent.
+    """
+
+    tried = Signal(object)
+    """A `Trial` was made."""
+    found = Signal(float)
+    """The smallest keep ratio that agrees as asked."""
+    said = Signal(str)
+    """One plain line on how the search goes or ended."""
+
+    def __init__(
+        self, choose: Callable[[], tuple[Source, Voxel]], parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._choose = choose
+        self._worker: Worker | None = None
+        self._trials: list[Trial] = []
+        self.button = QPushButton("Auto")
+        self.button.setToolTip(
+            "Set the smallest keep ratio whose labels, in the window in view, agree with those of "
+            "keep ratio 1.0 in this share of voxels; click again to cancel"
+        )
+        self.share = QDoubleSpinBox()
+        self.share.setRange(_LEAST, 100.0)
+        self.share.setDecimals(1)
+        self.share.setValue(_USUAL)
+        self.share.setSuffix(" %")
+        self.share.setAccessibleName("Agreement with keep ratio 1.0")
+        self.share.setToolTip("Share of the labelled voxels that must keep their label")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addWidget(QLabel("agrees with 1.0 by"))
+        layout.addWidget(self.share)
+        layout.addStretch()
+        self.button.clicked.connect(self._clicked)
+
+    def _clicked(self) -> None:
+        if self._worker is not None:
+            self._worker.quit()
+            return
+        try:
+            source, voxel = self._choose()
+        except ValueError as error:
+            self.said.emit(str(error))
+            return
+        self._trials = []
+        self.said.emit("Auto: preparing …")
+        share = self.share.value() / 100
+        self._worker = in_thread(_search, source, voxel, share, failed=self._fail)
+        self._worker.yielded.connect(self._receive)
+        self._worker.finished.connect(self._finish)
+        self.destroyed.connect(self._worker.quit)
+        self.button.setText("Cancel")
+        self._worker.start()
+
+    def _receive(self, trial: Trial | None) -> None:
+        if trial is None or self._worker is None or self._worker.abort_requested:
+            return
+        self._trials.append(trial)
+        self.tried.emit(trial)
+        self.said.emit(f"Auto: keep ratio {trial.keep_ratio:g} agrees by {trial.agreement:.1%} …")
+
+    def _fail(self, error: BaseException) -> None:
+        self._trials = []
+        self.said.emit(str(error) or type(error).__name__)
+
+    def _finish(self) -> None:
+        worker, self._worker = self._worker, None
+        self.button.setText("Auto")
+        if worker is None:
+            return
+        self.destroyed.disconnect(worker.quit)  # or it would keep every worker
+        if worker.abort_requested:
+            self.said.emit("Auto: cancelled.")
+        elif self._trials:
+            self.found.emit(self._trials[-1].keep_ratio)
+            self.said.emit(_result_text(self._trials))
+
+
+def _result_text(trials: list[Trial]) -> str:
+    last = trials[-1]
+    text = (
+        f"Auto: keep ratio {last.keep_ratio:g} leaves {last.agreement:.1%} of the labelled voxels "
+        "of the window in view as they are without pruning"
+    )
+    before = f"; {trials[-2].keep_ratio:g} leaves {trials[-2].agreement:.1%}" if trials[1:] else ""
+    return f"{text}{before}."
+
+
+def _search(source: Source, voxel: Voxel, share: float) -> Iterator[Trial | None]:
+    """Try ratios, in the worker's thread; touches no widget."""
+    with IMPORTING:
+        from napari_tokensparse.segmenting.autoratio import searching
+        from napari_tokensparse.segmenting.preview import PreviewSession
+
+    session = PreviewSession(source.volume, source.network(), voxel)
+    yield None
+    if not session.is_foreground:
+        raise ValueError(BACKGROUND)
+    yield from searching(session, share)

@@ -103,7 +103,7 @@ class Run:
         held = 0
         if self._bare is not None:
             tokens = self._bare.segmentation.tokens
-            arrays = (*tokens.importance, *tokens.rank, tokens.pruned_at, tokens.among)
+            arrays = (*tokens.importance, *tokens.rank, tokens.pruned_at, *tokens.among)
             held = sum(array.nbytes for array in arrays)
         return held + sum(one.nbytes for one in packed)
 

@@ -104,12 +104,15 @@ class Alongside(QObject):
         self._viewer.fit_to_view()
         self.began.emit(chosen is None)
 
-    def hide(self) -> None:
-        """Put the viewer back as it was; layers that have come since lie on top."""
-        if self._put_back():
+    def hide(self, *, leave_tokens: bool = False) -> None:
+        """Put the viewer back as it was; layers that have come since lie on top.
+
+        Tokens that were shown for it go too, unless ``leave_tokens``.
+        """
+        if self._put_back(leave_tokens):
             self.ended.emit()
 
-    def _put_back(self) -> bool:
+    def _put_back(self, leave_tokens: bool = False) -> bool:
         before, copy = self._before, self._copy
         if before is None or copy is None:
             return False
@@ -120,7 +123,7 @@ class Alongside(QObject):
         self._order([*rest, *(layer for layer in self._layers if layer not in rest)])
         for name, value in before.grid.items():
             setattr(self._grid, name, value)
-        if not before.has_tokens:
+        if not (before.has_tokens or leave_tokens):
             self._tokens.setValue(None)
         self._viewer.fit_to_view()
         return True
@@ -131,7 +134,7 @@ class Alongside(QObject):
 
     def _removed(self, event: Any) -> None:
         if event.value in (self._image, self._copy, self._chosen):
-            self.hide()
+            self.hide(leave_tokens=True)  # nothing is shown or hidden while napari removes a layer
         self._arrange()
 
     def _grid_switched(self, _event: Any = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.sweep_plot import SweepPlot, legend
+from napari_tokensparse.widgets.layerfiles import suggested_file
 from napari_tokensparse.widgets.layers import RESULT_KEY
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.plot import png_button
@@ -140,7 +142,9 @@ class CurvePane(QWidget):
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.table.save_button())
-        buttons.addWidget(png_button(self.plot, "curve"))
+        suggest = partial(suggested_file, self._results)
+        legend = self.legend.text
+        buttons.addWidget(png_button(self.plot, "curve", suggest=suggest, legend=legend))
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.run)

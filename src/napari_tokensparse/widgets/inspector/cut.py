@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
@@ -31,6 +32,8 @@ from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.plot import png_button
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_tokensparse.inspecting.tokens import StageHistogram
     from napari_tokensparse.model.info import Colour
     from napari_tokensparse.segmenting.infer import Segmentation
@@ -41,6 +44,8 @@ class CutControl(QWidget):
 
     Parameters
     ----------
+    suggest
+        Makes the suggested path of a picture of its ending, such as ``importances.png``.
     parent
         Qt parent.
     """
@@ -48,8 +53,11 @@ class CutControl(QWidget):
     ratiosTried = Signal(tuple)
     """A person moved a cut: the keep ratio of every stage, with the cuts moved so far."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, suggest: Callable[[str], Path] = Path, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
+        self._suggest = suggest
         self._result: Segmentation | None = None
         self._stage = 1
         self._ratios: list[float] = []
@@ -82,7 +90,10 @@ class CutControl(QWidget):
         above, below = QHBoxLayout(), QHBoxLayout()
         above.addWidget(self.log)
         above.addStretch()
-        above.addWidget(png_button(self.histogram, "importances"))
+        save = png_button(
+            self.histogram, "importances", suggest=self._suggest, legend=self.legend.text
+        )
+        above.addWidget(save)
         below.addWidget(QLabel("Keep ratio of this stage"))
         below.addWidget(self.ratio, stretch=1)
         below.addWidget(self.reset)

@@ -21,12 +21,14 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
     ModelCombo,
     research_note,
 )
+from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
@@ -98,6 +100,7 @@ class SegmentWidget(QWidget):
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
@@ -137,8 +140,7 @@ class SegmentWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows of the image that are segmented")
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = StatusLine()
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
 
@@ -157,14 +159,13 @@ class SegmentWidget(QWidget):
         form.addRow("", row)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addLayout(form)
         saving = (self.save, self.receipt)
         results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
         for widget in (self.estimate, self.advice, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
-        layout.addWidget(research_note())
 
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
@@ -388,6 +389,7 @@ class SegmentWidget(QWidget):
         self._preview.hide()
         said = self.runs.take(request, result)
         show_patient_sides(self._viewer)
+        open_class_list(self._viewer, self)
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.controls import KeepRatioSlider
     from napari_tokensparse.widgets.results import Results, ShownResult
     from napari_tokensparse.widgets.segment.autoratio import AutoRatio
-    from napari_tokensparse.widgets.segment.forecast import Forecast
+    from napari_tokensparse.widgets.segment.estimate import EstimateLabel
 
 _SAME = 0.005  # of two keep ratios that are written with two digits
 
@@ -33,11 +33,11 @@ class Gains:
         self._swept: tuple[ShownResult, Sweep] | None = None
         self._chosen: tuple[Any, str] = (None, "")
 
-    def follow(self, auto: AutoRatio, forecast: Forecast, results: Results) -> None:
+    def follow(self, auto: AutoRatio, estimate: EstimateLabel, results: Results) -> None:
         """Take what these find from now on, and follow the slider."""
         self._slider.valueChanged.connect(lambda _: self.show())
         auto.tried.connect(self.take_trial)
-        forecast.estimated.connect(self.take_estimate)
+        estimate.estimated.connect(self.take_estimate)
         results.swept.connect(self.take_sweep)
 
     def choose(self, image: Any, model: str) -> None:

@@ -9,9 +9,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Surface
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
-from scipy import ndimage
 
-from napari_tokensparse.outputs.meshes import class_mesh
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.widgets.canvas.lighting import lit
@@ -226,6 +224,8 @@ def _size(box: Box) -> int:
 
 def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
     """Make all surfaces, in a thread; ``shown`` are labels as their layer has them."""
+    from napari_tokensparse.outputs.meshes import class_mesh  # late, for what it imports
+
     labels = shown_placement(result.volume).unview(shown)
     boxes = dict(_boxes(labels))
     meshes = {
@@ -236,6 +236,8 @@ def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
 
 
 def _boxes(labels: NDArray[Any]) -> Iterator[tuple[int, Box]]:
+    from scipy import ndimage  # late: the Segment widget opens without it
+
     for value, slices in enumerate(ndimage.find_objects(labels), start=1):
         if slices is not None:
             i, j, k = slices

@@ -9,7 +9,6 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is rename
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_tokensparse.outputs.classresults import write_class_results
-from napari_tokensparse.outputs.meshes import class_mesh, write_meshes
 from napari_tokensparse.widgets.layerfiles import suggested_path
 from napari_tokensparse.widgets.workers import in_thread
 
@@ -120,5 +119,7 @@ def save_surfaces(path: Path, counted: Counted, shown: Collection[int]) -> Path:
     colours = {c.value: c.color for c in info.classes}
     found = [(c.value, c.box) for c in counted.classes if c.value in shown and c.box is not None]
     affine = counted.result.volume.affine
+    from napari_tokensparse.outputs.meshes import class_mesh, write_meshes  # late, for its imports
+
     meshes = [class_mesh(counted.labels, value, box).in_mm(affine) for value, box in found]
     return write_meshes(path, meshes, [colours[value] for value, _ in found])

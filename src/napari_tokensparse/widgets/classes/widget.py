@@ -193,8 +193,11 @@ class ClassListWidget(QWidget):
         self._counting.start()
 
     def _count(self) -> None:
-        if self._layer is not None and self._results.latest is not None:
-            worker = in_thread(count, self._results.latest, self._layer.data.copy())
+        result = self._results.latest
+        if self._layer is None or result is None:
+            return
+        if self._layer.data.size == result.segmentation.labels.size:  # or it was given another grid
+            worker = in_thread(count, result, self._layer.data.copy())
             worker.returned.connect(self._take)
             worker.start()
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage.filters import threshold_otsu
 
 from napari_tokensparse.segmenting.tokenmaps import NOT_PROCESSED
 from napari_tokensparse.volumes.background import border_value
@@ -105,5 +104,7 @@ def _content_test(
     if border is not None:
         return lambda values: values != border
     step = max(1, round((channel.size / _SAMPLES) ** (1 / 3)))
+    from skimage.filters import threshold_otsu  # late: it imports half of SciPy
+
     threshold = threshold_otsu(np.asarray(channel[::step, ::step, ::step]).ravel())
     return lambda values: values > threshold

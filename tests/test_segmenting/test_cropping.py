@@ -286,7 +286,6 @@ def test_seconds_follow_what_is_looked_at(
         network=(2.0, 4.0, 8.0),
         stitch=1.0,
         label=(1e-4, 2e-4),
-        unsure=0.0,
         sharpen=(0.0, 0.0),
         likely=0.0,
         prepare=(0.0, 0.0),

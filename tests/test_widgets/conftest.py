@@ -182,6 +182,15 @@ def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_tokensparse.widgets.segment.preview.COMPARE_MS", 10_000_000)
 
 
+@pytest.fixture(autouse=True)
+def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where what clicks take is kept: each test is a process of its own to it."""
+    file = tmp_path / "clicks.json"
+    monkeypatch.setattr("napari_tokensparse.widgets.segment.beyond._file", lambda: file)
+    monkeypatch.setattr("napari_tokensparse.widgets.segment.beyond.beyond._earlier", None)
+    return file
+
+
 @pytest.fixture
 def opened(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Opened:
     """Open a viewer with the Segment widget, as the menu does."""

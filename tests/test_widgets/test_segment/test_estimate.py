@@ -52,6 +52,28 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     assert "(8 windows," in eager.widget.message.text()
 
 
+def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
+    eager: Opened, clicks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks.write_text('{"first": 26.0, "each": 0.0}')
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    assert eager.widget.estimate.text().startswith("About 20 to 3")  # 26 s / 1.3, 26 s x 1.3
+    eager.segment()
+    asked: list[bool] = []
+    whole = estimate.estimating
+
+    def noted(volume: Any, network: Any, options: Any) -> Any:
+        asked.append(options.confidence)
+        return whole(volume, network, options)
+
+    monkeypatch.setattr(estimate, "estimating", noted)
+    eager.widget.confidence.setChecked(True)
+    wait_for(eager, " free: 4 windows")
+    assert asked == [True]
+    assert not eager.widget.estimate.text().startswith("About 20")  # no first click any more
+
+
 def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ended = threading.Event(), threading.Event()
 

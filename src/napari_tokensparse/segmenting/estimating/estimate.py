@@ -105,10 +105,10 @@ class Estimate:
 
     @property
     def time(self) -> str:
-        """Say how long it takes in a few words."""
+        """Say how long it takes in a few words, the ends rounded outwards."""
         low, high = self.span
         unit, of = ("s", 1) if high < 120 else ("min", 60)
-        first, last = (max(1, round(each / of)) for each in (low, high))
+        first, last = max(1, int(low / of)), math.ceil(high / of)
         return f"About {last} {unit}" if first == last else f"About {first} to {last} {unit}"
 
     def __str__(self) -> str:
@@ -166,7 +166,7 @@ def estimating(
     network = _network_seconds(rates, shares, config, options.most_kept)
     others = _other_seconds(volume, found, rates, options.sharpen)
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
-    others += rates.likely * maps * found.voxels * found.inside
+    others += rates.likely * maps * found.covered * found.inside
     return Estimate(
         (network + others) * rates.slowdown(clock),
         found.windows,
@@ -220,8 +220,8 @@ def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool
     amounts = (
         (rates.stitch, sum(found.looked_at)),
         (rates.label[0], model_voxels * found.inside),
-        (rates.label[1], found.voxels * found.inside),
-        (rates.unsure + each, contested),
+        (rates.label[1], found.covered * found.inside),
+        (each, contested),
         (rates.prepare[0], volume.array.size),
         (rates.prepare[1], model_voxels * len(volume.array)),
     )

@@ -189,7 +189,7 @@ class SegmentWidget(QWidget):
         for signal in (
             *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
-            self.sharpen.toggled,
+            *(self.sharpen.toggled, self.confidence.toggled),
         ):
             signal.connect(lambda *_: self.estimate.ask())
         self.channels.valueChanged.connect(lambda: self.placing.show_layers(self.channels.value()))
@@ -339,10 +339,11 @@ class SegmentWidget(QWidget):
         """Return what a click would run."""
         asked = self._read_request()
         network = partial(self._networks.load, asked.model, asked.device)
-        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, asked.sharpen)
+        likely = (asked.sharpen, asked.confidence)
+        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, *likely)
 
     def _start(self, request: SegmentRequest) -> None:
-        self.estimate.stop()
+        self.estimate.begin()
         self._request = request
         self._worker = in_thread(run, request, self._networks, failed=self._failed)
         self._worker.yielded.connect(self._receive)
@@ -395,6 +396,7 @@ class SegmentWidget(QWidget):
             changed=written_at(request.model) != request.written,
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
+        self.estimate.end(result.segmentation)
 
     def _failed(self, error: BaseException) -> None:
         self.message.setText(str(error) or type(error).__name__)

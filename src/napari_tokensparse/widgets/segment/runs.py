@@ -34,6 +34,7 @@ from napari_tokensparse.widgets.showing import (
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
     from napari_tokensparse.widgets.segment.alongside import Alongside
     from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
@@ -68,6 +69,7 @@ class RunList(QWidget):
         self._viewer, self._alongside = viewer, alongside
         self._results, self._history = results_of(viewer), history_of(viewer)
         self._last: tuple[list[Change], ShownResult | None] = ([], None)
+        self._hidden: list[Layer] = []  # by the last run
         self._build()
         self.undo.clicked.connect(lambda _: self._undo())
         self.show_button.clicked.connect(lambda _: self._show_chosen())
@@ -102,12 +104,15 @@ class RunList(QWidget):
             kept,
         )
         put = layer.metadata[PUT_LABELS_KEY]
-        self._history.add(Run.of(number, shown, put, place))
+        run = Run.of(number, shown, put, place)
+        self._history.add(run)
+        self._hidden = self._show_alone(layer, run)
         self._results.show(shown)
         where = (
             [] if layer.name == f"{name} {LABELS}" else [f"labels are in the layer {layer.name}"]
         )
-        return [*kept, *where]
+        hidden = [f"{other.name} stays as it is, hidden" for other in self._hidden]
+        return [*kept, *where, *hidden]
 
     def chosen(self) -> Run | None:
         """Return the run whose row is selected."""
@@ -172,10 +177,17 @@ class RunList(QWidget):
         run = self.chosen()
         assert run is not None  # one is chosen whenever there is a list
         labels = bring_back(self._viewer, run)
-        for other in labels_of(self._viewer, run.image[0]):
-            other.visible = other is labels
+        self._show_alone(labels, run)
         self._viewer.layers.selection.active = labels
         self.said.emit(f"Run {run.number} is shown: keep {run.keep}, layer {labels.name}.")
+
+    def _show_alone(self, labels: Layer, run: Run) -> list[Layer]:
+        """Hide the other labels of a run's image, whose colours would mix; return what was seen."""
+        others = [one for one in labels_of(self._viewer, run.image[0]) if one is not labels]
+        hidden = [one for one in others if one.visible]
+        for one in hidden:
+            one.visible = False
+        return hidden
 
     def _compare_toggled(self, compare: bool) -> None:
         if not compare:
@@ -210,6 +222,9 @@ class RunList(QWidget):
         changes, earlier = self._last
         kept = undo(self._viewer, changes)
         self._last = ([], None)
+        for other in self._hidden:
+            other.visible = True
+        self._hidden = []
         self.undo.setEnabled(False)
         if earlier is not None:
             self._results.show(earlier)

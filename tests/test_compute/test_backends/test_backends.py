@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,6 +273,7 @@ def test_converting_reports_to_nobody_and_leaves_logging_alone(
         raise AssertionError("OpenVINO's telemetry was started")
 
     monkeypatch.setattr("openvino.tools.ovc.convert_impl.init_ovc_telemetry", refuse)
+    assert "telemetry_stub" in sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__
     root = logging.getLogger()
     before = [*root.handlers], [*root.filters]
     assert make_backend(linear_model(seed=6), "openvino").notes == ()

@@ -338,6 +338,21 @@ def test_importance_and_pins_are_recorded_as_numbers_and_repeated(folder: Path) 
     assert "Identical: all 21600 voxels" in again.output
 
 
+@pytest.mark.parametrize("name", ["--pin", "--drop"])
+def test_a_mask_of_pins_is_an_input_that_no_output_replaces(folder: Path, name: str) -> None:
+    mask = np.zeros((36, 30, 20), np.uint8)
+    mask[3, 3, 3] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "mine.nii.gz")
+    drawn = (folder / "mine.nii.gz").read_bytes()
+    run = tokensparse(
+        "segment", "scan.nii.gz", "-o", "mine.nii.gz", "--model", "nano", name, "mine.nii.gz",
+        "--overwrite",
+    )  # fmt: skip
+    assert run.exit_code == 1
+    assert "mine.nii.gz" in run.stderr and run.stderr.count("\n") == 1
+    assert (folder / "mine.nii.gz").read_bytes() == drawn
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -142,9 +142,9 @@ def _measured(
     volume: Volume,
 ) -> list[tuple[_Sums, int, Box | None]]:
     """Return for each label value the sums, where in them it stands, and its box."""
-    sums = _sums(labels, max(values) + 1, result, volume)
     from scipy import ndimage  # late: the Segment widget opens without it
 
+    sums = _sums(labels, max(values) + 1, result, volume)
     slices = ndimage.find_objects(labels, max(values))
     return [(sums, value, _box(slices[value - 1])) for value in values]
 

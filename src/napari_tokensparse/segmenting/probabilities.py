@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.segmenting.inputgrid import REACH
 from napari_tokensparse.segmenting.stitch import TINY
 from napari_tokensparse.volumes.region import Box
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FULL = 255
 """What stands for a probability of 1: whole numbers from 0 to it are stored."""
 
-_REACH = 0.5 + 1e-4  # model voxels: an input voxel further out than this is background
 _VOXELS_AT_ONCE = 2**20
 
 
@@ -181,7 +181,7 @@ class _Line:
 
 
 def _line(coordinates: NDArray[np.float64], first: int, end: int, within: slice) -> _Line:
-    inside = (coordinates >= first - _REACH) & (coordinates <= end - 1 + _REACH)
+    inside = (coordinates >= first - REACH) & (coordinates <= end - 1 + REACH)
     voxels = within.start + np.flatnonzero(inside[within])
     span = slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0)
     backwards = len(voxels) > 1 and bool(coordinates[voxels[0]] > coordinates[voxels[-1]])

@@ -114,12 +114,11 @@ def save_surfaces(path: Path, counted: Counted, shown: Collection[int]) -> Path:
     shown
         Values of the classes.
     """
+    from napari_tokensparse.outputs.meshes import class_mesh, write_meshes  # late, for its imports
+
     info = counted.result.network.info
-    assert info is not None
     colours = {c.value: c.color for c in info.classes}
     found = [(c.value, c.box) for c in counted.classes if c.value in shown and c.box is not None]
     affine = counted.result.volume.affine
-    from napari_tokensparse.outputs.meshes import class_mesh, write_meshes  # late, for its imports
-
     meshes = [class_mesh(counted.labels, value, box).in_mm(affine) for value, box in found]
     return write_meshes(path, meshes, [colours[value] for value, _ in found])

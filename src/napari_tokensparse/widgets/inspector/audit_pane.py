@@ -23,14 +23,12 @@ from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import (
+from napari_tokensparse.widgets.inspector.differences import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
-    RESULT_KEY,
     difference_layer,
-    hex_colour,
-    placement_kwargs,
 )
+from napari_tokensparse.widgets.layers import RESULT_KEY, hex_colour, placement_kwargs
 from napari_tokensparse.widgets.outline import COMPONENT, show_component
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl

@@ -318,7 +318,7 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
 
 
 def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
-    few = ("--presets", "btcv,brats", "--keep-ratios", "0.25,0.5")
+    few = ("--presets", "btcv", "--keep-ratios", "0.5")
     run = tokensparse("bench", "--macs", *few, "--json", "-", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
@@ -330,7 +330,6 @@ def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_p
         if row["part"] == "total"
     }
     assert total["btcv", "scd", 0.5] == pytest.approx(165.3, rel=0.005)
-    assert total["brats", "scd", 0.25] == pytest.approx(403.8, rel=0.005)
     assert total["btcv", "dense", 1.0] == pytest.approx(258.3, rel=0.005)
     parts = {row["part"] for row in rows}
     assert {"patch embedding", "blocks", "pruning", "completion", "decoder"} <= parts
@@ -462,7 +461,11 @@ def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    part = tmp_path_factory.mktemp("sample") / sample_path().name
+    nib.save(nib.load(sample_path()).slicer[70:130, 80:155, 60:120], part)  # a window's worth
+    monkeypatch.setattr("napari_tokensparse.volumes.samples.sample_path", lambda: part)
     viewer = make_napari_viewer()
     monkeypatch.setattr("napari.Viewer", lambda title: viewer)
     monkeypatch.setattr(

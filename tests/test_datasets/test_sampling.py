@@ -294,9 +294,7 @@ class Windows(Dataset[Any]):
 def test_workers_draw_the_same_windows(tmp_path: Path) -> None:
     plan = PLAN.model_copy(update={"augmentation": FLIPS})
     sampler = CaseSampler(CASES, plan, CacheBudget(0, tmp_path))
-    loader = DataLoader(
-        Windows(sampler), batch_size=None, num_workers=2, multiprocessing_context="spawn"
-    )
+    loader = DataLoader(Windows(sampler), batch_size=None, num_workers=2)
     expected = CaseSampler(CASES, plan)
     for index, windows in enumerate(loader):
         assert equal(windows, expected.windows(0, index))

@@ -279,8 +279,8 @@ def hex_colour(colour: Colour) -> str:
 
 def importance_limits(tokens: TokenMaps) -> tuple[float, float]:
     """Return what is shown darkest and brightest: one scale for all stages, from their values."""
-    found = [values[np.isfinite(values)] for values in tokens.importance]
-    ends = [end for values in found if values.size for end in (values.min(), values.max())]
+    finite = [values[np.isfinite(values)] for values in tokens.importance]
+    ends = [end for values in finite if values.size for end in (values.min(), values.max())]
     low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
     return (low, high) if low < high else (0.0, 1.0)
 

@@ -478,7 +478,7 @@ def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(
                 assert found.box.size == tuple(n // 4 for n in size)
                 check_agreement(found, model(image, ratio))
     assert graphs.conversions == 2
-    assert backend.found_out == []
+    assert backend.late_notes == []
     make_backend(model, "openvino")(in_a_box(model, *sizes[0]))
     assert graphs.conversions == 2
 
@@ -509,7 +509,7 @@ def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
     with torch.inference_mode():
         check_agreement(backend(image), model(image))
         backend(image)
-    (note,) = backend.found_out
+    (note,) = backend.late_notes
     assert note.startswith("OpenVINO cannot decode here, so torch does (RuntimeError: no such")
 
 

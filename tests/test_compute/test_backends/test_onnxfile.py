@@ -76,7 +76,7 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
 def test_a_graph_crops_every_window_to_what_it_holds(
     tmp_path: Path, make_cropping: Callable[..., SCD]
 ) -> None:
-    model = spread_scores(make_cropping())
+    model = spread_scores(make_cropping(depth=5))
     file = export_onnx(model, tmp_path / "model.onnx", (0.75, 0.3))
     lengths = []
     for first, end in (

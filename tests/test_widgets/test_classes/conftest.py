@@ -55,7 +55,7 @@ class Listed:
         """Wait until so many voxels are counted."""
 
         def counted() -> bool:
-            found = self.widget.model.row(0).found
+            found = self.widget.model.row(0).result
             return found is not None and found.voxels == voxels
 
         self.inspected.qtbot.waitUntil(counted, timeout=30_000)

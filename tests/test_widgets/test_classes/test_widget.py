@@ -104,7 +104,7 @@ def test_the_table_and_the_surfaces_are_saved(
     qtbot.mouseClick(save.table_button, Qt.MouseButton.LeftButton)
     with (tmp_path / "scan_classes.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    found = listed.widget.model.row(0).found
+    found = listed.widget.model.row(0).result
     assert found is not None
     assert (row["name"], float(row["volume_ml"])) == ("seven", pytest.approx(found.ml))
     qtbot.mouseClick(save.mesh_button, Qt.MouseButton.LeftButton)

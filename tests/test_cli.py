@@ -224,8 +224,8 @@ def test_segment_writes_probabilities_beside_the_labels_on_their_grid(
     for image in (sure, seven):
         assert image.get_data_dtype() == np.uint8 and image.shape == labels.shape
         np.testing.assert_array_equal(image.affine, labels.affine)
-    found, share = (np.asarray(image.dataobj).astype(int) for image in (labels, seven))
-    assert share[found == 7].min() >= 127 and share[found == 0].max() <= 128
+    values, share = (np.asarray(image.dataobj).astype(int) for image in (labels, seven))
+    assert share[values == 7].min() >= 127 and share[values == 0].max() <= 128
     np.testing.assert_allclose(np.asarray(sure.dataobj), np.maximum(share, 255 - share), atol=1)
     receipt = json.loads((tmp_path / "out.receipt.json").read_text())
     assert "--probabilities seven" in receipt["command"] and "--confidence" in receipt["command"]
@@ -369,12 +369,12 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "inference nano: round 2 of 2" in run.stderr
-    found = json.loads(run.stdout)
-    assert found["machine"]["threads"] == 1
-    rate, total = found["gemm_gmac_s"], found["rows"][0]
+    report = json.loads(run.stdout)
+    assert report["machine"]["threads"] == 1
+    rate, total = report["gemm_gmac_s"], report["rows"][0]
     assert (total["variant"], total["part"]) == ("scd", "total")
     assert total["efficiency"] == pytest.approx(total["gmacs"] / (total["seconds"] * rate))
-    (change,) = found["compared"]
+    (change,) = report["compared"]
     assert change["row"] == total
     assert change["time"] == pytest.approx(total["seconds"] * rate / (2.0 * 10.0))
     assert change["gmacs"] == total["gmacs"]

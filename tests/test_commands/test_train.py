@@ -214,8 +214,8 @@ def test_bad_cases_and_unlabelled_voxels_are_left_out_of_an_evaluation(
     label = sorted((data / "labelsTr").iterdir())[0]
     model = write_nano(channels=2)
     value = load_model(model).info.classes[0].value  # type: ignore[union-attr]
-    found = segment(scan, load_model(model)).labels
-    painted = np.where(found == value, value, 1).astype(np.uint8)
+    labels = segment(scan, load_model(model)).labels
+    painted = np.where(labels == value, value, 1).astype(np.uint8)
     painted[:16] = 0
     write_nifti(label, painted, read_volume(scan))
     listed = json.loads((data / "dataset.json").read_text())
@@ -338,9 +338,9 @@ def test_nnunets_files_are_trained_on_and_evaluated_and_a_class_not_there_is_tol
     trained = command("train", "--data", folder, "-o", model, "--size", "nano", *sets)
     assert trained.exit_code == 0, trained.output
     assert "Read 5 cases\n" in trained.stderr
-    told = "Class 4 (ring) is in no case: it is not learnt."
-    assert told in trained.stderr
-    assert f"- {told}\n" in (model / "docs/README.md").read_text("utf-8")
+    note = "Class 4 (ring) is in no case: it is not learnt."
+    assert note in trained.stderr
+    assert f"- {note}\n" in (model / "docs/README.md").read_text("utf-8")
     scored = command("evaluate", "--model", model, "--data", folder, "--no-hd95", "--json")
     assert scored.exit_code == 0, scored.output
     rows = json.loads(scored.stdout)["rows"]

@@ -172,8 +172,8 @@ def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     data_set = layers_data_set([(image, labels)], zero_is_background=False)
     config = RunConfig(output=tmp_path / "model", size="small", overrides={"steps": 100})
     list(running(config, data_set=data_set))
-    found, ball = segment(image, config.output).labels == 1, image.array[0] > 150
-    assert dice_per_class(found.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
+    predicted, ball = segment(image, config.output).labels == 1, image.array[0] > 150
+    assert dice_per_class(predicted.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
 
 
 def test_a_run_in_two_processes_goes_on_with_the_losses_of_one_and_stops(

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.canvas.places import go_to
 from napari_tokensparse.widgets.canvas.surfaces import surfaces_of
@@ -61,6 +62,7 @@ class ClassListWidget(QWidget):
         self._connect()
         self._result_changed()
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)
 
     def _build(self) -> None:

@@ -42,9 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def old_objects_rest() -> Iterator[None]:
-    """Leave what a module imported out of later collections; napari's fixture makes many."""
-    yield
+def old_objects_rest() -> None:
+    """Leave what modules before imported out of collections: napari's fixture makes two a test."""
     gc.collect()
     gc.freeze()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.widgets.segment.networks import Networks
+    from napari_tokensparse.widgets.segment.pruning import Pruning
     from napari_tokensparse.widgets.segment.scan import Scan
 
 
@@ -33,6 +34,7 @@ class Request:
     region: Box | None
     sharpen: bool
     confidence: bool
+    pruning: Pruning
     anyway: bool
 
 
@@ -75,6 +77,7 @@ def run(request: Request, networks: Networks) -> Iterator[Progress | Result | La
         region=region,
         device=device,
         confidence=request.confidence,
+        **request.pruning.options(volume, network),
     )
     warnings = concerns(volume, network.info)
     for event in segmenting(volume, network, options):

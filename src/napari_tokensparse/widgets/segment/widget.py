@@ -41,6 +41,7 @@ from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.ready import Ready
+from napari_tokensparse.widgets.segment.pruning import PruningBox
 from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
@@ -108,6 +109,7 @@ class SegmentWidget(QWidget):
         self.keep_ratio = KeepRatioSlider()
         self.gains = Gains(self.keep_ratio)
         self.auto = AutoRatio(self._in_view)
+        self.pruning = PruningBox(self._viewer)
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
             "Segment the window in view, or in the middle of the drawn region, again while the "
@@ -154,6 +156,7 @@ class SegmentWidget(QWidget):
         form.addRow("", row)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
+        form.addRow(self.pruning)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         saving = (self.save, self.receipt)
@@ -168,6 +171,8 @@ class SegmentWidget(QWidget):
         self.model.valueChanged.connect(self._model_changed)
         self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
         self.keep_ratio.valueChanged.connect(lambda _: self.gains.show())
+        self.pruning.ruleChanged.connect(self._rule_changed)
+        self.pruning.valueChanged.connect(self._preview_again)
         self.auto.said.connect(self.message.setText)
         self.auto.found.connect(self.keep_ratio.setValue)
         self.auto.tried.connect(self.gains.take_trial)
@@ -266,10 +271,16 @@ class SegmentWidget(QWidget):
         if not self.live.isChecked():
             return
         try:
-            self._preview.ask(self._chosen_source(), self.keep_ratio.value())
+            source = self._chosen_source()
+            pruning = self.pruning.value(source.image, source.volume)
+            self._preview.ask(source, self.keep_ratio.value(), pruning)
         except ValueError as error:
             self._preview.close()
             self.message.setText(str(error))
+
+    def _rule_changed(self, by_importance: bool) -> None:
+        for part in (self.keep_ratio, self.auto):
+            part.setEnabled(not by_importance)
 
     def _choose_gains(self) -> None:
         folder = self.model.value()
@@ -354,6 +365,7 @@ class SegmentWidget(QWidget):
             region,
             self.sharpen.isChecked(),
             self.confidence.isChecked(),
+            self.pruning.value(scan.layer, scan.volume),
             self._short == (scan, folder, device, region),
         )
 

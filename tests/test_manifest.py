@@ -13,7 +13,10 @@ PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
 NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "batch", "inspect")
 WINDOWS = ("soft_tissue", "lung", "bone", "brain", "liver", "whole_range")
-COMMANDS = [f"napari-tokensparse.{name}" for name in (*NAMES, *(f"ct_{w}" for w in WINDOWS))]
+COMMANDS = [
+    f"napari-tokensparse.{name}"
+    for name in (*NAMES, "classes", *(f"ct_{window}" for window in WINDOWS))
+]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,7 @@ def test_the_widgets_stand_under_layers_segment(
         "napari-tokensparse.train": "Train",
         "napari-tokensparse.batch": "Batch",
         "napari-tokensparse.inspect": "Token inspector",
+        "napari-tokensparse.classes": "Class list",
     }
     items = manifest.contributions.menus["napari/layers/segment"]
     assert [item.command for item in items] == list(widgets)

@@ -217,9 +217,10 @@ labels taken, on the same machine.
 
 ## Limits
 
-- A whole head must be skull-stripped first; the background must be exactly 0. Heads were not yet
-  trained on.
-- Contrasts unlike a T1's cost 15 points and more.
+- Whole heads were trained on as painted from label maps; no scan of a real head was tried. So a
+  skull-stripped brain on a background of exactly 0 is what it is made for, and a head is asked
+  about before a run.
+- Contrasts unlike a T1's cost more than a tenth of Dice.
 - Without the encoder's blocks the labels are as good on these scans: what the tokens tell one
   another is not used yet.
 - Adults; no lesions, tumours or children in training.

@@ -171,7 +171,7 @@ of a run: a line, no crash | `tests/test_widgets/test_segment/test_faults.py` |
 | memory that runs out on a GPU: as on a CPU, and what torch keeps there is given back | \
 `tests/test_compute/test_shortage.py` |
 | a run that does not fit is not begun without asking | `tests/test_commands/test_estimate.py`, \
-`tests/test_widgets/test_segment/test_forecast.py` |
+`tests/test_widgets/test_segment/test_estimate.py` |
 | the same input, model, options and threads give the same bytes; a receipt's run is identical | \
 `tests/test_segmenting/test_honesty.py`, `tests/test_commands/test_repeat.py` |
 | of equal scores the lowest grid index is kept | `tests/test_model/test_tokens.py` |

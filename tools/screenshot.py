@@ -21,7 +21,7 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication, QSplitter
 
-from napari_tokensparse.widgets.segment.forecast import ESTIMATING
+from napari_tokensparse.widgets.segment.estimate import ESTIMATING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def save_with_two_tabs(viewer: napari.Viewer, widget: QWidget, tab: QWidget, nam
 def segment() -> None:
     """Show the Segment widget with labels and an importance map."""
     viewer, widget = segmented()
-    wait_until(lambda: widget.forecast.text() not in ("", ESTIMATING))
+    wait_until(lambda: widget.estimate.text() not in ("", ESTIMATING))
     save(viewer, "segment")
     viewer.close()
 

@@ -18,7 +18,8 @@ minute::
 
     python tools/train_default_model.py RUN --people P --device cuda --minutes 9
 
-``--start-from`` begins a run with the weights of an earlier one instead of random ones.
+``--start-from`` begins a run with the weights of an earlier one instead of random ones;
+``--all-chosen`` trains on people 13 and 14 too, once there is nothing left to choose by them.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from brain.people import (
+    CHOOSING,
     TRAINING,
     Anatomy,
     People,
@@ -47,6 +50,9 @@ from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import StepDone
 from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.trainconfig import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CONFIG = TrainConfig(
     max_minutes=1.0,
@@ -68,9 +74,9 @@ CLASS_WEIGHT_POWER = -0.25
 _PRINTED_EVERY = 50
 
 
-def training_anatomies(folder: Path, device: str) -> list[Anatomy]:
+def training_anatomies(folder: Path, numbers: Iterable[int], device: str) -> list[Anatomy]:
     """Read the people to train on, and the average anatomy."""
-    people = [folder / f"seg_{number:02d}.nii.gz" for number in TRAINING]
+    people = [folder / f"seg_{number:02d}.nii.gz" for number in numbers]
     missing = [path.name for path in people if not path.is_file()]
     if missing:
         raise SystemExit(f"{folder}: lacks {', '.join(missing)}; see the head of this file")
@@ -104,6 +110,7 @@ def main() -> None:
     parser.add_argument("--head-share", type=float, default=0.0, help="of the samples, in [0, 1]")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
+    parser.add_argument("--all-chosen", action="store_true", help="train on people 13, 14 too")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
     config = CONFIG.model_copy(
@@ -116,7 +123,8 @@ def main() -> None:
     )
     torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
-    anatomies = training_anatomies(arguments.people, arguments.device)
+    numbers = [*TRAINING, *(CHOOSING if arguments.all_chosen else ())]
+    anatomies = training_anatomies(arguments.people, numbers, arguments.device)
     model = SCD(preset("brain-structures"))
     if arguments.start_from:
         model.load_state_dict(load_file(arguments.start_from))

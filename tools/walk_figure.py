@@ -105,7 +105,7 @@ def draw(found: list[str], path: Path) -> None:
     """Draw the rooms that were entered as boxes, with their modules."""
     by_room = {room: [m for m in found if m.split("/")[0] == room] for room in rooms()}
     shown = {room: modules for room, modules in by_room.items() if modules}
-    heights = [1.2 + len(modules) // _COLUMNS for modules in shown.values()]
+    heights = [0.2 - (-len(modules) // _COLUMNS) for modules in shown.values()]
     figure = Figure(figsize=(8.0, _ROW_HEIGHT * (sum(heights) + 0.5 * len(heights) + 1)), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -27,3 +29,15 @@ def test_no_console_is_too_poor_for_what_is_printed(
     assert "brain-structures" in told
     assert "keep-ratio" in told
     assert errors.startswith("tokensparse: ") and ".nii: no such file" in errors
+
+
+def test_whoever_reads_no_further_is_no_error_to_tell() -> None:
+    """As `head` does, of a pipe."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        line = [sys.executable, "-m", "napari_tokensparse.cli", "models", "--json"]
+        done = subprocess.run(line, stdout=write, stderr=-1, timeout=300, check=False)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -81,6 +81,8 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "region": ":,4:,:",
         "sharpen": False,
         "legend": False,
+        "confidence": False,
+        "probabilities": (),
         "table": "found.csv",
         "tokens": None,
         "regions": None,
@@ -334,6 +336,21 @@ def test_importance_and_pins_are_recorded_as_numbers_and_repeated(folder: Path) 
     again = tokensparse("segment", "--from-receipt", "adaptive.receipt.json", "-o", "b.nii.gz")
     assert again.exit_code == 0, again.output
     assert "Identical: all 21600 voxels" in again.output
+
+
+@pytest.mark.parametrize("name", ["--pin", "--drop"])
+def test_a_mask_of_pins_is_an_input_that_no_output_replaces(folder: Path, name: str) -> None:
+    mask = np.zeros((36, 30, 20), np.uint8)
+    mask[3, 3, 3] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "mine.nii.gz")
+    drawn = (folder / "mine.nii.gz").read_bytes()
+    run = tokensparse(
+        "segment", "scan.nii.gz", "-o", "mine.nii.gz", "--model", "nano", name, "mine.nii.gz",
+        "--overwrite",
+    )  # fmt: skip
+    assert run.exit_code == 1
+    assert "mine.nii.gz" in run.stderr and run.stderr.count("\n") == 1
+    assert (folder / "mine.nii.gz").read_bytes() == drawn
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from napari_tokensparse.common.ownership import (
     OwnershipError,
     check_apart,
     check_free,
+    check_place,
     check_results,
     record,
     recorded,
@@ -39,8 +40,22 @@ def test_an_input_is_refused_by_whatever_link_it_is_named(tmp_path: Path) -> Non
 
 def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
-    with pytest.raises(OwnershipError, match="notes: is a file; name a folder for the results"):
-        check_results(tmp_path / "notes", ["scores.csv"], [], overwrite=True)
+    for folder in (tmp_path / "notes", tmp_path / "notes/results/2"):
+        with pytest.raises(OwnershipError, match="notes: is a file; name a folder for the results"):
+            check_results(folder, ["scores.csv"], [], overwrite=True)
+
+
+def test_where_nothing_may_be_written_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def may(path: Path, _mode: int) -> bool:  # whoever runs the tests may write anywhere
+        return path != tmp_path
+
+    monkeypatch.setattr("napari_tokensparse.common.ownership.os.access", may)
+    with pytest.raises(OwnershipError, match="may not be written to; choose another folder"):
+        check_place(tmp_path / "new/results")
+    (tmp_path / "mine").mkdir()
+    check_place(tmp_path / "mine/results")
 
 
 def test_both_halves_of_a_pair_are_inputs(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_labels_of_a_dicom_series_are_saved_as_dicom_seg_and_its_receipt_names_t
     tmp_path: Path,
 ) -> None:
     from napari_tokensparse.widgets.results import results_of
-    from napari_tokensparse.widgets.segment.receipt_actions import inputs_of, result_receipt
+    from napari_tokensparse.widgets.segment.saving.receipts import inputs_of, result_receipt
 
     pixels = np.random.default_rng(0).integers(1, 900, (20, 36, 40)).astype(np.uint16)
     for number in (3, 8):

@@ -138,7 +138,7 @@ def test_the_report_names_all_bad_cases_and_they_can_be_left_out() -> None:
     assert "--skip-bad" in said
     rest = without_bad(made, found)
     assert [c.name for c in (*rest.training, *rest.validation)] == ["good", "kept"]
-    assert report(list(checking(rest))) == "All 2 cases are good."
+    assert report(list(checking(rest))).startswith("All 2 cases are good.")
 
 
 def test_nothing_left_to_train_on_is_refused() -> None:
@@ -163,5 +163,5 @@ def test_what_is_to_know_of_good_cases_is_in_the_report_once_with_their_names():
     noted = {"image": replace(volume(image()), notes=(note,))}
     noted["label"] = replace(volume(label()), notes=(note,))
     both = list(checking(data_set(case("a", **noted), case("b", **noted))))
-    assert [each.notes for each in both] == [(note,), (note,)]
-    assert report(both).splitlines() == ["All 2 cases are good.", f"a, b: {note}"]
+    assert [each.notes[0] for each in both] == [note, note]
+    assert report(both).splitlines()[:2] == ["All 2 cases are good.", f"a, b: {note}"]

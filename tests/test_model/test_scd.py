@@ -7,7 +7,7 @@ from torch import nn
 from napari_tokensparse.model.completion import MultiLayerTokenAssembly
 from napari_tokensparse.model.encoder import SparseTokens, TokenTrace
 from napari_tokensparse.model.layers.blocks import Block
-from napari_tokensparse.model.predictor import MlpPredictor
+from napari_tokensparse.model.layers.stage import MlpPredictor
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD, SCDOutput
 from napari_tokensparse.model.tokens import take

@@ -172,3 +172,13 @@ def test_regions_that_overlap_have_all_their_voxels(
     found = class_volumes(result, volume, network.info)
     assert [one.voxels for one in found] == [np.count_nonzero(mask) for mask in result.regions]
     assert sum(one.voxels for one in found) > np.count_nonzero(result.labels)
+
+
+def test_labels_within_an_image_are_named_by_it(
+    scan: Path, finished: FinishedRun, tmp_path: Path
+) -> None:
+    image = write_volume(tmp_path / "scan.ome.zarr", finished.result.labels, finished.volume)
+    inside = write_volume(image / "labels/brain", finished.result.labels, finished.volume)
+    receipt = receipt_of(finished, [input_scan(scan)], inside)
+    assert " -o scan.ome.zarr/labels/brain --model nano" in receipt.command
+    assert receipt.output.name == "brain"

@@ -200,7 +200,7 @@ def test_token_maps_say_what_was_not_looked_at(make_cropping: MakeModel) -> None
         assert np.array_equal(result.tokens.importance[0][owned], importance[0][local], True)
         among = np.zeros(model.config.grid, int)
         among[tuple(slice(a, b) for a, b in zip(box.first, box.end, strict=True))] = size
-        assert np.array_equal(result.tokens.among[owned], among[local])
+        assert np.array_equal(result.tokens.among[0][owned], among[local])
     assert (result.tokens.pruned_at == 0).mean() > 0.3
     assert (result.tokens.pruned_at > 0).any()
     assert result.stats.tokens_per_stage == (most, most // 2, most // 2 // 2)
@@ -217,7 +217,7 @@ def test_a_tokens_place_is_among_those_that_its_window_looked_at(make_cropping: 
         token = token_at(result, voxel, volume, model.info)
         assert token is not None
         first = token.stages[0]
-        assert first.of == result.tokens.among[token.position]
+        assert first.of == result.tokens.among[0][token.position]
         assert first.place == 1 + round((1 - first.rank) * (first.of - 1))
         assert 1 <= first.place <= first.of
         places.add(first.of)
@@ -286,7 +286,6 @@ def test_seconds_follow_what_is_looked_at(
         network=(2.0, 4.0, 8.0),
         stitch=1.0,
         label=(1e-4, 2e-4),
-        unsure=0.0,
         sharpen=(0.0, 0.0),
         likely=0.0,
         prepare=(0.0, 0.0),

@@ -6,11 +6,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_tokensparse.model.checkpoints import load_model
-from napari_tokensparse.segmenting.contests import MARGIN, Contests
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.labelrule import LabelRule
-from napari_tokensparse.segmenting.sharpening import sharpen
+from napari_tokensparse.segmenting.sharpening import MARGIN, Contests, sharpen
 from napari_tokensparse.segmenting.stitch import Rows
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.volume import Volume

@@ -112,9 +112,10 @@ def data_set(*values: int, names: dict[int, str] | None = None) -> DataSet:
     return layers_data_set([labelled(*values)], True, names)
 
 
-def test_classes_without_names_are_called_as_in_the_model(start: Start) -> None:
+def test_classes_and_channels_without_names_are_called_as_in_the_model(start: Start) -> None:
     named = start.named(data_set(4, 5, 53, names={53: "mine"}))
     assert named.labels == {4: "part 4", 5: "label 5", 53: "mine"}
+    assert named.channels == ("T1",)
 
 
 def test_rows_of_the_head_follow_their_classes_and_others_are_made_anew(

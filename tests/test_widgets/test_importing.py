@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Event
 from napari_tokensparse.training.runconfig import RunConfig
 from napari_tokensparse.widgets.controls import find_devices
-from napari_tokensparse.widgets.train.run import Request, training
+from napari_tokensparse.widgets.train.run import TrainRequest, training
 
-run = training(Request(RunConfig(data=Path("none"), output=Path("none"))), Event())
+run = training(TrainRequest(RunConfig(data=Path("none"), output=Path("none"))), Event())
 with ThreadPoolExecutor(2) as pool:
     devices, first_event = pool.submit(find_devices), pool.submit(next, run)
 print(devices.result(), type(first_event.exception()).__name__)

@@ -6,7 +6,7 @@ from qtpy.QtGui import QColor, QImage, QTextDocument
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_tokensparse.training.events import StepDone, Validated
-from napari_tokensparse.widgets.plot import png_button, save_png
+from napari_tokensparse.widgets.plot import LogAxis, log_ticks, png_button, save_png
 from napari_tokensparse.widgets.train.plot import TrainingPlot
 from napari_tokensparse.widgets.train.runlog import Curves
 
@@ -70,13 +70,34 @@ def test_text_takes_the_colour_of_the_theme(plot):
 
 
 @pytest.mark.parametrize(("text", "background"), [("#f0f0f0", "#262930"), ("#202020", "#ffffff")])
-def test_a_saved_plot_can_be_read_on_any_page(plot, tmp_path, text, background):
+def test_a_plot_is_saved_on_white_or_as_it_is_shown(plot, tmp_path, text, background):
     plot.resize(400, 300)
     plot.set_foreground(text)
-    save_png(plot.graphics, tmp_path / "run.png")
-    picture = QImage(str(tmp_path / "run.png"))
-    assert picture.width() == 3 * plot.graphics.width() > 1000
-    assert picture.pixelColor(0, 0) == QColor(background)
+    save_png(plot.graphics, tmp_path / "shown.png", on_white=False)
+    shown = QImage(str(tmp_path / "shown.png"))
+    assert shown.width() == 3 * plot.graphics.width() > 1000
+    assert shown.pixelColor(0, 0) == QColor(background)
+    save_png(plot.graphics, tmp_path / "page.png", legend="<font color='#ff0000'>■</font> kept")
+    page = QImage(str(tmp_path / "page.png"))
+    assert page.pixelColor(0, 0) == QColor("#ffffff")
+    assert page.height() > shown.height()  # the legend stands below
+    strip = page.copy(0, shown.height(), 300, page.height() - shown.height())
+    pixels = {strip.pixelColor(x, y).name() for x in range(strip.width()) for y in range(30)}
+    assert {"#ff0000", "#ffffff"} <= pixels
+    assert plot.loss.getAxis("left").textPen().color().name() == text  # the window is as it was
+
+
+def test_labels_of_logarithmic_ticks_leave_room_for_each_other(qtbot):
+    for low, high in ((-2.3, -0.4), (-9.0, 0.1), (-1.2, -1.1), (-40.0, 0.0)):
+        for most in (2, 4, 8):
+            ticks = log_ticks(low, high, most)
+            assert len(ticks) <= most
+            assert all(low <= tick <= high for tick in ticks)
+    axis = LogAxis("bottom")
+    axis.setLogMode(True)
+    ((_, ticks),) = axis.tickValues(-3.0, 0.0, 300)
+    assert ticks == [-3.0, -2.0, -1.0, 0.0]
+    assert axis.tickStrings(ticks, 1, 1) == ["0.001", "0.01", "0.1", "1"]
 
 
 def test_a_click_saves_the_plot_where_it_is_told_to(plot, qtbot, tmp_path, monkeypatch):

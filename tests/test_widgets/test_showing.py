@@ -67,9 +67,22 @@ def test_painted_labels_stay_and_the_next_run_gets_a_layer_of_its_own(segmented:
     assert np.array_equal(layer.data, painted)
     assert "labels are in the layer scan labels 2" in segmented.widget.message.text()
     second = segmented.viewer.layers["scan labels 2"]
+    assert second.visible and not layer.visible  # or their colours would mix
+    assert "scan labels stays as it is, hidden" in segmented.widget.message.text()
     segmented.segment()  # which is untouched, so it is the one that is updated
     assert labels_of(segmented) == ["scan labels", "scan labels 2"]
     assert segmented.viewer.layers["scan labels 2"] is second
+
+
+def test_undoing_a_run_shows_the_labels_again_that_it_hid(segmented: Opened) -> None:
+    layer = segmented.viewer.layers["scan labels"]
+    paint(layer)
+    painted = layer.data.copy()
+    segmented.segment()
+    assert not layer.visible
+    segmented.qtbot.mouseClick(segmented.widget.runs.undo, Qt.MouseButton.LeftButton)
+    assert labels_of(segmented) == ["scan labels"]
+    assert layer.visible and np.array_equal(layer.data, painted)
 
 
 def test_labels_whose_painting_was_undone_are_untouched(segmented: Opened) -> None:

@@ -103,9 +103,9 @@ def test_estimate_preview_and_run_touch_neither(
     opened.viewer.add_image(grey, name="scan")
     opened.widget.model.setValue(write_nano())
     assert estimate.estimating is not None  # imported before any thread does
-    opened.widget.forecast._begin()
+    opened.widget.estimate._begin()
     opened.qtbot.waitUntil(
-        lambda: opened.widget.forecast.text().endswith("windows"), timeout=120_000
+        lambda: opened.widget.estimate.text().endswith("windows"), timeout=120_000
     )
     opened.widget.live.setChecked(True)
     opened.qtbot.waitUntil(lambda: "scan preview" in opened.viewer.layers, timeout=120_000)

@@ -90,7 +90,7 @@ class PeopleConfig(SynthesisConfig):
         Largest offset of the brain's centre from the window's, stripped and with its head on.
     """
 
-    rotation_deg: float = 25.0
+    rotation_deg: float = 30.0
     bias: float = 0.6
     slice_share: float = 0.4
     real_share: float = 0.5

@@ -30,6 +30,7 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     from napari_tokensparse.outputs.runfiles import RunFiles, check_run_files, write_all
     from napari_tokensparse.outputs.writing import check_output
     from napari_tokensparse.segmenting.infer import check_options, read_input
+    from napari_tokensparse.segmenting.pins import mask_file
 
     output: Path = asked["output"]
     check_output(output)
@@ -42,10 +43,15 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     if asked["regions"] is not None:
         check_regions(network.info)
     beside = ("legend", "receipt", "table", "tokens", "regions")
-    likely = {"confidence": options.confidence, "probabilities": options.probabilities}
-    files = RunFiles(output, **{name: asked[name] for name in beside}, **likely)
+    files = RunFiles(
+        output,
+        **{name: asked[name] for name in beside},
+        confidence=options.confidence,
+        probabilities=options.probabilities,
+    )
     scans = asked_scans(asked["scan"], asked["channel"], options.frame, options.series)
-    check_run_files(files, network, scans.values(), overwrite=asked["overwrite"])
+    masks = filter(None, map(mask_file, (asked["pin"], asked["drop"])))
+    check_run_files(files, network, [*scans.values(), *masks], overwrite=asked["overwrite"])
     volume = read_input(scans, network.info, frame=options.frame, series=options.series)
     check_output(output, volume, network.info)
     options = with_pins(options, asked, volume, network)

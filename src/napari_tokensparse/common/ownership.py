@@ -149,6 +149,21 @@ def record(folder: Path, paths: Sequence[Path]) -> None:
         part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder that could not be made or written to, before the work rather than after it.
+
+    Raises
+    ------
+    OwnershipError
+        It, or one that it would lie in, is a file or may not be written to.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OwnershipError(f"{there}: is a file; name a folder for the results")
+    if not os.access(there, os.W_OK):
+        raise OwnershipError(f"{there}: may not be written to; choose another folder")
+
+
 def check_results(
     folder: Path, names: Iterable[str], inputs: Iterable[Path], *, overwrite: bool = False
 ) -> list[Path]:
@@ -177,7 +192,6 @@ def check_results(
     """
     paths = [folder / name for name in names]
     check_apart([folder, *paths], inputs)
-    if folder.exists() and not folder.is_dir():
-        raise OwnershipError(f"{folder}: is a file; name a folder for the results")
+    check_place(folder)
     check_free(paths, recorded(folder), overwrite=overwrite)
     return paths

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from skimage.measure import label, regionprops
-from skimage.segmentation import expand_labels
+from skimage.segmentation import expand_labels, flood
 
 from napari_tokensparse.scoring.masks import bounds
+from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.volumes.volume import voxel_mm3
 
 if TYPE_CHECKING:
@@ -132,6 +133,30 @@ def changed_components(
     appeared = regionprops(changes.appeared)
     gained = [component("appeared", region, 0, int(region.num_pixels)) for region in appeared]
     return lost + gained
+
+
+def component_at(mask: NDArray[np.bool_], voxel: Shape) -> tuple[Box, NDArray[np.bool_]]:
+    """Return the box of the component that a voxel belongs to, and its mask within that box.
+
+    Parameters
+    ----------
+    mask
+        ``(i, j, k)`` of a class.
+    voxel
+        In it.
+
+    Raises
+    ------
+    ValueError
+        The voxel is not in the mask.
+    """
+    if not mask[voxel]:
+        raise ValueError(f"voxel {voxel}: is not of the class")
+    component = flood(mask, voxel, connectivity=3)
+    part = bounds(component)
+    assert part is not None  # it has that voxel
+    i, j, k = part
+    return Box((i.start, j.start, k.start), (i.stop, j.stop, k.stop)), component[part]
 
 
 def match_components(

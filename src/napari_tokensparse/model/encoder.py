@@ -15,8 +15,8 @@ from napari_tokensparse.model.layers.blocks import (
     init_weights,
     make_embedding,
 )
-from napari_tokensparse.model.rules import pinned
-from napari_tokensparse.model.stage import Live, Stage, StageOutput
+from napari_tokensparse.model.layers.stage import Live, Stage, StageOutput
+from napari_tokensparse.model.ratios import pinned
 from napari_tokensparse.model.tokens import at_places
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.noise import Noise
-    from napari_tokensparse.model.rules import Rule
+    from napari_tokensparse.model.ratios import Rule
 
 
 @dataclass(frozen=True)

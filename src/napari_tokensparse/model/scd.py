@@ -14,7 +14,7 @@ from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
 from napari_tokensparse.model.folder import ModelError
 from napari_tokensparse.model.layers.layout import channels_last
-from napari_tokensparse.model.rules import rule_of
+from napari_tokensparse.model.ratios import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.noise import Noise
-    from napari_tokensparse.model.rules import Rule
+    from napari_tokensparse.model.ratios import Rule
 
 
 OUTSIDE = 10.0
@@ -165,7 +165,7 @@ class SCD(nn.Module):
             ``(B, C, h, w, d)``, preprocessed, of the config's window and channels.
         keep_ratio
             Share of live tokens that each stage keeps, in (0, 1]: one number or one per stage; or
-            another rule (`napari_tokensparse.model.rules`). The config's if not given.
+            another rule (`napari_tokensparse.model.ratios`). The config's if not given.
         noise
             Source of the training noise: a generator, one for each window, or the global one if
             not given.

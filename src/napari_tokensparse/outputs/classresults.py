@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from napari_tokensparse.common.tables import write_csv
 from napari_tokensparse.volumes.region import Box
@@ -143,6 +142,8 @@ def _measured(
     volume: Volume,
 ) -> list[tuple[_Sums, int, Box | None]]:
     """Return for each label value the sums, where in them it stands, and its box."""
+    from scipy import ndimage  # late: the Segment widget opens without it
+
     sums = _sums(labels, max(values) + 1, result, volume)
     slices = ndimage.find_objects(labels, max(values))
     return [(sums, value, _box(slices[value - 1])) for value in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.outputs.regionfiles import region_file_names
-from napari_tokensparse.outputs.writing import output_stem
+from napari_tokensparse.outputs.writing import beside
 from napari_tokensparse.volumes.volume import write_nifti
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def confidence_file(labels: Path) -> Path:
     """Return where the winner's probability lies: ``labels_confidence.nii.gz`` beside labels."""
-    return labels.with_name(f"{output_stem(labels)}_confidence.nii.gz")
+    return beside(labels, "_confidence.nii.gz")
 
 
 def probabilities_folder(labels: Path) -> Path:
     """Return where maps of classes lie: ``labels_probabilities`` beside labels."""
-    return labels.with_name(f"{output_stem(labels)}_probabilities")
+    return beside(labels, "_probabilities")
 
 
 def probability_files(labels: Path, names: Sequence[str], info: ModelInfo) -> dict[str, Path]:

@@ -21,7 +21,7 @@ from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.outputs.omezarr import image_of
-from napari_tokensparse.outputs.writing import output_stem
+from napari_tokensparse.outputs.writing import beside, output_stem
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.options import BaseName, Options, command_line
 
@@ -202,7 +202,7 @@ def receipt_of(
     files = [_scan_file(scan) for scan in inputs]
     scans = [(scan.channel, file) for scan, (file, _) in zip(inputs, files, strict=True)]
     unsaved = [note for _, notes in files for note in notes]
-    name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else output.name
+    name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else _output_name(output)
     return Receipt(
         command=command_line(run.options, scans, name, info.sharpen),
         inputs=tuple(inputs),
@@ -226,15 +226,14 @@ def receipt_of(
 
 
 def receipt_path(output: Path) -> Path:
-    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it.
+    """Return where the receipt of a labels file lies: ``labels.receipt.json`` beside it."""
+    return beside(output, SUFFIX)
 
-    That of labels within an OME-Zarr image lies beside the image, ``IMAGE_NAME.receipt.json``: a
-    zarr store is of zarr's own files.
-    """
+
+def _output_name(output: Path) -> str:
+    """Return what a command calls labels: within an OME-Zarr image, by the image as well."""
     image = image_of(output)
-    if image is not None:
-        return image.with_name(f"{output_stem(image)}_{output.name}{SUFFIX}")
-    return output.with_name(output_stem(output) + SUFFIX)
+    return output.name if image is None else f"{image.name}/labels/{output.name}"
 
 
 def write_receipt(path: Path, receipt: Receipt) -> Path:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.common.ownership import OwnershipError, check_apart, check_free
+from napari_tokensparse.common.ownership import (
+    OwnershipError,
+    check_apart,
+    check_free,
+    check_place,
+)
 from napari_tokensparse.outputs.classfiles import class_files, write_class_files
 from napari_tokensparse.outputs.classresults import class_results, write_class_results
 from napari_tokensparse.outputs.omezarr import is_zarr_output
@@ -150,6 +155,8 @@ def check_run_files(
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
     folders += [probabilities_folder(files.labels)] if files.probabilities else []
     check_apart(paths, inputs)
+    for place in (*folders, *([files.table.parent] if files.table is not None else [])):
+        check_place(place)
     check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
     earlier = earlier_run(files.labels)
     check_free(paths, written_by(earlier), overwrite=overwrite)

@@ -11,7 +11,12 @@ import numpy as np
 
 from napari_tokensparse.common.files import write_error, written_whole
 from napari_tokensparse.common.ownership import OwnershipError, check_apart
-from napari_tokensparse.outputs.omezarr import check_omezarr, is_zarr_output, write_omezarr
+from napari_tokensparse.outputs.omezarr import (
+    check_omezarr,
+    image_of,
+    is_zarr_output,
+    write_omezarr,
+)
 from napari_tokensparse.volumes.volume import SUFFIXES as NIFTI_SUFFIXES
 from napari_tokensparse.volumes.volume import ZARR_SUFFIX, VolumeError, write_nifti
 
@@ -157,6 +162,18 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     """
     name, suffixes = Path(path).name, (f".ome{ZARR_SUFFIX}", ZARR_SUFFIX, *SUFFIXES)
     return next((name[: -len(s)] for s in suffixes if name.lower().endswith(s)), name)
+
+
+def beside(labels: Path, ending: str) -> Path:
+    """Return where what belongs to labels lies: beside them, called after them.
+
+    What belongs to labels within an OME-Zarr image lies beside the image, for a zarr store is of
+    zarr's own files: ``scan_brain.receipt.json`` for ``scan.ome.zarr/labels/brain``.
+    """
+    image = image_of(labels)
+    if image is not None:
+        return image.with_name(f"{output_stem(image)}_{labels.name}{ending}")
+    return labels.with_name(f"{output_stem(labels)}{ending}")
 
 
 def _described(path: Path, info: ModelInfo | None) -> ModelInfo:

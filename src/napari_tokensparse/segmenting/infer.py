@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -127,23 +127,11 @@ def segment(
     >>> result.labels.shape, result.stats.tokens["kept"]  # doctest: +SKIP
     """
     network = model if isinstance(model, SCD) else load_model(model)
-    options = options_for(
-        network,
-        keep_ratio,
-        device=None if device is None else str(device),
-        overlap=overlap,
-        scorer=scorer,
-        ablate=ablate,
-        seed=seed,
-        region=region,
-        backend=backend,
-        sharpen=sharpen,
-        confidence=confidence,
-        probabilities=probabilities,
-        importance=importance,
-        pin=pin,
-        drop=drop,
-    )
+    asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
+    asked |= {"region": region, "backend": backend, "sharpen": sharpen, "pin": pin, "drop": drop}
+    asked |= {"importance": importance, "device": None if device is None else str(device)}
+    asked |= {"confidence": confidence, "probabilities": probabilities}
+    options = options_for(network, keep_ratio, **asked)
     return segment_with(read_input(source, network.info), network, options)
 
 

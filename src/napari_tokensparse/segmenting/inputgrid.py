@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_tokensparse.segmenting.contests import Contests
     from napari_tokensparse.segmenting.labelrule import LabelRule
+    from napari_tokensparse.segmenting.sharpening import Contests
     from napari_tokensparse.segmenting.stitch import Rows
     from napari_tokensparse.volumes.preprocess import AxisMap
     from napari_tokensparse.volumes.windows import Shape
 
 _OUTSIDE = 0.5  # model voxels: an input voxel further out than this is background
 _ON_A_VOXEL = 1e-4  # of each other: model and input voxels that lie on one another
+REACH = _OUTSIDE + _ON_A_VOXEL
+"""Model voxels: an input voxel further out than this is background."""
 _CELLS_AT_ONCE = 2**14
 
 
@@ -242,8 +244,7 @@ def _cells(
     are in none. Voxels on model voxels have a cell of their own if all others are, too, and those
     that were clamped always.
     """
-    margin = _OUTSIDE + _ON_A_VOXEL
-    inside = (coordinates >= first - margin) & (coordinates <= end - 1 + margin)
+    inside = (coordinates >= first - REACH) & (coordinates <= end - 1 + REACH)
     voxels = within.start + np.flatnonzero(inside[within])
     nearest = np.round(coordinates[voxels])
     on_voxel = np.abs(coordinates[voxels] - nearest) < _ON_A_VOXEL

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_tokensparse.model.rules import DROP, KEEP
+from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume
@@ -176,6 +177,11 @@ def pins_under(
     return written(tokens_under(mask, laid.places(volume.shape)))
 
 
+def mask_file(text: str | None) -> Path | None:
+    """Return the file of a mask that pins are given by; None for numbers of tokens, or nothing."""
+    return None if text is None or _LIST.fullmatch(text) else Path(text)
+
+
 def read_pins(text: str, volume: Volume, model: SCD, overlap: float | None = None) -> str | None:
     """Read pins as a person gives them: numbers of tokens, or the file of a mask.
 
@@ -184,9 +190,10 @@ def read_pins(text: str, volume: Volume, model: SCD, overlap: float | None = Non
     SegmentError, VolumeError
         In one line: the mask cannot be read, or lies on another grid than the scan.
     """
-    if _LIST.fullmatch(text):
+    file = mask_file(text)
+    if file is None:
         return text
-    mask = read_volume(text)
+    mask = read_volume(file)
     if mask.shape != volume.shape or not np.allclose(mask.affine, volume.affine, atol=1e-3):
         raise SegmentError(
             f"{mask.name}: pins must lie on the grid of {volume.name}; resample it to that"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
-from napari_tokensparse.model.rules import Share, rule_of
+from napari_tokensparse.model.ratios import Importance, Share, rule_of
 from napari_tokensparse.segmenting.agreement import agreement
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit
 from napari_tokensparse.segmenting.pins import of_window
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.encoder import TokenTrace
-    from napari_tokensparse.model.rules import Rule
+    from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.model.scd import SCD, Begun, SCDOutput
     from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
     from napari_tokensparse.volumes.volume import Volume
@@ -50,12 +50,14 @@ class Preview:
     trace
         Which tokens each stage pruned; None where the window is background alone, which is not run.
     keep_ratios
-        Per stage.
+        Per stage: of the tokens that reached it, the share that it kept.
     seconds
         Time that the update took.
     agreement
         Share of the labelled voxels that have the label of keep ratio 1.0; None where that is not
         known.
+    importance
+        The least importance of what was kept; None where shares were.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -64,6 +66,14 @@ class Preview:
     keep_ratios: tuple[float, ...]
     seconds: float
     agreement: float | None = None
+    importance: float | None = None
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """Tokens of the window before the first stage and after each; none of background alone."""
+        if self.trace is None:
+            return ()
+        return (*(n.shape[1] for n in self.trace.scores), self.trace.kept.shape[1])
 
 
 class PreviewSession:
@@ -172,17 +182,18 @@ class PreviewSession:
         """
         began, config = time.perf_counter(), self.model.config
         rule = rule_of(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
-        ratios = rule.ratios if isinstance(rule, Share) else ()
+        ratios = rule.ratios if isinstance(rule, Share) else (1.0,) * config.stages
         labels, trace = torch.zeros(config.window, dtype=torch.int32), None
         if self.is_foreground:
             out = self.run(rule, pins)
-            ratios = ratios or _shares(out.trace)
+            ratios = rule.ratios if isinstance(rule, Share) else _shares(out.trace)
             inside = slice(None) if out.box is None else out.box.voxels
             labels[inside], trace = self._decide(out.inside[0].cpu()), out.trace
         shown, box = self._on_input_grid(labels)
         seconds, same = time.perf_counter() - began, self._reference
         agrees = None if same is None else agreement(shown, same)
-        return Preview(shown, box, trace, ratios, seconds, agrees)
+        least = rule.least if isinstance(rule, Importance) else None
+        return Preview(shown, box, trace, ratios, seconds, agrees, least)
 
     @property
     def places(self) -> TokenPlaces:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.segmenting.inputgrid import REACH
 from napari_tokensparse.segmenting.stitch import TINY
 from napari_tokensparse.volumes.region import Box
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FULL = 255
 """What stands for a probability of 1: whole numbers from 0 to it are stored."""
 
-_REACH = 0.5 + 1e-4  # model voxels: an input voxel further out than this is background
 _VOXELS_AT_ONCE = 2**20
 
 
@@ -122,12 +122,11 @@ class ProbabilityGrid:
         reach = slice(int(along.lower.min()), int(along.upper.max()) + 1)
         some = rows.part(reach.start, reach.stop)
         local = (along.part(0, len(along), reach.start), *lines[1:])
-        weights = some.weights.clamp(min=TINY)
-
-        def logits(channel: int) -> Tensor:
-            return _interpolated(some.sums[..., channel] / weights, local)
-
-        each = map(logits, range(some.sums.shape[-1]))
+        # Classes lie last in rows: to read them one by one, each must lie together.
+        by_class = (
+            some.sums.div(some.weights.clamp(min=TINY)[..., None]).movedim(-1, 0).contiguous()
+        )
+        each = (_interpolated(logits, local) for logits in by_class)
         shares = _softmax if self._exclusive else _sigmoid
         sure, kept = shares(each, self._channels)
         where = tuple(lines[axis].span for axis in self._storage)
@@ -182,7 +181,7 @@ class _Line:
 
 
 def _line(coordinates: NDArray[np.float64], first: int, end: int, within: slice) -> _Line:
-    inside = (coordinates >= first - _REACH) & (coordinates <= end - 1 + _REACH)
+    inside = (coordinates >= first - REACH) & (coordinates <= end - 1 + REACH)
     voxels = within.start + np.flatnonzero(inside[within])
     span = slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0)
     backwards = len(voxels) > 1 and bool(coordinates[voxels[0]] > coordinates[voxels[-1]])
@@ -199,8 +198,11 @@ def _line(coordinates: NDArray[np.float64], first: int, end: int, within: slice)
 
 
 def _interpolated(values: Tensor, lines: Sequence[_Line]) -> Tensor:
-    """Interpolate ``(h, w, d)`` at the voxels of three lines."""
-    for axis, line in enumerate(lines):
+    """Interpolate ``(h, w, d)`` at the voxels of three lines, the last axis first.
+
+    So whole rows and planes are copied where there is most to copy.
+    """
+    for axis, line in reversed([*enumerate(lines)]):
         lower, upper = (values.index_select(axis, at) for at in (line.lower, line.upper))
         shape = [1, 1, 1]
         shape[axis] = len(line)

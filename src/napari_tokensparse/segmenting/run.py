@@ -16,7 +16,6 @@ from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
-from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.pins import of_window, pins_of
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
@@ -26,7 +25,7 @@ from napari_tokensparse.segmenting.result import (
     SegmentError,
     Stats,
 )
-from napari_tokensparse.segmenting.sharpening import sharpen
+from napari_tokensparse.segmenting.sharpening import Contests, sharpen
 from napari_tokensparse.segmenting.stitch import Stitcher, frame_of
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import label_rule, windowed

@@ -167,18 +167,25 @@ class TokenMaps:
         (i, i_end), (j, j_end), (k, k_end) = spans
         return Box((i, j, k), (i_end, j_end, k_end))
 
-    def edges(self, token: Shape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def edges(
+        self, token: Shape | tuple[NDArray[np.int64], ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return a token's lower and upper edges in input voxels ``(i, j, k)``.
 
         Voxel n reaches from n - 0.5 to n + 0.5. A token of a resampled volume ends within voxels,
-        one of a padded volume may reach beyond it.
+        one of a padded volume may reach beyond it. Of n tokens, whose positions come as arrays of
+        n, the edges are ``(n, 3)``.
         """
-        ends = [
-            ((self.places.patch * (token[a.axis] + np.arange(2)) - 0.5) - a.start) / a.slope
-            for a in self.places.axes
-        ]
-        lower, upper = np.sort(ends, axis=1).T
-        return lower, upper
+        sides = self.places.patch * np.arange(2) - 0.5
+        ends = np.array(
+            [
+                (self.places.patch * np.asarray(token[a.axis])[..., None] + sides - a.start)
+                / a.slope
+                for a in self.places.axes
+            ]
+        )
+        ends.sort(axis=-1)
+        return ends[..., 0].T, ends[..., 1].T
 
     def counts(self) -> dict[str, int]:
         """Count tokens: ``processed``, ``pruned at 1`` … ``pruned at S``, ``kept``."""

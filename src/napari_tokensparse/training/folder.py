@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.common.ownership import RECORD, OwnershipError, is_ours, recorded
+from napari_tokensparse.common.ownership import (
+    RECORD,
+    OwnershipError,
+    check_place,
+    is_ours,
+    recorded,
+)
 from napari_tokensparse.model.folder import BUNDLE_FILES
 from napari_tokensparse.training.runconfig import RunConfig
 
@@ -36,6 +42,7 @@ def check_model_folder(folder: Path, *, resume: bool) -> None:
     OwnershipError
         In one line: what is there.
     """
+    check_place(folder if folder.is_dir() else folder.parent)
     if resume:
         _check_unchanged(folder)
     elif folder.exists() and not folder.is_dir():

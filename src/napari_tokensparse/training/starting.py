@@ -52,7 +52,6 @@ class Start:
     @property
     def info(self) -> ModelInfo:
         """What the model says of itself."""
-        assert self.network.info is not None  # a model from files has it
         return self.network.info
 
     @property
@@ -61,7 +60,7 @@ class Start:
         return Beginning(name=self.info.name, weights_sha256=self.info.weights_sha256)
 
     def named(self, data_set: DataSet) -> DataSet:
-        """Call classes that a data set has no name for as the model does.
+        """Call classes and channels that a data set has no names for as the model does.
 
         Raises
         ------
@@ -75,7 +74,9 @@ class Start:
             value: theirs.get(value, name) if name == nameless[value] else name
             for value, name in data_set.labels.items()
         }
-        return replace(data_set, labels=labels)
+        numbered = tuple(f"channel {n}" for n in range(1, len(data_set.channels) + 1))
+        channels = self.info.channels if data_set.channels == numbered else data_set.channels
+        return replace(data_set, labels=labels, channels=channels)
 
     def adapted(self, recipe: Recipe, memory_bytes: int, length_given: bool) -> Recipe:
         """Put the model's network, grid and intensities in the place of a recipe's choices.
@@ -127,7 +128,6 @@ class Start:
         ModelError
             The weights do not fit.
         """
-        assert network.info is not None  # it is one of a recipe
         own, theirs = network.state_dict(), self.network.state_dict()
         rows = self._rows(network.info)
         outputs = len(self.info.label_values)

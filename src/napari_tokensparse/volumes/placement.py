@@ -129,6 +129,16 @@ class Placement:
         )
         return z, y, x
 
+    def points_to_shown(
+        self, points: NDArray[np.float64], shape: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Return `to_shown` of many points: ``(n, 3)`` both."""
+        axes = list(self.axes)
+        shown = points[:, axes]
+        last = np.array(shape)[axes] - 1
+        turned: NDArray[np.float64] = np.where(self.flips, last - shown, shown)
+        return turned
+
     def _slices(self) -> tuple[Any, ...]:
         return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
 

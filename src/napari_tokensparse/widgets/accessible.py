@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
@@ -40,6 +42,9 @@ _INPUTS = (
 _MADE_BY_QT = (QAbstractItemView, QAbstractSpinBox, QComboBox, QPlainTextEdit, QTabBar)
 
 
+_LINE = 16  # pixels: inputs whose middles are nearer than that stand in one line
+
+
 def inputs(widget: QWidget) -> list[QWidget]:
     """List what a person can work with in a widget: buttons, combos, sliders, fields, tables."""
     return [
@@ -60,6 +65,19 @@ def name_inputs(widget: QWidget) -> None:
     for child in inputs(widget):
         if not child.accessibleName():
             child.setAccessibleName(_name(child, widget))
+
+
+def order_tabs(widget: QWidget) -> None:
+    """Let Tab go through what is seen of a widget's inputs as a person reads: down, and right."""
+
+    def place(child: QWidget) -> tuple[int, int]:
+        at = child.mapTo(widget, child.rect().center())
+        return at.y() // _LINE, at.x()
+
+    reached = [x for x in inputs(widget) if x.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    ordered = sorted((x for x in reached if x.isVisible()), key=place)
+    for first, second in pairwise(ordered):
+        QWidget.setTabOrder(first, second)
 
 
 def _name(child: QWidget, top: QWidget) -> str:

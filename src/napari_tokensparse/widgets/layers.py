@@ -14,7 +14,7 @@ from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import MODEL_KEY, WARNINGS_KEY, shown_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from napari.layers import Layer
     from numpy.typing import NDArray
@@ -51,6 +51,10 @@ STAGE: Final = "stage"
 PRUNED_AT: Final = "pruned at"
 PREVIEW: Final = "preview"
 REGION: Final = "region"
+KEPT_BOXES: Final = "kept tokens"
+PRUNED_BOXES: Final = "pruned tokens"
+INNER_SURFACES: Final = "surfaces"
+OUTER_SURFACES: Final = "surfaces outside"
 LIVE_COLOUR: Colour = (190, 190, 190)
 """Of the tokens that are live after a stage: calm beside the stages' own colours."""
 
@@ -275,6 +279,19 @@ def class_table(info: ModelInfo) -> dict[str, list[Any]]:
     }
 
 
+def class_colours(info: ModelInfo, hidden: Collection[int] = ()) -> DirectLabelColormap:
+    """Return the classes' colours for a labels layer; those of hidden values are clear."""
+    return _label_colours(
+        {c.value: _TRANSPARENT if c.value in hidden else _rgba(c.color) for c in info.classes}
+    )
+
+
+def hidden_classes(layer: Labels) -> set[int]:
+    """Return the values that a labels layer shows clear, the background left out."""
+    colours: Mapping[int | None, Any] = layer.colormap.color_dict
+    return {value for value, colour in colours.items() if value and colour[3] == 0}
+
+
 def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
     """Return the legend of "pruned at" as features: value, meaning, tokens, colour."""
     counts = tokens.counts()
@@ -311,9 +328,9 @@ def _token_map(
         "contrast_limits": importance_limits(tokens) if kind == IMPORTANCE else (0.0, 1.0),
         "interpolation2d": "nearest",
         "interpolation3d": "nearest",
-        "blending": "additive",
-        "opacity": 0.5,
-        "visible": kind == IMPORTANCE and stage == 1,
+        "blending": "translucent_no_depth",
+        "opacity": 0.6,
+        "visible": False,
     }
     return LayerSpec(Image, np.nan_to_num(view(tokens.on_input_grid(values)), copy=False), looks)
 
@@ -358,7 +375,7 @@ def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec
     looks = {
         "name": LABELS,
         "features": class_table(info),
-        "colormap": _label_colours({c.value: _rgba(c.color) for c in info.classes}),
+        "colormap": class_colours(info),
         "opacity": 0.6,
         "metadata": {MODEL_KEY: info.model_dump(mode="json", include=_IN_FILES)},
     }

@@ -39,7 +39,7 @@ def show_patient_sides(viewer: napari.Viewer) -> None:
     if _key(_EDGES[0]) in overlays:
         return
     for edge in _EDGES:
-        overlays[_key(edge)] = TextOverlay(position=edge, font_size=14)
+        overlays[_key(edge)] = TextOverlay(position=edge, font_size=14, gridded=True)
     dims, camera, layers = viewer.dims.events, viewer.scene.camera.events, viewer.layers.events
     dims.order.connect(lambda _: _turn_camera(viewer))
     for signal in (dims.order, dims.ndisplay, camera.angles, camera.orientation):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
-from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.inspecting.progress import RunProgress
+from napari_tokensparse.widgets.fitting import StatusLine
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
@@ -40,8 +42,7 @@ class RunControl(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, _STEPS)
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = StatusLine()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.button, self.progress, self.message):
@@ -109,4 +110,4 @@ def progress_text(event: RunProgress) -> str:
     )
     if event.seconds_left is None:
         return text
-    return f"{text}, about {event.seconds_left:.0f} s left"
+    return f"{text}, about {duration(event.seconds_left)} left"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_tokensparse.volumes.placement import MODEL_KEY
+from napari_tokensparse.volumes.placement import MODEL_KEY, shown_placement
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
     LABELS,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
     from numpy.typing import NDArray
+
+    from napari_tokensparse.widgets.results import ShownResult
 
 PUT_KEY = "tokensparse_put"
 """In the metadata of a labels layer: the checksum of what a run put there."""
@@ -121,6 +123,29 @@ def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | N
         if layer.metadata.get(RESULT_KEY) == kind and layer.name == f"{image_name} {kind}":
             return layer
     return None
+
+
+def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
+    """Find the layer that a result's labels were put into; None if it is gone.
+
+    It is the one with exactly these labels where there are several of the same image and model, and
+    the topmost of them otherwise.
+    """
+    info, image = result.network.info, result.image
+    layers = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and layer.metadata.get(RESULT_KEY) == LABELS
+        and str(layer.name).startswith(f"{image.name} ")
+        and (info is None or _model_of(layer.metadata) == info.name)
+    ]
+    if len(layers) > 1:
+        put = checksum(shown_placement(result.volume).view(result.segmentation.labels))
+        exact = [layer for layer in layers if layer.metadata.get(PUT_KEY) == put]
+        layers = exact or layers
+        layers = [layer for layer in layers if layer.visible] or layers
+    return layers[-1] if layers else None
 
 
 def is_edited(layer: Layer) -> bool:
@@ -277,9 +302,8 @@ def _holds_result_labels(spec: LayerSpec) -> bool:
 def _add(viewer: napari.Viewer, spec: LayerSpec) -> Layer:
     layer: Layer = spec.kind(spec.data, **spec.kwargs)
     viewer.add_layer(layer)  # what a plugin's viewer returns is a proxy of it
-    if _map_of(layer) is not None:
+    if _has_scale(layer):
         layer.colorbar.visible = True  # napari shows it while the layer is shown
-        layer.events.visible.connect(lambda event: _hide_other_maps(viewer, event.source))
     return layer
 
 
@@ -299,16 +323,7 @@ def _update(layer: Layer, spec: LayerSpec) -> Change:
     return Change(layer, before)
 
 
-def _hide_other_maps(viewer: napari.Viewer, shown: Layer) -> None:
-    """Keep one map of importance or rank visible at a time for each image."""
-    if shown.visible:
-        for layer in viewer.layers:
-            if layer is not shown and _map_of(layer) == _map_of(shown):
-                layer.visible = False
-
-
-def _map_of(layer: Layer) -> str | None:
-    """Return the name of the image whose map of importance or rank a layer is."""
+def _has_scale(layer: Layer) -> bool:
+    """Whether a layer is a map of importance or rank."""
     kind = str(layer.metadata.get(RESULT_KEY, ""))
-    is_map = kind.rpartition(" ")[0] in (IMPORTANCE, RANK)
-    return str(layer.name).removesuffix(kind) if is_map else None
+    return kind.rpartition(" ")[0] in (IMPORTANCE, RANK)

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.common.tables import plain, write_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_tokensparse.common.tables import Cell
 
@@ -70,7 +70,12 @@ class Table(QTableWidget):
         self.itemClicked.connect(self._choose)
         self.itemActivated.connect(self._choose)
 
-    def show_rows(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    def show_rows(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[Cell]],
+        texts: Mapping[int, Callable[[Cell], str]] | None = None,
+    ) -> None:
         """Show these rows instead of those before; a chosen order of sorting stays.
 
         Parameters
@@ -79,7 +84,10 @@ class Table(QTableWidget):
             One per column, with the unit where there is one.
         rows
             One cell per column. None and NaN are shown as a dash.
+        texts
+            For columns, counted from 0, how their cells are written; files get the numbers.
         """
+        texts = texts or {}
         self._headers = tuple(headers)
         self._enable_sorting(False)
         self.clear()
@@ -88,7 +96,7 @@ class Table(QTableWidget):
         self.setRowCount(len(rows))
         for at, row in enumerate(rows):
             for column, cell in enumerate(row):
-                self.setItem(at, column, _Item(cell, at))
+                self.setItem(at, column, _Item(cell, at, texts.get(column, shown)))
         self._enable_sorting(True)
         self.resizeColumnsToContents()
 
@@ -189,8 +197,9 @@ class Table(QTableWidget):
 class _Item(QTableWidgetItem):
     """One cell, which knows its value and the place of its row among those given."""
 
-    def __init__(self, cell: Cell, place: int) -> None:
-        super().__init__(shown(cell))
+    def __init__(self, cell: Cell, place: int, text: Callable[[Cell], str]) -> None:
+        super().__init__(text(cell))
+        self.setToolTip(self.text() if isinstance(cell, str) else "")
         self.cell, self.place = cell, place
         if isinstance(cell, (int, float)):
             self.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

@@ -53,6 +53,7 @@ def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
     maps = [x for x in viewer.layers if x.visible]
     assert [x.name for x in maps] == ["scan", "scan labels", "scan difference"]
 
+    assert pane.smallest.value() == 2  # mm³: a voxel of this model's grid, which is the scan's
     found = [[c.name, c.change, c.before_mm3, c.after_mm3] for c in expected.components]
     assert [row[:4] for row in pane.components.rows()] == found
     assert [tuple(row[4:]) for row in pane.components.rows()] == [
@@ -64,6 +65,10 @@ def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
     assert seven.rebuilt is not None and seven.kept is not None
     assert row[:4] == ["seven", seven.before_mm3, seven.after_mm3, seven.dice]
     assert row[4:] == pytest.approx([100 * s for s in (*seven.rebuilt, seven.kept)])
+    x, y, z = expected.components[0].centre_mm
+    sides = [pane.components.item(0, column).text() for column in (4, 5, 6)]
+    letters = ("LR"[x > 0], "PA"[y > 0], "IS"[z > 0])
+    assert sides == [f"{s} {abs(mm):.1f}" for s, mm in zip(letters, (x, y, z), strict=True)]
     lost = expected.voxels()["lost"] * 2.0  # mm³ of a voxel
     assert f"lost&nbsp;{lost:.0f}&nbsp;mm³" in pane.summary.text()
     assert f"{len(found)} components shrank" in pane.run.message.text()
@@ -93,6 +98,23 @@ def test_a_click_on_a_component_moves_the_viewer_there(
     found = run_labels if component.change == "appeared" else labels
     view = placement_of(shown.volume.affine, shown.volume.shape).view
     assert view(found)[tuple(np.rint(where).astype(int))] == component.value
+    marked = viewer.layers["scan component"]
+    voxels = max(component.before_mm3, component.after_mm3) / 2  # mm³ of a voxel
+    assert marked.data.sum() == voxels and marked.bounding_box.visible
+    here = np.rint(marked.world_to_data(viewer.dims.point)).astype(int)
+    assert marked.data[tuple(here)] == 1
+
+
+def test_small_components_are_hidden_and_how_many_is_told(inspected: Inspected) -> None:
+    pane, all_of_them = open_pane(inspected), inspected.scanned.audited.components
+    inspected.publish(0.25)
+    run(inspected, pane)
+    assert pane.hidden.text() == f"0 of {len(all_of_them)} are hidden"
+    pane.smallest.setValue(1 + max(max(c.before_mm3, c.after_mm3) for c in all_of_them))
+    assert pane.components.rowCount() == 0
+    assert pane.hidden.text() == f"{len(all_of_them)} of {len(all_of_them)} are hidden"
+    pane.smallest.setValue(0)
+    assert pane.components.rowCount() == len(all_of_them)
 
 
 def test_an_audit_is_of_the_results_region(inspected: Inspected) -> None:

@@ -45,8 +45,11 @@ def test_the_canvas_shows_one_way_of_looking_at_tokens_at_a_time(inspected: Insp
     assert rank.interpolation2d == "nearest"
     inspected.layer("importance 1").visible = True  # a map hides the others, this one too
     assert visible(inspected) == ["scan", "scan importance 1"]
+    assert (pane.view.currentText(), pane.stage.value()) == ("importance", 1)  # it follows
 
     qtbot.keyClick(pane.view, Qt.Key.Key_Down)
+    qtbot.keyClick(pane.view, Qt.Key.Key_Down)
+    qtbot.keyClick(slider, Qt.Key.Key_Right)
     assert visible(inspected) == ["scan", "scan stage"]
     stage = inspected.layer("stage")
     clear, live = [0, 0, 0, 0], [*LIVE_COLOUR, 255]

@@ -10,7 +10,9 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_tokensparse.inspecting.tokens import StageScore, token_at
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.widgets.inspector.token_pane import position_text, stage_rows
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.places import position_text
+from napari_tokensparse.widgets.inspector.token_pane import stage_rows
 
 if TYPE_CHECKING:
     from conftest import Inspected
@@ -83,13 +85,10 @@ def test_a_click_holds_the_token_until_the_pointer_is_followed_again(inspected: 
 
 def test_in_3d_a_click_meets_the_first_voxel_that_is_coloured(inspected: Inspected) -> None:
     viewer, pane = inspected.viewer, inspected.widget.token
-    for kind in ("importance 1", "labels"):
-        inspected.layer(kind).visible = False
-    pruned = inspected.layer("pruned at")
-    pruned.visible = True
-    data = np.zeros(pruned.data.shape, np.uint8)  # shown (z, y, x)
-    data[:, 20:30, :] = 1
-    pruned.data = data
+    labels = inspected.layer("labels")
+    data = np.zeros(labels.data.shape, np.uint8)  # shown (z, y, x)
+    data[:, 20:30, :] = 7
+    labels.data = data
     viewer.dims.ndisplay = 3
     viewer.scene.camera.set_view_direction((0, 1, 0), (1, 0, 0))  # along y, towards the back
     canvas = viewer.window._qt_viewer.canvas.native
@@ -99,10 +98,29 @@ def test_in_3d_a_click_meets_the_first_voxel_that_is_coloured(inspected: Inspect
     assert pane.voxel()[0] == pytest.approx(16, abs=1)
     assert inspected.layer("token").bounding_box.visible
 
-    pruned.data = np.full(pruned.data.shape, 4, np.uint8)  # kept: transparent
+    labels.data = np.zeros(labels.data.shape, np.uint8)  # background: transparent
     held = pane.voxel()
     inspected.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=canvas.rect().center())
     assert pane.voxel() == held
+
+
+def test_in_3d_a_click_on_a_box_tells_its_token(inspected: Inspected) -> None:
+    viewer, pane = inspected.viewer, inspected.widget.token
+    inspected.layer("labels").visible = False
+    token_display(viewer).setValue(("importance", 1))
+    viewer.dims.ndisplay = 3
+    layers = viewer.layers
+    inspected.qtbot.waitUntil(lambda: "scan kept tokens" in layers, timeout=30_000)
+    viewer.scene.camera.set_view_direction((0, 1, 0), (1, 0, 0))
+    middles = inspected.layer("kept tokens").metadata["tokensparse_boxes"]
+    canvas = viewer.window._qt_viewer.canvas.native
+    for away in (20, 40, 60, 80):  # the middle lies between boxes
+        if pane.voxel() is None:
+            where = canvas.rect().center() + QPoint(away, away)
+            inspected.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=where)
+    assert pane.voxel() is not None
+    assert list(pane.voxel()) in middles.tolist()
+    assert "pruned at stage 1" not in pane.values["fate"].text()
 
 
 def test_a_closed_pane_hears_no_more_of_the_mouse(inspected: Inspected) -> None:

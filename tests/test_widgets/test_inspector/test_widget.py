@@ -13,7 +13,7 @@ def test_without_a_result_every_pane_says_what_to_do(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Token inspector")
     titles = [widget.tabs.tabText(n) for n in range(widget.tabs.count())]
-    assert titles == ["Token", "Stages", "Curve", "Audit"]
+    assert titles == ["Token", "Stages", "Curve", "Audit", "Least sure"]
     assert widget.token.message.text() == widget.stages.message.text() == NO_RESULT
     assert not widget.stages.cut.isEnabled()
     canvas = viewer.window._qt_viewer.canvas.native

@@ -71,7 +71,7 @@ def test_an_array_without_a_scale_asks_and_takes_what_is_typed(
     widget, viewer, qtbot = opened.widget, opened.viewer, opened.qtbot
     widget.model.setValue(write_nano("by mm", expects=Expected(spacing_mm=(0.5, 3.0))))
     image = viewer.add_image(np.ones((30, 36, 20), np.uint8), name="array")
-    fields = widget.geometry
+    fields = widget.placing
     assert fields.isVisible()
     assert fields.said.text() == (
         "array does not say how large its voxels are or where its axes point to; these are assumed:"
@@ -108,4 +108,4 @@ def test_what_our_reader_placed_asks_nothing(opened: Opened, scanned: object) ->
 
     ((array, said, _),) = volume_layers(scanned.volume)  # type: ignore[attr-defined]
     opened.viewer.add_image(array, **said)
-    assert not opened.widget.geometry.isVisible()
+    assert not opened.widget.placing.isVisible()

@@ -79,8 +79,7 @@ def test_whatever_map_is_shown_lies_in_the_cell_of_tokens(segmented: Opened) -> 
 def test_many_maps_keep_apart_from_the_labels(segmented: Opened) -> None:
     viewer = segmented.viewer
     click(segmented)
-    tokens = {"scan beside tokens", "scan importance 1", "scan pruned at"}
-    viewer.layers["scan pruned at"].visible = True
+    tokens = {"scan beside tokens", "scan importance 1"}
     for kind in ("rank 1", "rank 2", "stage"):
         viewer.add_image(
             viewer.layers["scan importance 1"].data,

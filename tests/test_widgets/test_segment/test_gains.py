@@ -43,11 +43,11 @@ def test_a_ratio_that_leaves_no_token_is_marked(opened: Opened) -> None:
 
 def test_the_time_of_a_run_stands_beside_the_ratio(looking: Opened) -> None:
     widget = looking.widget
-    widget.forecast._timer.setInterval(10)
-    widget.forecast.ask()
+    widget.estimate._timer.setInterval(10)
+    widget.estimate.ask()
     looking.qtbot.waitUntil(widget.keep_ratio.gains.isVisible, timeout=120_000)
     assert widget.keep_ratio.gains.text() == "About 1 s"
-    widget.forecast.stop()
+    widget.estimate.stop()
     assert not widget.keep_ratio.gains.isVisible()
 
 

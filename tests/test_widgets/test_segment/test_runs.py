@@ -41,8 +41,8 @@ def click(opened: Opened, button: Any) -> None:
 
 
 def compared(opened: Opened) -> None:
-    """Wait until every run but the first is compared."""
-    opened.qtbot.waitUntil(lambda: sum(r[-1] == "–" for r in rows(opened)) <= 1, timeout=30_000)
+    """Wait until every run is compared."""
+    opened.qtbot.waitUntil(lambda: all(r[-1] != "–" for r in rows(opened)), timeout=30_000)
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ def two_runs(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
     opened.viewer.add_image(scan, name="scan")
     opened.widget.model.setValue(write_nano())
     assert not opened.widget.runs.box.isVisible()
+    opened.widget.confidence.setChecked(True)
     for ratio in (0.02, 1.0):
         opened.widget.keep_ratio.setValue(ratio)
         opened.segment()
@@ -83,6 +84,8 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     assert latest.latest is not None
     assert np.array_equal(latest.latest.segmentation.labels, first)
     pruned = latest.latest.segmentation.tokens
+    sure = latest.latest.segmentation.confidence
+    assert sure is not None and sure.shape == first.shape and sure.any()
     shown = viewer.layers["scan pruned at"].data
     assert shown.max() == pruned.pruned_at.max()
 

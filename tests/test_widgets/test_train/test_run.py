@@ -10,7 +10,7 @@ from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
 from napari_tokensparse.widgets.layers import PLACEMENT, RESULT_KEY
 from napari_tokensparse.widgets.train.preview import preview_layers
-from napari_tokensparse.widgets.train.run import Preview, Request, layer_pair
+from napari_tokensparse.widgets.train.run import CasePreview, TrainRequest, layer_pair
 
 OBLIQUE = np.array([[0.0, 1.9, 0.3, -9], [-2.0, 0, 0, 8], [0, -0.4, 2.4, 7], [0, 0, 0, 1]])
 
@@ -61,7 +61,7 @@ def test_the_data_set_of_layers_takes_the_names_of_the_labels_layer(tmp_path):
     image, labels = layers(scan())
     labels.data[0], labels.data[1] = 1, 3
     labels.features = {"index": [0, 3], "name": ["background", "tumour"]}
-    request = Request(
+    request = TrainRequest(
         RunConfig(output=tmp_path, zero_is_unlabelled=True), (layer_pair(image, labels),)
     )
     data_set = request.data_set()
@@ -77,7 +77,7 @@ def preview(image_is_open):
     )
     labels = np.zeros(volume.shape, np.uint8)
     labels[1, 2, 3] = 7
-    return Preview("scan", volume, labels, layer_kwargs(volume), image_is_open, info)
+    return CasePreview("scan", volume, labels, layer_kwargs(volume), image_is_open, info)
 
 
 def test_the_preview_of_a_file_lies_over_its_image_where_the_image_lies():

@@ -14,7 +14,7 @@ from napari_tokensparse.training.events import (
     Validated,
     to_json,
 )
-from napari_tokensparse.widgets.train.runlog import Curves, RunLog, duration_text, finished_text
+from napari_tokensparse.widgets.train.runlog import Curves, RunLog, finished_text
 
 
 def step(number, share=0.0, skipped=0):
@@ -77,14 +77,6 @@ def test_the_time_left_follows_from_what_this_run_has_done():
     log.receive(step(60, share=0.6))
     assert log.seconds_left == pytest.approx(40.0)
     assert log.status == "Step 60: loss 0.017, 60% done, about 40 s left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(4.4, "about 4 s"), (170, "about 3 min"), (4790, "about 1 h 20 min")],
-)
-def test_durations_are_said_as_a_person_would(seconds, text):
-    assert duration_text(seconds) == text
 
 
 def test_bad_cases_and_the_reasons_of_the_recipe_stand_in_the_report():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.crop import TokenBox
-    from napari_tokensparse.model.rules import Rule
+    from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.model.scd import SCD, SCDOutput
 
 PLAIN, OPENVINO = "plain", "openvino"

@@ -18,8 +18,8 @@ from napari_tokensparse.compute.backends.exporting import plain_layer
 from napari_tokensparse.model.decoder import GatedDecoder
 from napari_tokensparse.model.encoder import Pass, SparseTokens, TokenTrace
 from napari_tokensparse.model.layers.layout import LayoutKeepingNorm
+from napari_tokensparse.model.layers.stage import Live
 from napari_tokensparse.model.scd import as_map
-from napari_tokensparse.model.stage import Live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

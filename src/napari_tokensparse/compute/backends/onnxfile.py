@@ -18,6 +18,7 @@ from torch import nn
 
 from napari_tokensparse.common.extras import lacking
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.common.ownership import check_place
 from napari_tokensparse.compute.backends.base import with_parts
 from napari_tokensparse.compute.backends.exporting import plain_layer
 from napari_tokensparse.compute.backends.onnxcrop import cropping_graph
@@ -43,11 +44,14 @@ def check_onnx_path(path: Path) -> None:
     ------
     OnnxError
         The path does not end in .onnx, its folder is missing, or the extra ``onnx`` is.
+    OwnershipError
+        Its folder may not be written to.
     """
     if path.suffix.lower() != ".onnx":
         raise OnnxError(f"{path}: must end in .onnx")
     if not path.parent.is_dir():
         raise OnnxError(f"{path.parent}: no such folder; create it first")
+    check_place(path.parent)
     if not (find_spec("onnx") and find_spec("onnxscript")):
         raise OnnxError(lacking("writing ONNX", "onnx", "onnx"))
 

@@ -12,7 +12,6 @@ import torch
 
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
-from napari_tokensparse.segmenting.contests import NOTED_BYTES
 from napari_tokensparse.segmenting.estimating.outline import outline
 from napari_tokensparse.segmenting.estimating.rates import (
     calibrating,
@@ -22,6 +21,7 @@ from napari_tokensparse.segmenting.estimating.rates import (
 )
 from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.options import options_for
+from napari_tokensparse.segmenting.sharpening import NOTED_BYTES
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
@@ -92,11 +92,14 @@ class Estimate:
         That are run.
     room
         The memory.
+    at_most
+        Whether it may be less: how many tokens are important enough is only known afterwards.
     """
 
     seconds: float
     windows: int
     room: Room
+    at_most: bool = False
 
     @property
     def span(self) -> tuple[float, float]:
@@ -105,10 +108,12 @@ class Estimate:
 
     @property
     def time(self) -> str:
-        """Say how long it takes in a few words."""
+        """Say how long it takes in a few words, the ends rounded outwards."""
         low, high = self.span
         unit, of = ("s", 1) if high < 120 else ("min", 60)
-        first, last = (max(1, round(each / of)) for each in (low, high))
+        first, last = max(1, int(low / of)), math.ceil(high / of)
+        if self.at_most:
+            return f"At most about {last} {unit}"
         return f"About {last} {unit}" if first == last else f"About {first} to {last} {unit}"
 
     def __str__(self) -> str:
@@ -166,11 +171,12 @@ def estimating(
     network = _network_seconds(rates, shares, config, options.most_kept)
     others = _other_seconds(volume, found, rates, options.sharpen)
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
-    others += rates.likely * maps * found.voxels * found.inside
+    others += rates.likely * maps * found.covered * found.inside
     return Estimate(
         (network + others) * rates.slowdown(clock),
         found.windows,
         _room(volume, model, info, found, options.maps),
+        at_most=bool(options.importance),
     )
 
 
@@ -220,8 +226,8 @@ def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool
     amounts = (
         (rates.stitch, sum(found.looked_at)),
         (rates.label[0], model_voxels * found.inside),
-        (rates.label[1], found.voxels * found.inside),
-        (rates.unsure + each, contested),
+        (rates.label[1], found.covered * found.inside),
+        (each, contested),
         (rates.prepare[0], volume.array.size),
         (rates.prepare[1], model_voxels * len(volume.array)),
     )

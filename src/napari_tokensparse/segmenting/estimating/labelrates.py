@@ -10,18 +10,17 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from napari_tokensparse.segmenting.contests import Contests
 from napari_tokensparse.segmenting.estimating.timing import two_rates, usual
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
-from napari_tokensparse.segmenting.sharpening import sharpen
+from napari_tokensparse.segmenting.sharpening import Contests, sharpen
 from napari_tokensparse.segmenting.stitch import Rows
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
@@ -30,48 +29,42 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.estimating.timing import Clock, Line
 
 _BLOCK = 16  # voxels: edge of a structure
-_INSIDE = 1 / 8  # of a window holds structures
 _SURE = 10.0  # nats between its class and the others: those contend at its border alone
-_UNSURE = 2.0  # nats to the next class, where two contend everywhere
+_BEHIND = (2.0, 3.0, 4.0)  # nats to the next classes, where several contend everywhere
 
 
 def labelling(
     config: SCDConfig, info: ModelInfo, clock: Clock
-) -> Generator[None, None, tuple[Line, float, Line]]:
+) -> Generator[None, None, tuple[Line, Line]]:
     """Time the labels of a window on its own grid, and on one of half the voxel size.
 
-    Returned are the rates ``label``, ``unsure`` and ``sharpen``. Where two classes contend
-    everywhere, all of it is interpolated, noted and sharpened.
+    Returned are the rates ``label`` and ``sharpen``. The latter is what it takes more where several
+    classes contend everywhere: all of it is interpolated, noted and sharpened.
     """
     generator = np.random.default_rng(0)
-    sure, unsure = _blocks(config, 2 * _SURE), _blocks(config, _UNSURE)
+    sure, unsure = _blocks(config), _blocks(config, _BEHIND)
     points: list[Line] = []
-    plain, soft, sharpened = [], [], []
-    noted = [0, 0]
-    for number, finer in enumerate((1, 2)):
+    amounts: list[Line] = []
+    plain, extra = [], []
+    for finer in (1, 2):
         size = (config.in_channels, *(finer * n for n in config.window[::-1]))
         grey = generator.integers(1, 200, size, np.int16).transpose(0, 3, 2, 1)
         job = partial(_label, info=info, finer=finer, volume=Volume(grey, np.eye(4), "phantom"))
-        plain.append(usual(partial(job, sure), clock))
-        soft.append(usual(partial(job, unsure), clock))
-        yield
-        if info.exclusive:
-            noted[number] = job(unsure, sharpened=True)
-            sharpened.append(usual(partial(job, unsure, sharpened=True), clock))
-            yield
         voxels = math.prod(config.window)
         points.append((voxels, voxels * finer**3))
-    more = max(0.0, soft[1] - plain[1]) / (math.prod(config.window) * 2**3 * _INSIDE)
-    if not info.exclusive:
-        return two_rates(points, plain), more, (0.0, 0.0)
-    extra = [max(0.0, all_of_it - part) for all_of_it, part in zip(sharpened, soft, strict=True)]
-    amounts = [(1.0, float(max(1, count))) for count in noted]
-    return two_rates(points, plain), more, two_rates(amounts, extra)
+        plain.append(usual(partial(job, sure), clock))
+        yield
+        if info.exclusive:
+            amounts.append((1.0, float(max(1, job(unsure, sharpened=True)))))
+            sharpened = usual(partial(job, unsure, sharpened=True), clock)
+            extra.append(max(0.0, sharpened - plain[-1]))
+            yield
+    return two_rates(points, plain), two_rates(amounts, extra) if extra else (0.0, 0.0)
 
 
 def mapping(config: SCDConfig, info: ModelInfo, clock: Clock) -> float:
     """Time the winner's probability of a window, on a grid of half the voxel size."""
-    rows, finer = _blocks(config, _UNSURE), 2
+    rows, finer = _blocks(config, _BEHIND), 2
     h, w, d = (finer * n for n in config.window)
     first, second, third = (AxisMap(axis, 1 / finer, 0.0) for axis in range(3))
     axes, extents = (first, second, third), [(0, n) for n in config.window]
@@ -97,10 +90,10 @@ def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume, sharpened: b
     return len(contests)
 
 
-def _blocks(config: SCDConfig, ahead: float) -> Rows:
+def _blocks(config: SCDConfig, behind: Sequence[float] = ()) -> Rows:
     """Make logits of structures amid background: cubes, each of another class.
 
-    Each lies so many nats ahead of the next class, and further ahead of all others.
+    The next classes lie so many nats behind in the structures, and all others further.
     """
     generator = torch.Generator().manual_seed(0)
     few = [-(-n // _BLOCK) for n in config.window]
@@ -110,6 +103,7 @@ def _blocks(config: SCDConfig, ahead: float) -> Rows:
     inside = torch.zeros_like(classes, dtype=torch.bool)
     inside[tuple(slice(n // 4, n - n // 4) for n in config.window)] = True
     best = one_hot(classes * inside, config.out_channels).float()
-    second = best.roll(1, dims=-1) * inside[..., None]
-    sums = _SURE * (best - 0.5) + max(0.0, _SURE - ahead) * second
+    sums = _SURE * (best - 0.5)
+    for number, nats in enumerate(behind[: config.out_channels - 1], start=1):
+        sums += (_SURE - nats) * best.roll(number, dims=-1) * inside[..., None]
     return Rows(sums, torch.ones(config.window))

@@ -15,7 +15,6 @@ from napari_tokensparse.volumes.windows import window_grid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_tokensparse.model.config import SCDConfig
@@ -43,14 +42,16 @@ class Outline:
         it crops its windows.
     inside
         Share of the grid round all that is looked at: the rest is background.
-    filled
-        How many of the voxels that are asked for are not background, about.
+    covered, filled
+        How many of the voxels that are asked for lie on that grid, and how many of them are not
+        background, about.
     """
 
     voxels: int
     grid: WindowGrid
     looked_at: tuple[float, ...]
     inside: float = 1.0
+    covered: int = 0
     filled: int = 0
 
     @property
@@ -97,20 +98,18 @@ def outline(
         reach = windows_over(region, _whole_axes(prepared, grid, step), grid, run)
         run = [start for start, reaches in zip(run, reach, strict=True) if reaches]
     voxels = math.prod(volume.shape if region is None else region.shape)
-    filled = min(voxels, round(_filled(shown, prepared, step) * voxels / math.prod(volume.shape)))
+    asked = voxels / math.prod(volume.shape) / math.prod(abs(one.slope) for one in prepared.axes)
+    covered, filled = (
+        min(voxels, round(asked * model_voxels))
+        for model_voxels in (math.prod(grid.shape), int(np.count_nonzero(shown)) * step**3)
+    )
     if config.crop_value is None:
-        return Outline(voxels, grid, (1.0,) * len(run), filled=filled)
+        return Outline(voxels, grid, (1.0,) * len(run), 1.0, covered, filled)
     held = (prepared.image != config.crop_value).any(dim=0)
     boxes = [_box(start, grid, step, held) for start in run]
     sizes = [math.prod(end - first for first, end in box) for box in boxes]
     looked_at = tuple(size / math.prod(config.window) for size in sizes)
-    return Outline(voxels, grid, looked_at, _inside(boxes, grid), filled)
-
-
-def _filled(shown: NDArray[np.bool_], prepared: Prepared, step: int) -> float:
-    """Return how many of the input's voxels are not background: each is so much of a model's."""
-    share = math.prod(abs(axis.slope) for axis in prepared.axes)
-    return int(np.count_nonzero(shown)) * step**3 / share
+    return Outline(voxels, grid, looked_at, _inside(boxes, grid), covered, filled)
 
 
 def _step(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> int:

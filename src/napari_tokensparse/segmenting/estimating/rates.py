@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FORM = 3  # of what is kept: to be counted up when something else is measured
+_FORM = 4  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
 _PART = 0.75  # of each side of a window that is cropped, as a brain's may be
 _MANY = 10**6
@@ -75,13 +75,12 @@ class Rates(BaseModel):
         One window, of which all was looked at.
     label : tuple of float
         One voxel of the model's grid, and one of the input's.
-    unsure : float
-        One voxel of the input more, where two classes contend.
     sharpen : tuple of float
-        Once, and one such voxel; 0 of regions that overlap.
+        Where labels are sharpened: once, and one voxel of the input at which classes contend; 0 of
+        regions that overlap.
     likely : float
-        One voxel of the input for each of the network's classes, and each map that is kept, where
-        probabilities are.
+        Where probabilities are kept: one voxel of the input, for each of the network's classes and
+        each map.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
     probe : float
@@ -94,7 +93,6 @@ class Rates(BaseModel):
     network: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
     stitch: NonNegativeFloat
     label: tuple[NonNegativeFloat, NonNegativeFloat]
-    unsure: NonNegativeFloat
     sharpen: tuple[NonNegativeFloat, NonNegativeFloat]
     likely: NonNegativeFloat
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
@@ -168,13 +166,12 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
         shares = _network(backend, seconds, pruned.windows, clock)
         yield
         stitch = _stitching(config, info, pruned(), clock)
-        label, unsure, sharpen = yield from labelling(config, info, clock)
+        label, sharpen = yield from labelling(config, info, clock)
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
         network=shares,
         stitch=stitch,
         label=label,
-        unsure=unsure,
         sharpen=sharpen,
         likely=mapping(config, info, clock),
         prepare=_preparing(config, info, clock),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -145,9 +145,14 @@ def most_windows(network: SCDConfig, windows: int, memory_bytes: int) -> int:
     return next(fitting, 1)
 
 
-def validation_pace(
-    every: int, steps: int | None, max_minutes: float | None
-) -> dict[str, int | float | None]:
+class ValidationPace(TypedDict):
+    """Fields of `TrainConfig` that say when a run validates."""
+
+    validate_every: int
+    validate_minutes: float | None
+
+
+def validation_pace(every: int, steps: int | None, max_minutes: float | None) -> ValidationPace:
     """Return when a run validates: every so many steps, but five times or more in a short one."""
     often = every if steps is None else min(every, -(-steps // _VALIDATIONS))
     minutes = None if max_minutes is None else max_minutes / _VALIDATIONS

@@ -6,10 +6,10 @@ import time
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.manyscans.onebyone import Working
 from napari_tokensparse.manyscans.scans import ScanResult
 from napari_tokensparse.widgets.batch.run import BatchRequest, Planned, Tabled
-from napari_tokensparse.widgets.train.runlog import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class BatchLog:
         if self._current is not None and self._current.total:
             text += f", window {self._current.done} of {self._current.total}"
         left = self._left()
-        text += "" if left is None else f", {duration_text(left)} left"
+        text += "" if left is None else f", about {duration(left)} left"
         return "\n".join([text, *self._counts()])
 
     def rows(self) -> list[tuple[Cell, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, QUrl
+from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -26,10 +25,11 @@ from napari_tokensparse.widgets.batch.log import HEADERS
 from napari_tokensparse.widgets.batch.run import BatchRequest
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
-    KeepRatioSlider,
     ModelCombo,
     research_note,
 )
+from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
+from napari_tokensparse.widgets.pruning.sliders import KeepRatioSlider
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
 from napari_tokensparse.widgets.wrapped import WrappedLabel
@@ -67,6 +67,7 @@ class BatchWidget(QWidget):
         self._model_changed()
         self._recall()
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.source = PathEdit("Choose a folder of scans", _LISTS)
@@ -106,21 +107,15 @@ class BatchWidget(QWidget):
         form.addRow("Keep ratio", self.keep_ratio)
         form.addRow("", self.sharpen)
         form.addRow("Device", self.device)
-        area = QScrollArea()
-        area.setWidget(self.settings)
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
         below = QHBoxLayout()
         for button in (self.show_scan, self.open_folder):
             below.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.addWidget(area, stretch=1)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
+        layout.addWidget(self.settings)
         for widget in (self.button, self.progress, self.message):
             layout.addWidget(widget)
-        layout.addWidget(self.table, stretch=2)
+        layout.addWidget(self.table, stretch=1)
         layout.addLayout(below)
-        layout.addWidget(research_note())
 
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)

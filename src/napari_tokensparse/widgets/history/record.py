@@ -11,12 +11,13 @@ import numpy as np
 from napari_tokensparse.widgets.packed import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
     from numpy.typing import NDArray
 
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.widgets.results import ShownResult
 
 _AT_ONCE = 1 << 20  # voxels that are compared in one step
@@ -24,7 +25,7 @@ _AT_ONCE = 1 << 20  # voxels that are compared in one step
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run, in little memory: its labels are packed, and so are masks of regions.
+    """A run, in little memory: all that is as large as the image is packed.
 
     Attributes
     ----------
@@ -36,8 +37,8 @@ class Run:
         The identity of the layer that was segmented, and its name then.
     info
         What the model says of itself.
-    keep_ratios
-        Per stage.
+    options
+        What was asked for.
     seconds
         That it took.
     region
@@ -53,13 +54,14 @@ class Run:
     at: datetime
     image: tuple[UUID, str]
     info: ModelInfo
-    keep_ratios: tuple[float, ...]
+    options: Options
     seconds: float
     region: str | None
     put: Packed
     given: Packed
     placement: dict[str, Any]
     _regions: Packed | None
+    _confidence: Packed | None
     _bare: ShownResult | None  # without the arrays that are packed; None once its image is gone
 
     @classmethod
@@ -67,19 +69,22 @@ class Run:
         """Remember a result that was shown with labels like these."""
         result, info = shown.segmentation, shown.network.info
         regions = None if result.regions is None else Packed.of(result.regions)
-        bare = replace(result, labels=np.empty((0, 0, 0), result.labels.dtype), regions=None)
+        confidence = None if result.confidence is None else Packed.of(result.confidence)
+        no_labels = np.empty((0, 0, 0), result.labels.dtype)
+        bare = replace(result, labels=no_labels, regions=None, confidence=None)
         return cls(
             number,
             datetime.now(),
             (shown.image.unique_id, str(shown.image.name)),
             info,
-            result.stats.keep_ratios,
+            shown.options,
             result.stats.seconds["total"],
             None if result.region is None else str(result.region),
             put,
             Packed.of(result.labels),
             placement,
             regions,
+            confidence,
             replace(shown, segmentation=bare),
         )
 
@@ -88,8 +93,9 @@ class Run:
         if self._bare is None:
             return None
         regions = None if self._regions is None else self._regions.array()
-        labels = self.given.array()
-        result = replace(self._bare.segmentation, labels=labels, regions=regions)
+        confidence = None if self._confidence is None else self._confidence.array()
+        bare, labels = self._bare.segmentation, self.given.array()
+        result = replace(bare, labels=labels, regions=regions, confidence=confidence)
         return replace(self._bare, segmentation=result)
 
     def without_image(self) -> Run:
@@ -99,24 +105,21 @@ class Run:
     @property
     def nbytes(self) -> int:
         """Bytes of the labels and token maps that are kept."""
-        packed = [self.put, self.given, *([self._regions] if self._regions else [])]
+        packed = [self.put, self.given, self._regions, self._confidence]
         held = 0
         if self._bare is not None:
-            tokens = self._bare.segmentation.tokens
-            arrays = (*tokens.importance, *tokens.rank, tokens.pruned_at, tokens.among)
-            held = sum(array.nbytes for array in arrays)
-        return held + sum(one.nbytes for one in packed)
+            held = sum(array.nbytes for array in _arrays(vars(self._bare.segmentation.tokens)))
+        return held + sum(one.nbytes for one in packed if one is not None)
 
     @property
     def keep(self) -> str:
-        """The keep ratio as text: one number, or one for each stage."""
-        ratios = self.keep_ratios[:1] if len(set(self.keep_ratios)) == 1 else self.keep_ratios
-        return " / ".join(f"{ratio:g}" for ratio in ratios)
+        """What was kept, as text: one number, one for each stage, or the least importance."""
+        return self.options.kept
 
     @property
     def is_unpruned(self) -> bool:
         """Whether every token reached the end."""
-        return set(self.keep_ratios) == {1.0}
+        return self.options.prunes_nothing
 
     def is_like(self, other: Run) -> bool:
         """Whether labels can be compared: one image and region, and the same weights."""
@@ -127,6 +130,17 @@ class Run:
             and self.given.shape == other.given.shape
             and (mine.name, mine.weights_sha256) == (theirs.name, theirs.weights_sha256)
         )
+
+
+def _arrays(value: object) -> Iterator[NDArray[Any]]:
+    """Yield the arrays among values, whichever of them come one for each stage."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _arrays(each)
 
 
 def reference_of(run: Run, runs: Sequence[Run]) -> Run | None:

@@ -37,7 +37,8 @@ def bring_back(viewer: napari.Viewer, run: Run) -> Labels:
     shown = run.shown()
     if shown is not None:
         image = shown.image
-        name, placement, info = str(image.name), placement_kwargs(image), shown.network.info
+        name, info = str(image.name), shown.network.info
+        placement = {**placement_kwargs(image), "metadata": run.placement["metadata"]}
         *maps, _ = result_layers(name, placement, shown.volume, shown.segmentation, info)
         show_layers(viewer, [replace(spec, part=None) for spec in maps])
         results_of(viewer).show(shown)

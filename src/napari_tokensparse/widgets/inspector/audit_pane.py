@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QLabel, QSplitter, QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_tokensparse.inspecting.components import component_at
 from napari_tokensparse.model.ratios import describe_keep_ratio
-from napari_tokensparse.volumes.placement import shown_placement
+from napari_tokensparse.volumes.definitions import working_spacing
+from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.layers import (
     DIFFERENCE,
@@ -19,6 +31,7 @@ from napari_tokensparse.widgets.layers import (
     hex_colour,
     placement_kwargs,
 )
+from napari_tokensparse.widgets.outline import COMPONENT, show_component
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
 from napari_tokensparse.widgets.showing import show_layers
@@ -28,28 +41,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import napari
+    import numpy as np
     from napari.layers import Image
+    from numpy.typing import NDArray
 
     from napari_tokensparse.common.tables import Cell
     from napari_tokensparse.inspecting.audit import Audit, ClassAudit
     from napari_tokensparse.inspecting.components import Component
     from napari_tokensparse.inspecting.progress import RunProgress
-    from napari_tokensparse.volumes.windows import Shape
+    from napari_tokensparse.segmenting.infer import Segmentation
     from napari_tokensparse.widgets.results import ShownResult
 
 NO_RESULT = "Nothing to audit yet: segment an image with the Segment widget."
 NOT_PRUNED = "The latest result prunes nothing: segment with a keep ratio below 1, then audit."
-_COMPONENTS = ("Class", "Change", "Before", "After", "x", "y", "z")
+_COMPONENTS = ("Class", "Change", "Before", "After", "R/L", "A/P", "S/I")
+_PLACES = 4  # the first of the columns that say where
 _NARROWEST = 30  # pixels, of a column
 _WIDTH = 430  # pixels: all columns side by side, with the names of classes on few lines
 
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """An audit, and the result that it is of."""
+    """An audit, the result that it is of, and the run without pruning."""
 
     result: ShownResult
     audit: Audit
+    unpruned: Segmentation
 
 
 class AuditPane(QWidget):
@@ -70,6 +87,7 @@ class AuditPane(QWidget):
         self.run.startClicked.connect(self._start)
         self.run.received.connect(self._take)
         self.components.rowChosen.connect(self._row_chosen)
+        self.smallest.valueChanged.connect(lambda _: self._show_components())
         self._results.changed.connect(self._result_changed)
         self._result_changed()
 
@@ -84,11 +102,21 @@ class AuditPane(QWidget):
         self.summary = QLabel()
         self.summary.setTextFormat(Qt.TextFormat.RichText)
         self.summary.setWordWrap(True)
+        self.smallest = QDoubleSpinBox()
+        self.smallest.setRange(0.0, 1e6)
+        self.smallest.setDecimals(0)
+        self.smallest.setSuffix(" mm³")
+        self.smallest.setMinimumWidth(110)  # napari's style draws wide buttons over the number
+        self.smallest.setToolTip(
+            "Components that are smaller than this, without and with pruning, are not listed; one "
+            "voxel of the model's grid at first"
+        )
+        self.hidden = QLabel()
         self.components, self.classes = Table("components"), Table("classes of an audit")
         self.components.setToolTip(
             "Connected components that shrank by more than 20 %, vanished or appeared: volumes "
-            "without (before) and with pruning (after) in mm³, and the centre in the patient, RAS "
-            "mm. Click on a row, or press Enter, to go there."
+            "without (before) and with pruning (after) in mm³, and the centre in the patient, mm "
+            "(in files: RAS). Click on a row, or press Enter, to go there and mark it."
         )
         self.classes.setToolTip(
             "Of each class: volume without (before) and with pruning (after) in mm³, their Dice, "
@@ -106,7 +134,11 @@ class AuditPane(QWidget):
         self.setMinimumWidth(_WIDTH)
         tables = QSplitter(Qt.Orientation.Vertical)
         tables.setChildrenCollapsible(False)
-        tables.addWidget(_titled("Components that changed (mm³, mm)", self.components))
+        sizes = QHBoxLayout()
+        sizes.addWidget(QLabel("Hide below"))
+        sizes.addWidget(self.smallest)
+        sizes.addWidget(self.hidden, stretch=1)
+        tables.addWidget(_titled("Components that changed (mm³, mm)", self.components, sizes))
         tables.addWidget(_titled("Classes (mm³, tokens in %)", self.classes))
         layout = QVBoxLayout(self)
         layout.addWidget(self.ratio)
@@ -141,41 +173,49 @@ class AuditPane(QWidget):
         show_layers(self._viewer, [layer])
         self.run.say(_done_text(audited))
         self.summary.setText(summary(audit))
-        self.components.show_rows(_COMPONENTS, [_component_row(c) for c in audit.components])
+        with QSignalBlocker(self.smallest):
+            self.smallest.setValue(model_voxel_mm3(result))
+        self._show_components()
         stages = range(1, len(audit.keep_ratio) + 1)
         headers = ("Class", "Before", "After", "Dice", *(f"at {n}" for n in stages), "kept")
         found = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
         self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in found])
-        for table in (self.components, self.classes):
-            columns = table.horizontalHeader()
-            assert columns is not None
-            columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        _stretch_names(self.classes)
         hide_token_maps(self._viewer, image)
 
-    def _row_chosen(self, place: int) -> None:
+    def _listed(self) -> list[Component]:
+        """Return the components that are not too small to be listed."""
         assert self._audited is not None
-        result, audit = self._audited.result, self._audited.audit
-        go_to(self._viewer, result, audit.components[place].voxel)
+        smallest = self.smallest.value()
+        found = self._audited.audit.components
+        return [c for c in found if max(c.before_mm3, c.after_mm3) >= smallest]
+
+    def _show_components(self) -> None:
+        if self._audited is None:
+            return
+        listed, all_of_them = self._listed(), len(self._audited.audit.components)
+        places = {_PLACES + axis: partial(_place_text, axis=axis) for axis in range(3)}
+        self.components.show_rows(_COMPONENTS, [_component_row(c) for c in listed], places)
+        self.hidden.setText(f"{all_of_them - len(listed)} of {all_of_them} are hidden")
+        _stretch_names(self.components)
+
+    def _row_chosen(self, place: int) -> None:
+        """Go to a component, and mark it: as it was without pruning, or as it appeared."""
+        assert self._audited is not None
+        result, component = self._audited.result, self._listed()[place]
+        appeared = component.change == "appeared"
+        run = result.segmentation if appeared else self._audited.unpruned
+        box, mask = component_at(_class_mask(run, result, component.value), component.voxel)
+        show_component(self._viewer, result.image, result.volume, box, mask)
+        go_to(self._viewer, result, component.voxel)
 
 
 def hide_token_maps(viewer: napari.Viewer, image: Image) -> None:
     """Hide what else of an image's result would lie over a difference."""
-    shown = {f"{image.name} {kind}" for kind in ("labels", DIFFERENCE)}
+    shown = {f"{image.name} {kind}" for kind in ("labels", DIFFERENCE, COMPONENT)}
     for layer in viewer.layers:
         if RESULT_KEY in layer.metadata and layer.name.startswith(f"{image.name} "):
             layer.visible = layer.visible and layer.name in shown
-
-
-def go_to(viewer: napari.Viewer, result: ShownResult, voxel: Shape) -> None:
-    """Move the slices and the camera to a voxel (i, j, k) of a result."""
-    volume = result.volume
-    shown = shown_placement(volume).to_shown(voxel, volume.shape)
-    world = result.image.data_to_world(shown)
-    dims, camera = viewer.dims, viewer.scene.camera
-    for axis, value in enumerate(world, start=dims.ndim - len(world)):
-        dims.set_point(axis, value)
-    centre = [dims.point[axis] for axis in dims.displayed]
-    camera.center = (*camera.center[: 3 - len(centre)], *centre)
 
 
 def summary(audit: Audit) -> str:
@@ -199,7 +239,35 @@ def _done_text(audited: Audited) -> str:
     )
 
 
-def _titled(title: str, table: Table) -> QWidget:
+def model_voxel_mm3(result: ShownResult) -> float:
+    """Return the volume of a voxel on the grid that the model works on, in mm³."""
+    info = result.network.info
+    sides = (None if info is None else working_spacing(info.preprocessing)) or ()
+    return math.prod((*sides, *result.volume.spacing[len(sides) :]))
+
+
+def _place_text(cell: Cell, axis: int) -> str:
+    return side_text(cell if isinstance(cell, float) else None, axis)
+
+
+def _class_mask(run: Segmentation, result: ShownResult, value: int) -> NDArray[np.bool_]:
+    """Return the mask ``(i, j, k)`` of a class in a run of the result's model."""
+    if run.regions is None:
+        mask: NDArray[np.bool_] = run.labels == value
+        return mask
+    info = result.network.info
+    assert info is not None
+    region: NDArray[np.bool_] = run.regions[[c.value for c in info.classes].index(value)]
+    return region
+
+
+def _stretch_names(table: Table) -> None:
+    columns = table.horizontalHeader()
+    assert columns is not None
+    columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+
+
+def _titled(title: str, table: Table, more: QHBoxLayout | None = None) -> QWidget:
     row = QHBoxLayout()
     row.addWidget(QLabel(title))
     row.addStretch()
@@ -208,6 +276,8 @@ def _titled(title: str, table: Table) -> QWidget:
     layout = QVBoxLayout(part)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addLayout(row)
+    if more is not None:
+        layout.addLayout(more)
     layout.addWidget(table, stretch=1)
     return part
 
@@ -237,4 +307,4 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
             yield event
         else:
             audit = compare(result.volume, network.info, event.segmentation, found)
-            yield Audited(result, audit)
+            yield Audited(result, audit, event.segmentation)

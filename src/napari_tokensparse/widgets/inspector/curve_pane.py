@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.sweep_plot import SweepPlot, legend
+from napari_tokensparse.widgets.layerfiles import suggested_file
 from napari_tokensparse.widgets.layers import RESULT_KEY
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.plot import png_button
@@ -51,7 +53,7 @@ _SHORTEST_NAME = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class SweepRequest:
     """One click on Sweep: everything the runs need, read off the pane once."""
 
     result: ShownResult
@@ -72,7 +74,7 @@ class CurvePane(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer, self._results = viewer, results_of(viewer)
-        self._request: Request | None = None
+        self._request: SweepRequest | None = None
         self._sweep: Sweep | None = None
         self._build()
         self._lay_out()
@@ -140,7 +142,9 @@ class CurvePane(QWidget):
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.table.save_button())
-        buttons.addWidget(png_button(self.plot, "curve"))
+        suggest = partial(suggested_file, self._results)
+        legend = self.legend.text
+        buttons.addWidget(png_button(self.plot, "curve", suggest=suggest, legend=legend))
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.run)
@@ -169,13 +173,13 @@ class CurvePane(QWidget):
             return
         self.run.start(_sweep, self._request)
 
-    def _read_request(self) -> Request:
+    def _read_request(self) -> SweepRequest:
         result = self._results.latest
         if result is None:
             raise ValueError(NO_RESULT)
         layer = self.labels.value
         scorers: tuple[Scorer, ...] = ("learned", "random", "intensity")
-        return Request(
+        return SweepRequest(
             result,
             _ratios(self.ratios.text()),
             None if layer is None else read_layer(layer, like=result.image)[0],
@@ -252,7 +256,7 @@ def _done_text(result: ShownResult, sweep: Sweep) -> str:
     return f"{result.image.name}, {sweep.model} on {sweep.device}{where}. MB: {sweep.memory}."
 
 
-def _sweep(request: Request) -> Iterator[RunProgress | Sweep]:
+def _sweep(request: SweepRequest) -> Iterator[RunProgress | Sweep]:
     """Sweep in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.inspecting.sweep import sweeping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
@@ -25,12 +26,14 @@ from napari_tokensparse.inspecting.tokens import (
 )
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.widgets.controls import SMALLEST_KEEP_RATIO
 from napari_tokensparse.widgets.inspector.histogram import ImportanceHistogram
 from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.plot import png_button
+from napari_tokensparse.widgets.pruning.sliders import SMALLEST_KEEP_RATIO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_tokensparse.inspecting.tokens import StageHistogram
     from napari_tokensparse.model.info import Colour
     from napari_tokensparse.segmenting.infer import Segmentation
@@ -41,6 +44,8 @@ class CutControl(QWidget):
 
     Parameters
     ----------
+    suggest
+        Makes the suggested path of a picture of its ending, such as ``importances.png``.
     parent
         Qt parent.
     """
@@ -48,8 +53,11 @@ class CutControl(QWidget):
     ratiosTried = Signal(tuple)
     """A person moved a cut: the keep ratio of every stage, with the cuts moved so far."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, suggest: Callable[[str], Path] = Path, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
+        self._suggest = suggest
         self._result: Segmentation | None = None
         self._stage = 1
         self._ratios: list[float] = []
@@ -82,7 +90,10 @@ class CutControl(QWidget):
         above, below = QHBoxLayout(), QHBoxLayout()
         above.addWidget(self.log)
         above.addStretch()
-        above.addWidget(png_button(self.histogram, "importances"))
+        save = png_button(
+            self.histogram, "importances", suggest=self._suggest, legend=self.legend.text
+        )
+        above.addWidget(save)
         below.addWidget(QLabel("Keep ratio of this stage"))
         below.addWidget(self.ratio, stretch=1)
         below.addWidget(self.reset)
@@ -101,7 +112,7 @@ class CutControl(QWidget):
     def show_result(self, result: Segmentation | None) -> None:
         """Show a run, its own cuts first; None shows nothing."""
         self._result = result
-        self._ratios = [] if result is None else list(result.stats.keep_ratios)
+        self._ratios = [] if result is None else list(result.stats.kept_shares)
         self.setEnabled(result is not None)
         self._draw()
 
@@ -124,7 +135,7 @@ class CutControl(QWidget):
 
     def _is_moved(self) -> bool:
         assert self._result is not None
-        own = self._result.stats.keep_ratios
+        own = self._result.stats.kept_shares
         return self._ratios[self._stage - 1] != own[self._stage - 1]
 
     def _dragged(self, cut: float) -> None:

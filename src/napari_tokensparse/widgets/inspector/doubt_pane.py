@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokensparse.widgets.canvas.places import go_to
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.inspector.audit_pane import go_to
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.workers import Worker, in_thread

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.widgets.layers import LIVE_COLOUR
-from napari_tokensparse.widgets.plot import colour_axes
+from napari_tokensparse.widgets.plot import LogAxis, clear_background, colour_axes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,8 @@ class ImportanceHistogram(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has
     """A person moved the cut to this importance."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=None)
+        super().__init__(parent, axisItems={"bottom": LogAxis("bottom")})
+        clear_background(self)
         self._log = False
         self.pruned, self.kept = (
             pg.BarGraphItem(x0=[], x1=[], y0=[], height=[], pen=None) for _ in range(2)

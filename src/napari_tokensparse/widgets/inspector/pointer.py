@@ -10,7 +10,9 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_tokensparse.volumes.placement import shown_placement
-from napari_tokensparse.widgets.layers import RESULT_KEY
+from napari_tokensparse.widgets.canvas.solids import box_middle
+from napari_tokensparse.widgets.canvas.surfaces import stood_for
+from napari_tokensparse.widgets.layers import KEPT_BOXES, RESULT_KEY
 
 if TYPE_CHECKING:
     import napari
@@ -53,8 +55,9 @@ class Pointer:
 def voxel_at(viewer: napari.Viewer, image: Image, volume: Volume, pointer: Pointer) -> Shape | None:
     """Return the voxel (i, j, k) of a volume under the pointer.
 
-    In 3-D it is the first one along the line of sight that a visible layer of a result colours:
-    a label, or a token of a stage.
+    In 3-D it is the middle of the box of a kept token, where boxes are shown and one is met; else
+    the first one along the line of sight that a visible layer of a result colours: a label, which
+    a surface may stand for, or a token of a stage.
 
     Parameters
     ----------
@@ -74,6 +77,9 @@ def voxel_at(viewer: napari.Viewer, image: Image, volume: Volume, pointer: Point
     """
     placement = shown_placement(volume)
     if len(pointer.displayed) == 3:
+        met = _first_box(viewer, pointer)
+        if met is not None:
+            return met
         shown = _first_coloured(viewer, image, pointer)
     else:
         shown = np.rint(image.world_to_data(pointer.position)[-3:])
@@ -82,6 +88,21 @@ def voxel_at(viewer: napari.Viewer, image: Image, volume: Volume, pointer: Point
     i, j, k = map(int, placement.to_file(shown.tolist(), volume.shape))
     inside = all(0 <= n < length for n, length in zip((i, j, k), volume.shape, strict=True))
     return (i, j, k) if inside else None
+
+
+def _first_box(viewer: napari.Viewer, pointer: Pointer) -> Shape | None:
+    """Return the middle (i, j, k) of the first box of a kept token that is met."""
+    for layer in viewer.layers:
+        if layer.metadata.get(RESULT_KEY) == KEPT_BOXES and layer.visible:
+            _, triangle = layer.get_value(
+                pointer.position,
+                view_direction=pointer.direction,
+                dims_displayed=list(pointer.displayed),
+                world=True,
+            ) or (None, None)
+            if triangle is not None:
+                return box_middle(layer, int(triangle))
+    return None
 
 
 def _first_coloured(
@@ -96,7 +117,8 @@ def _first_coloured(
     ends = [image.data_to_world(point) for point in (start, end)]
     coloured = np.zeros(steps, bool)
     for layer in viewer.layers:
-        if isinstance(layer, Labels) and layer.visible and RESULT_KEY in layer.metadata:
+        seen = layer.visible or layer in stood_for(viewer)
+        if isinstance(layer, Labels) and seen and RESULT_KEY in layer.metadata:
             first, last = (layer.world_to_data(end) for end in ends)
             coloured |= _coloured(layer, np.linspace(first, last, steps))
     ray: NDArray[np.float64] = np.rint(np.linspace(start, end, steps))

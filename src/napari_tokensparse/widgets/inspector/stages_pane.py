@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
@@ -9,32 +10,21 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
 
+from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.inspector.class_table import ClassTable
 from napari_tokensparse.widgets.inspector.cut import CutControl
 from napari_tokensparse.widgets.inspector.token_pane import NO_RESULT
-from napari_tokensparse.widgets.layers import (
-    IMPORTANCE,
-    PRUNED_AT,
-    RANK,
-    STAGE,
-    layer_kind,
-    placement_kwargs,
-    stage_looks,
-    token_layer,
-)
+from napari_tokensparse.widgets.layerfiles import suggested_file
+from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, STAGE
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.showing import result_layer, show_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import napari
-    from napari.layers import Layer
 
-    from napari_tokensparse.widgets.layers import LayerSpec, TokenView
-    from napari_tokensparse.widgets.results import ShownResult
+    from napari_tokensparse.widgets.layers import TokenView
 
-_VIEWS: dict[str, tuple[TokenView, str]] = {
+_VIEWS: dict[str, tuple[TokenView | None, str]] = {
+    "nothing": (None, "Labels and image alone"),
     "importance": (IMPORTANCE, "Importance of the tokens that reached the stage, from 0 to 1"),
     "rank": (
         RANK,
@@ -60,10 +50,12 @@ class StagesPane(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer, self._results = viewer, results_of(viewer)
+        self._display = token_display(viewer)
         self._build()
         self.view.currentTextChanged.connect(lambda _: self._show())
         self.stage.valueChanged.connect(self._stage_changed)
         self.cut.ratiosTried.connect(self._results.keepRatiosTried)
+        self._display.changed.connect(self._follow)
         self._results.changed.connect(self._result_changed)
         viewer.events.theme.connect(self._theme_changed)
         self._theme_changed()
@@ -80,7 +72,7 @@ class StagesPane(QWidget):
         self.stage = QLabeledSlider(Qt.Orientation.Horizontal)
         self.stage.setRange(1, 1)
         self.stage.setToolTip("Pruning stage, from 1; arrow keys step through them")
-        self.cut, self.classes = CutControl(), ClassTable()
+        self.cut, self.classes = CutControl(partial(suggested_file, self._results)), ClassTable()
         form = QFormLayout()
         form.addRow("Show", self.view)
         form.addRow("Stage", self.stage)
@@ -101,59 +93,31 @@ class StagesPane(QWidget):
         self.cut.show_result(None if result is None else result.segmentation)
         self.cut.set_stage(self.stage.value())
         self.classes.count(result)
-        if result is not None:
-            show_layers(self._viewer, self._outdated(result))
-
-    def _outdated(self, result: ShownResult) -> Iterator[LayerSpec]:
-        """Describe anew the layers of this pane's own that an earlier run left."""
-        for stage in range(1, result.segmentation.tokens.stages + 1):
-            if self._layer(result, RANK, stage):
-                yield self._spec(result, RANK, stage)
-        if self._layer(result, STAGE, self.stage.value()):
-            yield self._spec(result, STAGE, self.stage.value())
+        self._follow()
 
     def _stage_changed(self, stage: int) -> None:
+        """Show another stage; a person who steps through them wants to see something of them."""
         self.cut.set_stage(stage)
-        self._show()
+        if self._display.value() is None:
+            self._display.setValue((IMPORTANCE, stage))
+        else:
+            self._show()
 
     def _show(self) -> None:
-        """Show what is chosen, and hide the other maps."""
-        result = self._results.latest
-        if result is None:
-            return
-        view, stage = self._chosen()
-        if self._layer(result, view, stage) is None:
-            show_layers(self._viewer, [self._spec(result, view, stage)])
-        chosen = self._layer(result, view, stage)
-        assert chosen is not None
-        if view == STAGE:
-            for name, value in stage_looks(result.segmentation.tokens, stage).items():
-                setattr(chosen, name, value)
-        for other in self._maps(result):
-            other.visible = other is chosen
+        """Show what is chosen."""
+        view = _VIEWS[self.view.currentText()][0]
+        self._display.setValue(None if view is None else (view, self.stage.value()))
 
-    def _maps(self, result: ShownResult) -> list[Layer]:
-        stages = range(1, result.segmentation.tokens.stages + 1)
-        kinds = {layer_kind(view, n) for view, _ in _VIEWS.values() for n in stages}
-        layers = (result_layer(self._viewer, result.image.name, kind) for kind in kinds)
-        return [layer for layer in layers if layer is not None]
-
-    def _chosen(self) -> tuple[TokenView, int]:
-        return _VIEWS[self.view.currentText()][0], self.stage.value()
-
-    def _layer(self, result: ShownResult, view: TokenView, stage: int) -> Layer | None:
-        return result_layer(self._viewer, result.image.name, layer_kind(view, stage))
-
-    def _spec(self, result: ShownResult, view: TokenView, stage: int) -> LayerSpec:
-        image = result.image
-        return token_layer(
-            view,
-            stage,
-            image.name,
-            placement_kwargs(image),
-            result.volume,
-            result.segmentation.tokens,
-        )
+    def _follow(self) -> None:
+        """Choose what the canvas shows, whoever chose it there."""
+        chosen = self._display.value()
+        view = None if chosen is None else chosen[0]
+        title = next(title for title, (each, _) in _VIEWS.items() if each == view)
+        with QSignalBlocker(self.view), QSignalBlocker(self.stage):
+            self.view.setCurrentText(title)
+            if chosen is not None:
+                self.stage.setValue(chosen[1])
+        self.cut.set_stage(self.stage.value())
 
     def _theme_changed(self, _event: Any = None) -> None:
         colour = get_theme(self._viewer.theme).text.as_hex(format="long")

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]  # Signal is re
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_tokensparse.inspecting.drawing import SCORER_COLOURS, dice_range
-from napari_tokensparse.widgets.plot import colour_axes
+from napari_tokensparse.widgets.plot import clear_background, colour_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,8 @@ class SweepPlot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
     """A person clicked on a point of this keep ratio."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=None)
+        super().__init__(parent)
+        clear_background(self)
         self.lines: dict[Scorer, pg.PlotDataItem] = {}
         self.setToolTip("Click on a point to set the Segment slider to its keep ratio")
         self.setMouseEnabled(x=False, y=False)

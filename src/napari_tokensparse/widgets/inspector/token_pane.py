@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.inspecting.tokens import token_at
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import orientation_known
+from napari_tokensparse.widgets.canvas.places import position_text
 from napari_tokensparse.widgets.inspector.pointer import Pointer, voxel_at
 from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
 from napari_tokensparse.widgets.outline import hide_outline, show_outline
@@ -197,20 +198,6 @@ def stage_rows(scores: tuple[StageScore, ...], stages: int) -> list[list[Cell]]:
     for row, score in zip(rows, scores, strict=False):
         row[1:] = score.importance, 100 * score.rank, f"{score.place} of {score.of}"
     return rows
-
-
-def position_text(centre_mm: tuple[float, float, float], known: bool) -> str:
-    """Say where a point (x, y, z) in RAS mm is.
-
-    Examples
-    --------
-    >>> position_text((-9.5, 27.0, 16.25), True)
-    'L 9.5, A 27.0, S 16.2 mm'
-    """
-    if not known:
-        return f"{', '.join(f'{mm:.1f}' for mm in centre_mm)} mm; orientation unknown"
-    sides = zip(("LR", "PA", "IS"), centre_mm, strict=True)
-    return ", ".join(f"{pair[mm > 0]} {abs(mm):.1f}" for pair, mm in sides) + " mm"
 
 
 def _alike(before: ShownResult, after: ShownResult) -> bool:

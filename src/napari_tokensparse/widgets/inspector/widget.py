@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.controls import research_note
+from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
 from napari_tokensparse.widgets.inspector.curve_pane import CurvePane
 from napari_tokensparse.widgets.inspector.doubt_pane import DoubtPane
@@ -43,7 +44,7 @@ class InspectorWidget(QWidget):
             (self.doubt, "Least sure", "Where the network is least sure of its class"),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addWidget(self.tabs)
-        layout.addWidget(research_note())
         name_inputs(self)
+        dock_as_tab(self)

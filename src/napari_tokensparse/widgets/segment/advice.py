@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtWidgets import QLabel
+
 from napari_tokensparse.model.folder import describe_folder, is_bundle
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.amber import make_amber, show_warnings
@@ -15,12 +17,26 @@ if TYPE_CHECKING:
 
     from qtpy.QtWidgets import QWidget
 
+    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.widgets.segment.scan import Scan
 
     Chosen = tuple[Scan, Path]
 
 DELAY_MS = 200
 GO_ON = "Click Segment again to go on all the same."
+
+
+class ExpectsLabel(QLabel):
+    """Says below a model's name which scans it was made for, if it says so."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWordWrap(True)
+
+    def say(self, info: ModelInfo) -> None:
+        """Show what a model expects; of one that takes anything there is no line."""
+        self.setText(f"Expects {info.expectation}" if info.expectation else "")
+        self.setVisible(bool(info.expectation))
 
 
 class Advice(AskedLabel):

@@ -12,7 +12,16 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 
-from napari_tokensparse.widgets.layers import IMPORTANCE, PRUNED_AT, RANK, RESULT_KEY, STAGE
+from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.layers import (
+    IMPORTANCE,
+    KEPT_BOXES,
+    PRUNED_AT,
+    PRUNED_BOXES,
+    RANK,
+    RESULT_KEY,
+    STAGE,
+)
 from napari_tokensparse.widgets.outline import KIND as OUTLINE
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QAbstractButton
 
 COPY = "beside tokens"
-_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, OUTLINE, COPY)
+_TOKENS = (IMPORTANCE, RANK, STAGE, PRUNED_AT, KEPT_BOXES, PRUNED_BOXES, OUTLINE, COPY)
 _LINKED = ("contrast_limits", "gamma", "colormap", "visible")
 _FAINT = 0.3  # in 3-D: the image's projection would outshine the tokens
 
@@ -32,6 +41,7 @@ class _Before:
 
     order: tuple[Layer, ...]
     grid: dict[str, Any]
+    has_tokens: bool
 
 
 class Alongside(QObject):
@@ -53,6 +63,7 @@ class Alongside(QObject):
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._layers, self._grid = viewer, viewer.layers, viewer.canvas.grid
+        self._tokens = token_display(viewer)
         self._image: Image | None = None
         self._copy: Image | None = None
         self._chosen: Layer | None = None
@@ -77,7 +88,8 @@ class Alongside(QObject):
             raise ValueError("No tokens to show beside the labels yet: click on Segment first.")
         self._put_back()
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
-        self._before = _Before(tuple(self._layers), grid)
+        has_tokens = chosen is not None or self._tokens.value() is not None
+        self._before = _Before(tuple(self._layers), grid, has_tokens)
         self._image, self._copy, self._chosen = image, _copy_of(image), chosen
         active = self._layers.selection.active
         self._viewer.add_layer(self._copy)
@@ -87,15 +99,20 @@ class Alongside(QObject):
         self._arrange()
         self._grid.shape = (1, 2)
         self._grid.enabled = True
+        if not has_tokens:
+            self._tokens.setValue((IMPORTANCE, 1))
         self._viewer.fit_to_view()
         self.began.emit(chosen is None)
 
-    def hide(self) -> None:
-        """Put the viewer back as it was; layers that have come since lie on top."""
-        if self._put_back():
+    def hide(self, *, leave_tokens: bool = False) -> None:
+        """Put the viewer back as it was; layers that have come since lie on top.
+
+        Tokens that were shown for it go too, unless ``leave_tokens``.
+        """
+        if self._put_back(leave_tokens):
             self.ended.emit()
 
-    def _put_back(self) -> bool:
+    def _put_back(self, leave_tokens: bool = False) -> bool:
         before, copy = self._before, self._copy
         if before is None or copy is None:
             return False
@@ -106,6 +123,8 @@ class Alongside(QObject):
         self._order([*rest, *(layer for layer in self._layers if layer not in rest)])
         for name, value in before.grid.items():
             setattr(self._grid, name, value)
+        if not (before.has_tokens or leave_tokens):
+            self._tokens.setValue(None)
         self._viewer.fit_to_view()
         return True
 
@@ -115,7 +134,7 @@ class Alongside(QObject):
 
     def _removed(self, event: Any) -> None:
         if event.value in (self._image, self._copy, self._chosen):
-            self.hide()
+            self.hide(leave_tokens=True)  # nothing is shown or hidden while napari removes a layer
         self._arrange()
 
     def _grid_switched(self, _event: Any = None) -> None:

@@ -40,7 +40,7 @@ class ChannelCombos(QWidget):
         self._scans = scans
         self._channels: tuple[str, ...] = ("",)
         self._by_hand: dict[int, Image] = {}
-        self._told: tuple[Image | None, ...] = ()
+        self._emitted: tuple[Image | None, ...] = ()
         self.combos: list[ComboBox] = []
         self.note = QLabel()
         self.note.setWordWrap(True)
@@ -92,7 +92,7 @@ class ChannelCombos(QWidget):
             for combo, at in zip(self.combos, guessed, strict=True):
                 with combo.changed.blocked():
                     combo.value = None if at is None else scans[at]
-        self._tell()
+        self._update_note()
 
     def repeated(self) -> str:
         """Say in words which layers are chosen for more than one channel; empty if none is."""
@@ -125,15 +125,15 @@ class ChannelCombos(QWidget):
         self._by_hand.pop(number, None)
         if layer is not None:
             self._by_hand[number] = layer
-        self._tell()
+        self._update_note()
 
-    def _tell(self) -> None:
+    def _update_note(self) -> None:
         """Say what is chosen for two channels, and emit where a layer is another one."""
         repeated = self.repeated()
         self.note.setText(repeated)
         self.note.setVisible(bool(repeated))
-        if self.value() != self._told:
-            self._told = self.value()
+        if self.value() != self._emitted:
+            self._emitted = self.value()
             self.valueChanged.emit()
 
 

@@ -21,7 +21,7 @@ from napari_tokensparse.widgets.layers import (
     warned,
     window_layer,
 )
-from napari_tokensparse.widgets.segment.pruning import BY_SHARE, Pruning
+from napari_tokensparse.widgets.pruning.choice import BY_SHARE, Pruning
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.workers import Worker, in_thread

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.infer import Progress, Segmentation
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.widgets.pruning.choice import Pruning
     from napari_tokensparse.widgets.segment.networks import Networks
-    from napari_tokensparse.widgets.segment.pruning import Pruning
     from napari_tokensparse.widgets.segment.scan import Scan
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class SegmentRequest:
     """One click on Segment: everything the run needs, read off the widget once."""
 
     placement: dict[str, Any]
@@ -55,7 +55,7 @@ class Result:
     warnings: tuple[str, ...]
 
 
-def run(request: Request, networks: Networks) -> Iterator[Progress | Result | Lacking]:
+def run(request: SegmentRequest, networks: Networks) -> Iterator[Progress | Result | Lacking]:
     """Load the model and segment, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import (
@@ -34,10 +34,14 @@ from napari_tokensparse.widgets.showing import (
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.widgets.segment.alongside import Alongside
-    from napari_tokensparse.widgets.segment.run import Request, Result
+    from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
 
+PRUNING_KEY = "tokensparse_pruning"
+"""In the metadata of the labels of a run: its keep ratios or importance, and pins."""
 _ROWS = 4  # that are seen without scrolling
 
 
@@ -68,6 +72,7 @@ class RunList(QWidget):
         self._viewer, self._alongside = viewer, alongside
         self._results, self._history = results_of(viewer), history_of(viewer)
         self._last: tuple[list[Change], ShownResult | None] = ([], None)
+        self._hidden: list[Layer] = []  # by the last run
         self._build()
         self.undo.clicked.connect(lambda _: self._undo())
         self.show_button.clicked.connect(lambda _: self._show_chosen())
@@ -78,13 +83,13 @@ class RunList(QWidget):
         self._history.changed.connect(self._follow)
         self._follow()
 
-    def take(self, request: Request, result: Result) -> list[str]:
+    def take(self, request: SegmentRequest, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
         name = str(scan.layer.name)
         place = warned(request.placement, result.warnings)
         *maps, labels = result_layers(name, place, scan.volume, result.segmentation, info)
-        metadata = {**labels.kwargs["metadata"], RUN_KEY: number}
+        metadata = {**labels.kwargs["metadata"], RUN_KEY: number, **_pruning(result.options)}
         labels = replace(labels, kwargs={**labels.kwargs, "metadata": metadata})
         keep = self.keep_edits.isChecked()
         changes = show_layers(self._viewer, [*maps, labels], keep_edits=keep)
@@ -102,12 +107,15 @@ class RunList(QWidget):
             kept,
         )
         put = layer.metadata[PUT_LABELS_KEY]
-        self._history.add(Run.of(number, shown, put, place))
+        run = Run.of(number, shown, put, place)
+        self._history.add(run)
+        self._hidden = self._show_alone(layer, run)
         self._results.show(shown)
         where = (
             [] if layer.name == f"{name} {LABELS}" else [f"labels are in the layer {layer.name}"]
         )
-        return [*kept, *where]
+        hidden = [f"{other.name} stays as it is, hidden" for other in self._hidden]
+        return [*kept, *where, *hidden]
 
     def chosen(self) -> Run | None:
         """Return the run whose row is selected."""
@@ -144,7 +152,7 @@ class RunList(QWidget):
         self.show_button = QPushButton("Show run")
         self.show_button.setToolTip(
             "Bring the chosen run back into view: labels that no layer holds any more get one, "
-            "named after the keep ratio; the token inspector follows"
+            "named after what was kept; the token inspector follows"
         )
         self.compare_button = QPushButton("Compare")
         self.compare_button.setCheckable(True)
@@ -172,10 +180,17 @@ class RunList(QWidget):
         run = self.chosen()
         assert run is not None  # one is chosen whenever there is a list
         labels = bring_back(self._viewer, run)
-        for other in labels_of(self._viewer, run.image[0]):
-            other.visible = other is labels
+        self._show_alone(labels, run)
         self._viewer.layers.selection.active = labels
         self.said.emit(f"Run {run.number} is shown: keep {run.keep}, layer {labels.name}.")
+
+    def _show_alone(self, labels: Layer, run: Run) -> list[Layer]:
+        """Hide the other labels of a run's image, whose colours would mix; return what was seen."""
+        others = [one for one in labels_of(self._viewer, run.image[0]) if one is not labels]
+        hidden = [one for one in others if one.visible]
+        for one in hidden:
+            one.visible = False
+        return hidden
 
     def _compare_toggled(self, compare: bool) -> None:
         if not compare:
@@ -210,11 +225,19 @@ class RunList(QWidget):
         changes, earlier = self._last
         kept = undo(self._viewer, changes)
         self._last = ([], None)
+        for other in self._hidden:
+            other.visible = True
+        self._hidden = []
         self.undo.setEnabled(False)
         if earlier is not None:
             self._results.show(earlier)
         said = [f"{name} was edited since, so it stays." for name in kept]
         self.said.emit("\n".join(["The last run was taken back.", *said]))
+
+
+def _pruning(options: Options) -> dict[str, Any]:
+    """Return what decided about tokens, as a layer's metadata."""
+    return {PRUNING_KEY: options.model_dump(include={"keep_ratio", "importance", "pin", "drop"})}
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

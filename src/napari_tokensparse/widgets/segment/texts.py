@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.model.ratios import describe_keep_ratio
 
 if TYPE_CHECKING:
@@ -18,14 +19,18 @@ def progress_text(event: Progress) -> str:
     text = f"Window {min(event.done + 1, event.total)} of {event.total}"
     if event.seconds_left is None:
         return text
-    return f"{text}, about {event.seconds_left:.0f} s left"
+    return f"{text}, about {duration(event.seconds_left)} left"
 
 
 def preview_text(preview: Preview) -> str:
     """Say in words what is previewed."""
     if preview.trace is None:
         return "Preview: this window is background alone."
-    return f"Preview in {preview.seconds:.2f} s: {describe_keep_ratio(preview.keep_ratios)}."
+    took = f"Preview in {preview.seconds:.2f} s"
+    if preview.importance is None:
+        return f"{took}: {describe_keep_ratio(preview.keep_ratios)}."
+    counts = " → ".join(map(str, preview.live))
+    return f"{took}: importance ≥ {preview.importance:g} leaves {counts} tokens of the window."
 
 
 def meanwhile(image: str, *, removed: bool, changed: bool) -> list[str]:

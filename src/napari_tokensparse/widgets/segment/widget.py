@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -21,48 +20,48 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
-    KeepRatioSlider,
     ModelCombo,
     research_note,
 )
+from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
+from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.segment.advice import GO_ON, Advice
+from napari_tokensparse.widgets.segment.advice import GO_ON, Advice, ExpectsLabel
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
-from napari_tokensparse.widgets.segment.forecast import Forecast, Question
-from napari_tokensparse.widgets.segment.gains import Gains
+from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
+from napari_tokensparse.widgets.segment.gains import Gains, ImportanceGains
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.ready import Ready
-from napari_tokensparse.widgets.segment.pruning import PruningBox
-from napari_tokensparse.widgets.segment.receipt_actions import ReceiptActions
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
-from napari_tokensparse.widgets.segment.run import Lacking, Request, Result, run
+from napari_tokensparse.widgets.segment.run import Lacking, Result, SegmentRequest, run
+from napari_tokensparse.widgets.segment.running import Running
 from napari_tokensparse.widgets.segment.runs import RunList
-from napari_tokensparse.widgets.segment.save_actions import SaveActions
+from napari_tokensparse.widgets.segment.saving.actions import SaveActions
+from napari_tokensparse.widgets.segment.saving.receipts import ReceiptActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
+from napari_tokensparse.widgets.segment.sources import Sources
 from napari_tokensparse.widgets.segment.texts import (
     meanwhile,
     preview_text,
-    progress_text,
     result_text,
 )
-from napari_tokensparse.widgets.workers import Worker, in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
 
-    from napari_tokensparse.segmenting.infer import Progress
     from napari_tokensparse.segmenting.preview import Preview
 
 
@@ -78,38 +77,36 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: Worker | None = None
-        self._request: Request | None = None
+        self._request: SegmentRequest | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
         self._alongside = Alongside(napari_viewer, self)
         self._scan: Scan | None = None
-        self._source: tuple[tuple[Any, ...], Source] | None = None
         self._short: tuple[Any, ...] | None = None
-        self.forecast = Forecast(self._question, self)
+        self.estimate = EstimateLabel(self._question, self)
         self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
         self._build()
+        self._lay_out()
         self._connect()
         buttons = (self.button, self.beside)
-        self.ready = Ready(
-            self.channels, buttons, self.message, lambda: self._worker is not None, self
-        )
+        self.ready = Ready(self.channels, buttons, self.message, lambda: self.running.is_busy, self)
         self._follow_selection()
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
         self.image = self.channels.combos[0]
-        self.geometry = GeometryFields()
+        self.placing = GeometryFields()
         self.model = ModelCombo()
-        self.expects = QLabel()
-        self.expects.setWordWrap(True)
-        self.keep_ratio = KeepRatioSlider()
+        self.expects = ExpectsLabel()
+        self.pruning = PruningControl(self._viewer)
+        self.keep_ratio = self.pruning.keep_ratio
         self.gains = Gains(self.keep_ratio)
+        self.counts = ImportanceGains(self.pruning.importance)
         self.auto = AutoRatio(self._in_view)
-        self.pruning = PruningBox(self._viewer)
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
             "Segment the window in view, or in the middle of the drawn region, again while the "
@@ -127,6 +124,7 @@ class SegmentWidget(QWidget):
             "where the network is least sure in the Token inspector"
         )
         self.region = RegionCombo(self._viewer)
+        self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
         self.button = QPushButton("Segment")
         self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
@@ -138,46 +136,45 @@ class SegmentWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows of the image that are segmented")
         self.progress.hide()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = StatusLine()
+        self.running = Running(self.button, self.progress, self.message, self)
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
+
+    def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Image", self.channels)
-        form.addRow("", self.geometry)
+        form.addRow("", self.placing)
         form.addRow("Model", self.model)
         form.addRow("", self.expects)
-        form.addRow("Keep ratio", self.keep_ratio)
+        self.pruning.add_rows(form)
         form.addRow("", self.auto)
         form.addRow("", self.live)
         row = QHBoxLayout()
         for box in (self.sharpen, self.confidence):
             row.addWidget(box)
         form.addRow("", row)
+        self.pruning.add_pin_rows(form)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
-        form.addRow(self.pruning)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addLayout(form)
         saving = (self.save, self.receipt)
         results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
-        for widget in (self.forecast, self.advice, self.button, *results):
+        for widget in (self.estimate, self.advice, self.button, *results):
             layout.addWidget(widget)
         layout.addStretch()
-        layout.addWidget(research_note())
 
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
-        self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
-        self.keep_ratio.valueChanged.connect(lambda _: self.gains.show())
-        self.pruning.ruleChanged.connect(self._rule_changed)
+        self.running.received.connect(self._receive)
+        self.running.finished.connect(self._finished)
+        self.pruning.ruleChanged.connect(self.auto.setDisabled)
         self.pruning.valueChanged.connect(self._preview_again)
-        self.auto.said.connect(self.message.setText)
         self.auto.found.connect(self.keep_ratio.setValue)
-        self.auto.tried.connect(self.gains.take_trial)
-        self.forecast.estimated.connect(self.gains.take_estimate)
-        self._results.swept.connect(self.gains.take_sweep)
+        self.gains.follow(self.auto, self.estimate, self._results)
+        self.counts.follow(self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
@@ -186,20 +183,20 @@ class SegmentWidget(QWidget):
         self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
-        for part in (self.save, self.receipt, self.runs):
+        for part in (self.save, self.receipt, self.runs, self.auto):
             part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._alongside.began.connect(partial(mark, self.beside))
-        self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
+        self._results.keepRatioChosen.connect(self.pruning.set_keep_ratio)
         self._results.keepRatiosTried.connect(self._ratios_tried)
         for signal in (
-            *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
+            *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
-            self.sharpen.toggled,
+            *(self.sharpen.toggled, self.confidence.toggled),
         ):
-            signal.connect(lambda *_: self.forecast.ask())
-        self.channels.valueChanged.connect(lambda: self.geometry.show_layers(self.channels.value()))
-        self.geometry.changed.connect(self.channels.valueChanged)
+            signal.connect(lambda *_: self.estimate.ask())
+        self.channels.valueChanged.connect(lambda: self.placing.show_layers(self.channels.value()))
+        self.placing.changed.connect(self.channels.valueChanged)
         for signal in (self.model.valueChanged, self.channels.valueChanged):
             signal.connect(lambda *_: self.advice.ask())
             signal.connect(lambda *_: self._choose_gains())
@@ -234,12 +231,11 @@ class SegmentWidget(QWidget):
                 self.message.setText(str(error))
                 return
             config, channels = described.config, described.info.channels
-            expected = described.info.expectation
-            self.expects.setText(f"Expects {expected}" if expected else "")
-            self.expects.setVisible(bool(expected))
+            self.expects.say(described.info)
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
             crops = config.crop_value is not None
+            self.pruning.set_stages(config.stages)
             self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
@@ -278,39 +274,17 @@ class SegmentWidget(QWidget):
             self._preview.close()
             self.message.setText(str(error))
 
-    def _rule_changed(self, by_importance: bool) -> None:
-        for part in (self.keep_ratio, self.auto):
-            part.setEnabled(not by_importance)
-
     def _choose_gains(self) -> None:
         folder = self.model.value()
-        self.gains.choose(self.image.value, "" if folder is None else folder.name)
+        for known in (self.gains, self.counts):
+            known.choose(self.image.value, "" if folder is None else folder.name)
 
     def _in_view(self) -> tuple[Source, tuple[float, float, float]]:
         source = self._chosen_source()
         return source, self._preview.voxel_of(source)
 
     def _chosen_source(self) -> Source:
-        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
-        network, voxel = partial(self._networks.load, folder, device), self._drawn_voxel(scan)
-        source = Source(scan.layer, scan.volume, network, voxel)
-        return self._same_source((scan, folder, device, voxel), source)
-
-    def _drawn_voxel(self, scan: Scan) -> tuple[float, float, float] | None:
-        """Return the middle of the region that is drawn; None for the viewer's point."""
-        if isinstance(self.region.value(), str):
-            return None
-        box = self.region.box(scan.layer, scan.volume)
-        if box is None:
-            return None
-        i, j, k = ((a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True))
-        return i, j, k
-
-    def _same_source(self, chosen: tuple[Any, ...], source: Source) -> Source:
-        """Return the source that the same choice gave before: its window is kept."""
-        if self._source is None or self._source[0] != chosen:
-            self._source = (chosen, source)
-        return self._source[1]
+        return self._sources.of(self._read_scan(), self._folder(), self.device.value())
 
     def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
         """Preview keep ratios, one per stage, of the latest result."""
@@ -320,11 +294,13 @@ class SegmentWidget(QWidget):
         with QSignalBlocker(self.live):
             self.live.setChecked(True)
         source = Source(latest.image, latest.volume, lambda: latest.network)
-        self._preview.ask(self._same_source((latest,), source), ratios)
+        self._preview.ask(self._sources.kept((latest,), source), ratios)
 
     def _previewed(self, preview: Preview) -> None:
         self.gains.take_preview(preview)
-        if self._worker is None:
+        if self.counts.take_preview(preview):
+            self.estimate.ask()
+        if not self.running.is_busy:
             self.message.setText(preview_text(preview))
 
     def _beside_toggled(self, beside: bool) -> None:
@@ -338,8 +314,8 @@ class SegmentWidget(QWidget):
             self.beside.setChecked(False)
 
     def _clicked(self) -> None:
-        if self._worker is not None:
-            self._cancel()
+        if self.running.is_busy:
+            self.running.cancel()
             return
         try:
             request = self._read_request()
@@ -352,10 +328,10 @@ class SegmentWidget(QWidget):
         except ValueError as error:
             self.message.setText(str(error))
 
-    def _read_request(self) -> Request:
+    def _read_request(self) -> SegmentRequest:
         scan, folder, device = self._read_scan(), self._folder(), self.device.value()
         region = self.region.box(scan.layer, scan.volume)
-        return Request(
+        return SegmentRequest(
             placement_kwargs(scan.layer),
             scan,
             folder,
@@ -373,36 +349,22 @@ class SegmentWidget(QWidget):
         """Return what a click would run."""
         asked = self._read_request()
         network = partial(self._networks.load, asked.model, asked.device)
-        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, asked.sharpen)
+        likely = (asked.sharpen, asked.confidence)
+        least, shares = asked.pruning.importance, self.counts.shares()
+        ratio = asked.keep_ratio if least is None or shares is None else shares
+        kept = (ratio, least if shares is None else None)
+        return Question(asked.scan.volume, network, *kept, asked.region, *likely)
 
-    def _start(self, request: Request) -> None:
-        self.forecast.stop()
+    def _start(self, request: SegmentRequest) -> None:
+        self.estimate.begin()
         self._request = request
-        self._worker = in_thread(run, request, self._networks, failed=self._failed)
-        self._worker.yielded.connect(self._receive)
-        self._worker.finished.connect(self._finished)
-        self.destroyed.connect(self._worker.quit)
-        self.button.setText("Cancel")
-        self.message.setText("Loading the model …")
-        self.progress.setRange(0, 0)  # busy: no window is done yet
-        self.progress.show()
-        self._worker.start()
+        self.running.start(run, request, self._networks)
 
-    def _cancel(self) -> None:
-        if self._worker is not None:
-            self._worker.quit()
-            self.button.setEnabled(False)
-            self.message.setText("Cancelling after this window …")
-
-    def _receive(self, event: Progress | Result | Lacking) -> None:
-        if self._worker is None or self._worker.abort_requested:
-            return
+    def _receive(self, event: Result | Lacking) -> None:
         if isinstance(event, Result):
             self._show(event)
-        elif isinstance(event, Lacking):
-            self._ask_all_the_same(event)
         else:
-            self._show_progress(event)
+            self._ask_all_the_same(event)
 
     def _ask_all_the_same(self, lacking: Lacking) -> None:
         assert self._request is not None
@@ -410,35 +372,21 @@ class SegmentWidget(QWidget):
         self._short = (asked.scan, asked.model, asked.device, asked.region)
         self.message.setText(f"{lacking.said}\n{GO_ON}")
 
-    def _show_progress(self, event: Progress) -> None:
-        self.message.setText(progress_text(event))
-        if event.done:
-            self.progress.setRange(0, event.total)
-            self.progress.setValue(event.done)
-
     def _show(self, result: Result) -> None:
         assert self._request is not None
         request, scan = self._request, self._request.scan
         self._preview.hide()
         said = self.runs.take(request, result)
         show_patient_sides(self._viewer)
+        open_class_list(self._viewer, self)
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,
             changed=written_at(request.model) != request.written,
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
-
-    def _failed(self, error: BaseException) -> None:
-        self.message.setText(str(error) or type(error).__name__)
+        self.estimate.end(result.segmentation)
 
     def _finished(self) -> None:
-        if self._worker is not None:
-            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
-            if self._worker.abort_requested:
-                self.message.setText("Cancelled.")
-        self._worker = None
         self._request = None
-        self.button.setText("Segment")
         self.ready.switch()  # what the run has said stays
-        self.progress.hide()

@@ -10,7 +10,7 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_tokensparse.widgets.plot import colour_axes, png_button
+from napari_tokensparse.widgets.plot import clear_background, colour_axes, png_button
 
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.train.runlog import Curves
@@ -20,6 +20,7 @@ _CLASS_COLOURS = (
     *("#d55e00", "#4d7fff", "#b0b0b0", "#9acd32", "#ff8fab"),
 )
 _AXIS_WIDTH = 66
+_LEAST_HEIGHT = 240  # pixels: three plots over one another
 
 
 class TrainingPlot(QWidget):
@@ -34,9 +35,10 @@ class TrainingPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.graphics = pg.GraphicsLayoutWidget()
-        self.graphics.setBackground(None)
+        clear_background(self.graphics)
         # Its own wish is 640 pixels, and the dock would grow to that.
         self.graphics.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        self.graphics.setMinimumHeight(_LEAST_HEIGHT)
         self.graphics.ci.layout.setSpacing(4)
         self.graphics.ci.layout.setContentsMargins(0, 4, 4, 6)
         self.loss, self.dice, self.lr = (self._add_plot(name) for name in ("loss", "Dice", "lr"))
@@ -53,7 +55,7 @@ class TrainingPlot(QWidget):
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         below = QHBoxLayout()
         below.addWidget(self.legend, stretch=1)
-        below.addWidget(png_button(self.graphics, "training"))
+        below.addWidget(png_button(self.graphics, "training", legend=self.legend.text))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.graphics, stretch=1)

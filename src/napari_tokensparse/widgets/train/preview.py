@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
-    from napari_tokensparse.widgets.train.run import Preview
+    from napari_tokensparse.widgets.train.run import CasePreview
 
 
 class PreviewLayers:
@@ -32,7 +32,7 @@ class PreviewLayers:
         self._viewer = viewer
         self._shown: list[tuple[Layer, int]] = []
 
-    def show(self, preview: Preview) -> None:
+    def show(self, preview: CasePreview) -> None:
         """Show a preview in the place of the one before."""
         changes = show_layers(self._viewer, preview_layers(preview))
         self._shown = [(change.layer, checksum(change.layer.data)) for change in changes]
@@ -46,7 +46,7 @@ class PreviewLayers:
         self._shown = []
 
 
-def preview_layers(preview: Preview) -> list[LayerSpec]:
+def preview_layers(preview: CasePreview) -> list[LayerSpec]:
     """Describe the layers of a preview: the labels, over the image where it is not open already."""
     view = shown_placement(preview.image).view
     labels = labels_spec(view(preview.labels), preview.info)

@@ -56,7 +56,7 @@ class LayerPair:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class TrainRequest:
     """A training run, or a check of its data, as the widget asks for it."""
 
     config: RunConfig
@@ -91,7 +91,7 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class Preview:
+class CasePreview:
     """A case with the labels that the network gives it now.
 
     Attributes
@@ -134,7 +134,7 @@ def layer_pair(image: Image, labels: Labels) -> LayerPair:
     )
 
 
-def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Report]:
+def checking_data(request: TrainRequest, stop: StopEvent) -> Iterator[CaseRead | Report]:
     """Check every case, and report on all of them at the end."""
     with IMPORTING:
         from napari_tokensparse.datasets.cases import with_classes
@@ -152,7 +152,7 @@ def checking_data(request: Request, stop: StopEvent) -> Iterator[CaseRead | Repo
     yield Report("\n".join([report(checked), *notes]))
 
 
-def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
+def training(request: TrainRequest, stop: StopEvent) -> Iterator[Event | CasePreview]:
     """Train, and show the validation case after each validation.
 
     Once ``stop`` is set, the run ends after its step with a checkpoint; before the first step, at
@@ -168,7 +168,7 @@ def training(request: Request, stop: StopEvent) -> Iterator[Event | Preview]:
                 return
 
 
-def _events(request: Request, stop: StopEvent) -> Generator[Event]:
+def _events(request: TrainRequest, stop: StopEvent) -> Generator[Event]:
     if request.config.processes > 1:
         with IMPORTING:
             from napari_tokensparse.training.launch import launched
@@ -187,14 +187,14 @@ def _events(request: Request, stop: StopEvent) -> Generator[Event]:
 class _Previews:
     """Makes previews; what stays the same is read once."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TrainRequest) -> None:
         self._request = request
 
-    def of(self, name: str, labels: Path) -> Preview:
+    def of(self, name: str, labels: Path) -> CasePreview:
         """Show a case with the labels of a file."""
         number = self._names.index(name)
         image, pairs = self._cases[number].read_image(), self._request.pairs
-        return Preview(
+        return CasePreview(
             case=name,
             image=image,
             labels=read_volume(labels).array[0],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.durations import duration
 from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.model.folder import is_bundle, user_models_folder
 from napari_tokensparse.training.events import (
@@ -149,7 +150,7 @@ class RunLog:
         self._draw(event)
         self.share = event.share
         self._estimate(event.share)
-        left = "" if self.seconds_left is None else f", {duration_text(self.seconds_left)} left"
+        left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
         self._now = f"Step {event.step}: loss {event.loss:.3f}, {event.share:.0%} done{left}"
         if event.skipped:
             self._now += f" ({event.skipped} without effect: loss or gradient not finite)"
@@ -192,14 +193,6 @@ class RunLog:
         began, at_first = self._first
         if share > at_first:
             self.seconds_left = (now - began) * (1 - share) / (share - at_first)
-
-
-def duration_text(seconds: float) -> str:
-    """Say a duration as a person would: ``40 s``, ``3 min``, ``1 h 20 min``."""
-    if seconds < 60:
-        return f"about {seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
 
 
 def finished_text(event: Finished, held_out: bool) -> str:

@@ -12,11 +12,12 @@ from napari_tokensparse.model.folder import user_models_folder
 from napari_tokensparse.model.hub import model_folder
 from napari_tokensparse.training.folder import FOLDER, RUN_FILE, STATE_FILE
 from napari_tokensparse.training.runconfig import RunConfig
-from napari_tokensparse.widgets.controls import DeviceCombo, KeepRangeSlider, ModelCombo
+from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo
+from napari_tokensparse.widgets.pruning.sliders import KeepRangeSlider
 from napari_tokensparse.widgets.train.classes import Classes, ClassesEdit
 from napari_tokensparse.widgets.train.data_source import DataSource, FileSource, LayerSource
 from napari_tokensparse.widgets.train.fields import Length, LengthEdit, PathEdit
-from napari_tokensparse.widgets.train.run import LayerPair, Request, layer_pair
+from napari_tokensparse.widgets.train.run import LayerPair, TrainRequest, layer_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,7 @@ class TrainSettings(QWidget):
         self.output.setValue(folder)
         self._output_follows = False
 
-    def request(self) -> Request:
+    def request(self) -> TrainRequest:
         """Return the run that is asked for, with its layers read.
 
         Raises
@@ -165,9 +166,9 @@ class TrainSettings(QWidget):
         if isinstance(source, FileSource) and source.data is None:
             raise ValueError("No data: choose a folder, a dataset.json or open layers.")
         config = self.value()
-        return Request(config, self._layers(config))
+        return TrainRequest(config, self._layers(config))
 
-    def resumed(self) -> Request:
+    def resumed(self) -> TrainRequest:
         """Return the run of the model folder, to go on as it began.
 
         Only device and processes are those chosen now, and the length where one is given.
@@ -182,7 +183,7 @@ class TrainSettings(QWidget):
         if length != Length():
             now |= {"epochs": length.epochs, "max_minutes": length.minutes}
         config = RunConfig.read(folder / FOLDER / RUN_FILE).model_copy(update=now)
-        return Request(config, self._layers(config), resume=True)
+        return TrainRequest(config, self._layers(config), resume=True)
 
     def can_resume(self) -> bool:
         """Whether the model folder holds a run to go on with."""

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -26,20 +25,20 @@ from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.closing import CloseGuard, ClosingTexts
 from napari_tokensparse.widgets.controls import models, research_note
+from napari_tokensparse.widgets.fitting import ScrollArea, StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.train.again import AgainOffer, next_free, set_aside
 from napari_tokensparse.widgets.train.plot import TrainingPlot
 from napari_tokensparse.widgets.train.preview import PreviewLayers
 from napari_tokensparse.widgets.train.run import (
-    Preview,
+    CasePreview,
     Report,
-    Request,
+    TrainRequest,
     checking_data,
     training,
 )
 from napari_tokensparse.widgets.train.runlog import RunLog
 from napari_tokensparse.widgets.train.settings import TrainSettings
 from napari_tokensparse.widgets.workers import Worker, in_thread
-from napari_tokensparse.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +84,7 @@ class TrainWidget(QWidget):
         self._connect()
         self._update_buttons()
         name_inputs(self)
+        dock_as_tab(self)
 
     def _build(self) -> None:
         self.settings = TrainSettings(self._viewer)
@@ -102,7 +102,7 @@ class TrainWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of the training")
         self.progress.hide()
-        self.message = WrappedLabel()
+        self.message = StatusLine()
         self.again = AgainOffer()
         self.use = QPushButton("Segment with it")
         self.use.setToolTip("Choose the new model in the Segment widget")
@@ -118,12 +118,11 @@ class TrainWidget(QWidget):
     def _lay_out(self) -> None:
         self._parts = QSplitter(Qt.Orientation.Vertical)
         self._parts.setChildrenCollapsible(False)
-        self._parts.addWidget(_scrolled(self.settings))
+        self._parts.addWidget(ScrollArea(self.settings))
         self._parts.addWidget(self._run_part())
         self._parts.setStretchFactor(0, 1)
-        layout = QVBoxLayout(self)
+        layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addWidget(self._parts)
-        layout.addWidget(research_note())
 
     def _run_part(self) -> QWidget:
         buttons = QHBoxLayout()
@@ -181,7 +180,7 @@ class TrainWidget(QWidget):
     def _start_over(self) -> None:
         """Train in the folder anew; the run that is there is kept under another name."""
 
-        def read() -> Request:
+        def read() -> TrainRequest:
             request = self._undoubted()
             kept = set_aside(request.config.output)
             if is_bundle(kept):
@@ -197,7 +196,7 @@ class TrainWidget(QWidget):
             self.settings.choose_output(next_free(folder))
             self._start(training, self._undoubted)
 
-    def _undoubted(self) -> Request:
+    def _undoubted(self) -> TrainRequest:
         """Return the run that is asked for.
 
         Raises
@@ -221,7 +220,9 @@ class TrainWidget(QWidget):
             segment.model.setValue(finished.folder)
 
     def _start(
-        self, work: Callable[[Request, StopEvent], Iterator[Any]], read: Callable[[], Request]
+        self,
+        work: Callable[[TrainRequest, StopEvent], Iterator[Any]],
+        read: Callable[[], TrainRequest],
     ) -> None:
         try:
             request = read()
@@ -254,7 +255,7 @@ class TrainWidget(QWidget):
         self.message.setText("Stopping after this step …")
 
     def _receive(self, event: Any) -> None:
-        if isinstance(event, Preview):
+        if isinstance(event, CasePreview):
             self._show_preview(event)
         elif isinstance(event, Report):
             self._say(event.text)
@@ -265,7 +266,7 @@ class TrainWidget(QWidget):
             models.add(event.folder)
             self.use.show()
 
-    def _show_preview(self, preview: Preview) -> None:
+    def _show_preview(self, preview: CasePreview) -> None:
         if not self._guard.closing:
             self._preview.show(preview)
 
@@ -319,12 +320,3 @@ class TrainWidget(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
             self._stop.set()
         return super().event(event)
-
-
-def _scrolled(widget: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setWidget(widget)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    return area

@@ -23,12 +23,12 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.history.view import RUN_KEY
-from napari_tokensparse.widgets.layerfiles import open_scans, with_suffix
+from napari_tokensparse.widgets.layerfiles import labels_path, open_scans, with_suffix
 from napari_tokensparse.widgets.layers import IMPORTANCE, LABELS, PRUNED_AT, RESULT_KEY
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.savedialog import watch_save_dialog
-from napari_tokensparse.widgets.segment.receipt_actions import inputs_of, labels_path
-from napari_tokensparse.widgets.segment.save_result import (
+from napari_tokensparse.widgets.segment.saving.receipts import inputs_of
+from napari_tokensparse.widgets.segment.saving.result import (
     LabelsToSave,
     MapToSave,
     in_the_way,

@@ -16,7 +16,7 @@ import napari_tokensparse.segmenting.infer  # noqa: F401  # torch, before two th
 from napari_tokensparse.cli import app
 from napari_tokensparse.outputs.receipts import read_receipt
 from napari_tokensparse.volumes.samples import sample_path
-from napari_tokensparse.widgets.segment.receipt_actions import layer_file
+from napari_tokensparse.widgets.segment.saving.receipts import layer_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

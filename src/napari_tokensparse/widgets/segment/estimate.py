@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.segment.asked import AskedLabel
+from napari_tokensparse.widgets.segment.beyond import beyond
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.estimating.estimate import Estimate
+    from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
 
@@ -31,24 +35,26 @@ class Question:
 
     Attributes
     ----------
-    volume, region, keep_ratio, sharpen
-        What would be segmented, and how.
+    volume, region, keep_ratio, importance, sharpen, confidence
+        What would be segmented, and how; the keep ratio may be one per stage.
     network
         Gives the network, in the thread of the estimate.
     """
 
     volume: Volume
     network: Callable[[], SCD]
-    keep_ratio: float
+    keep_ratio: float | tuple[float, ...]
+    importance: float | None
     region: Box | None
     sharpen: bool | None = None
+    confidence: bool = False
 
 
-class Forecast(AskedLabel):
+class EstimateLabel(AskedLabel):
     """Estimates a run in a thread, once nothing has changed for a moment.
 
     The first time for a model the machine is measured, which takes some seconds; a run that begins
-    meanwhile stops that.
+    meanwhile stops that. What a click takes beyond its run is learned from clicks, and added.
 
     Parameters
     ----------
@@ -62,13 +68,32 @@ class Forecast(AskedLabel):
     """An `Estimate`, or None where there is none yet."""
 
     def __init__(self, choose: Callable[[], Question], parent: QWidget | None = None) -> None:
-        super().__init__(choose, _answer, DELAY_MS, parent)
+        super().__init__(self._noted, _answer, DELAY_MS, parent)
+        self._chosen = choose
+        self._voxels, self._clicked = 0, 0.0
         self.setToolTip("As busy as this machine is now; measured here, once for each model")
+
+    def begin(self) -> None:
+        """Say nothing while a run goes on, and see how long it takes."""
+        self.stop()
+        self._clicked = time.perf_counter()
+
+    def end(self, result: Segmentation) -> None:
+        """Learn from a run that is shown now."""
+        took = time.perf_counter() - self._clicked
+        beyond.learn(max(0.0, took - result.stats.seconds["total"]), result.labels.size)
 
     def show_answer(self, found: Estimate | None) -> None:
         """Show an estimate, and pass on that there is one or none."""
+        if found is not None:
+            found = replace(found, seconds=found.seconds + beyond.seconds(self._voxels))
         super().show_answer(found)
         self.estimated.emit(found)
+
+    def _noted(self) -> Question:
+        question = self._chosen()
+        self._voxels = math.prod(question.volume.shape)
+        return question
 
     def show_waiting(self) -> None:
         """Say that it is estimated."""
@@ -86,8 +111,10 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
     options = options_for(
         network,
         question.keep_ratio,
+        importance=question.importance,
         region=question.region,
         sharpen=question.sharpen,
+        confidence=question.confidence,
         device=None,
     )
     yield (yield from estimating(question.volume, network, options))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +12,9 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_tokensparse.volumes.reading import read_volume
-from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import VolumeError
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.layerfiles import labels_path, layer_file
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.workers import in_thread
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import napari
-    from napari.layers import Image
 
     from napari_tokensparse.outputs.receipts import InputScan, Receipt
     from napari_tokensparse.volumes.volume import Volume
@@ -187,38 +184,6 @@ def whole_command(receipt: Receipt, inputs: Sequence[Input], sharpens: bool) -> 
     ]
     output = labels_path(both[0][1].name, both[0][1].file)
     return command_line(receipt.options, scans, str(output), sharpens)
-
-
-def labels_path(name: str, file: Path | None) -> Path:
-    """Return where labels go by default: ``<scan>_labels.nii.gz`` beside the scan.
-
-    Of a DICOM series that is beside its folder, called after the layer; of a layer of no file, and
-    of the sample, in the person's own folder.
-
-    Parameters
-    ----------
-    name
-        Of the layer.
-    file
-        It was read from.
-    """
-    from napari_tokensparse.outputs.writing import output_stem
-
-    stem = re.sub(r"[^\w.+-]+", "_", name)
-    folder = Path.home()
-    if file is not None and file != sample_path() and os.access(file.parent, os.W_OK):
-        folder = file.parent
-        stem = stem if file.is_dir() else output_stem(file)
-    return folder / f"{stem}_labels.nii.gz"
-
-
-def layer_file(layer: Image) -> Path | None:
-    """Return the file that our own reader read a layer from; None of any other layer."""
-    source = layer.source
-    if source.sample is not None and source.sample[0] == _PLUGIN:
-        return sample_path()
-    ours = source.path is not None and source.reader_plugin == _PLUGIN
-    return Path(str(source.path)) if ours else None
 
 
 def inputs_of(shown: ShownResult) -> list[Input]:

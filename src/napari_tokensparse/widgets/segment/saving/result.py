@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.outputs.runfiles import RunFiles
     from napari_tokensparse.widgets.results import ShownResult
-    from napari_tokensparse.widgets.segment.receipt_actions import Input
+    from napari_tokensparse.widgets.segment.saving.receipts import Input
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,10 @@ class LabelsToSave:
 def files_of(asked: LabelsToSave) -> RunFiles:
     """Return which files are written: names of classes, table and receipt beside the labels."""
     from napari_tokensparse.outputs.runfiles import RunFiles
-    from napari_tokensparse.outputs.writing import output_stem
+    from napari_tokensparse.outputs.writing import beside
 
     path, known = asked.path, asked.shown is not None
-    table = path.with_name(f"{output_stem(path)}.csv") if known else None
+    table = beside(path, ".csv") if known else None
     return RunFiles(path, receipt=known, table=table)
 
 
@@ -98,7 +98,7 @@ def save_labels(asked: LabelsToSave) -> list[Path]:
         from napari_tokensparse.outputs.receipts import receipt_path, write_receipt
         from napari_tokensparse.widgets.layerfiles import write_layer
         from napari_tokensparse.widgets.layervolumes import layer_volume
-        from napari_tokensparse.widgets.segment.receipt_actions import result_receipt
+        from napari_tokensparse.widgets.segment.saving.receipts import result_receipt
 
     files = files_of(asked)
     beside = [receipt_path(files.labels), *([files.table] if files.table else [])]

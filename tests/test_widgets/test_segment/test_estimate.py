@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gui
 @pytest.fixture
 def eager(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
     """Open a widget that estimates at once; a small model is chosen, and no image."""
-    opened.widget.forecast._timer.setInterval(10)
+    opened.widget.estimate._timer.setInterval(10)
     opened.widget.model.setValue(write_nano())
     return opened
 
@@ -33,23 +33,45 @@ def add_scan(opened: Opened, side: int = 40) -> None:
 
 
 def wait_for(opened: Opened, text: str) -> None:
-    label = opened.widget.forecast
+    label = opened.widget.estimate
     opened.qtbot.waitUntil(lambda: label.text().endswith(text), timeout=120_000)
 
 
 def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     eager: Opened,
 ) -> None:
-    assert eager.widget.forecast.text() == ""
+    assert eager.widget.estimate.text() == ""
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
-    assert eager.widget.forecast.text().startswith("About 1 s and ")
+    assert eager.widget.estimate.text().startswith("About 1 s and ")
     assert eager.widget.message.text() == ""
     eager.viewer.layers.clear()
     add_scan(eager, side=80)
     wait_for(eager, " free: 8 windows")
     eager.segment()
     assert "(8 windows," in eager.widget.message.text()
+
+
+def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
+    eager: Opened, clicks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks.write_text('{"first": 26.0, "each": 0.0}')
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    assert eager.widget.estimate.text().startswith("About 20 to 3")  # 26 s / 1.3, 26 s x 1.3
+    eager.segment()
+    asked: list[bool] = []
+    whole = estimate.estimating
+
+    def noted(volume: Any, network: Any, options: Any) -> Any:
+        asked.append(options.confidence)
+        return whole(volume, network, options)
+
+    monkeypatch.setattr(estimate, "estimating", noted)
+    eager.widget.confidence.setChecked(True)
+    wait_for(eager, " free: 4 windows")
+    assert asked == [True]
+    assert not eager.widget.estimate.text().startswith("About 20")  # no first click any more
 
 
 def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,15 +89,15 @@ def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(estimate, "estimating", estimating)
     add_scan(eager)
     eager.qtbot.waitUntil(begun.is_set, timeout=60_000)
-    assert eager.widget.forecast.text() == "Estimating time and memory …"
+    assert eager.widget.estimate.text() == "Estimating time and memory …"
     eager.segment()
     assert ended.wait(10)
     assert eager.widget.message.text().startswith("Done")
-    assert eager.widget.forecast.text() == ""
+    assert eager.widget.estimate.text() == ""
 
 
 def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    label = eager.widget.forecast
+    label = eager.widget.estimate
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
     eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)

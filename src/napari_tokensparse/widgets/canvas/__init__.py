@@ -1,0 +1,1 @@
+"""What the canvas shows of results: maps and boxes of tokens, surfaces, places."""

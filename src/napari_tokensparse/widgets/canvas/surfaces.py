@@ -1,0 +1,244 @@
+"""Classes in 3-D: a smooth surface for each, the outer ones seen through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from napari.layers import Surface
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+
+from napari_tokensparse.volumes.placement import shown_placement
+from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.widgets.canvas.lighting import lit
+from napari_tokensparse.widgets.layers import (
+    INNER_SURFACES,
+    OUTER_SURFACES,
+    RESULT_KEY,
+    hidden_classes,
+    placement_kwargs,
+)
+from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.showing import checksum, labels_layer
+from napari_tokensparse.widgets.workers import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    import napari
+    from napari.layers import Labels, Layer
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.outputs.meshes import Mesh
+    from napari_tokensparse.widgets.results import ShownResult
+
+_TRANSLUCENT = 0.2
+_FINE_VOXELS = 60**3
+"""Classes in boxes of more voxels than this are drawn from every second voxel."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """Surfaces, and the labels that they are of."""
+
+    result: ShownResult
+    put: int
+    meshes: dict[int, Mesh]
+    boxes: dict[int, Box]
+
+
+class Surfaces(QObject):
+    """The surfaces of the latest result's labels in 3-D; get it by `surfaces_of`.
+
+    Signals
+    -------
+    said
+        A line on what is going on; empty when it is over.
+    """
+
+    said = Signal(str)
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer_ref = ref(viewer)
+        self._results = results_of(viewer)
+        self._shown = True
+        self._made: _Made | None = None
+        self._asked: tuple[ShownResult, int] | None = None
+        self._hid: list[Layer] = []  # what surfaces stand for: labels and the image
+        viewer.dims.events.ndisplay.connect(self._update)
+        self._results.changed.connect(self._update)
+
+    def set_shown(self, shown: bool) -> None:
+        """Whether 3-D shows surfaces; it shows voxels otherwise."""
+        self._shown = shown
+        self._update()
+
+    def hid(self) -> list[Layer]:
+        """Return the layers that surfaces stand for now: labels, and the image."""
+        return list(self._hid)
+
+    @property
+    def _viewer(self) -> napari.Viewer:
+        viewer = self._viewer_ref()
+        assert viewer is not None  # its dims call, and they go with it
+        return viewer
+
+    def _layers(self) -> list[Layer]:
+        return [
+            x
+            for x in self._viewer.layers
+            if x.metadata.get(RESULT_KEY) in (INNER_SURFACES, OUTER_SURFACES)
+        ]
+
+    def _update(self, _event: Any = None) -> None:
+        for layer in self._layers():
+            self._viewer.layers.remove(layer)
+        for layer in self._hid:
+            layer.visible = True
+        self._hid = []
+        result = self._results.latest
+        if result is None or not self._shown or int(self._viewer.dims.ndisplay) != 3:
+            return
+        labels = labels_layer(self._viewer, result)
+        if labels is None or not labels.visible:
+            return
+        put = checksum(labels.data)
+        if self._made is not None and (self._made.result, self._made.put) == (result, put):
+            self._show(self._made, labels)
+        elif self._asked != (result, put):
+            self._asked = (result, put)
+            self.said.emit("Making surfaces …")
+            worker = in_thread(_made, result, put, np.array(labels.data))
+            worker.returned.connect(self._take)
+            worker.start()
+
+    def _take(self, made: _Made) -> None:
+        if self._viewer_ref() is not None and self._asked == (made.result, made.put):
+            self._asked, self._made = None, made
+            self.said.emit("")
+            self._update()
+
+    def _show(self, made: _Made, labels: Labels) -> None:
+        layers = self._viewer.layers
+        active, hidden = layers.selection.active, hidden_classes(labels)
+        outer = enclosing(made.boxes) - hidden
+        for kind, values in (
+            (INNER_SURFACES, made.boxes.keys() - outer - hidden),
+            (OUTER_SURFACES, outer),
+        ):
+            if values:
+                self._viewer.add_layer(
+                    surface_layer(labels, made.result, kind, values, made.meshes)
+                )
+        self._hid = [x for x in (labels, made.result.image) if x.visible]
+        for layer in self._hid:
+            layer.visible = False
+        labels.events.colormap.connect(self._update)
+        layers.selection.active = active
+
+
+_SURFACES: WeakKeyDictionary[napari.Viewer, Surfaces] = WeakKeyDictionary()
+
+
+def surfaces_of(viewer: napari.Viewer) -> Surfaces:
+    """Return what decides whether a viewer shows surfaces."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # a plugin's proxy does not last
+    if viewer not in _SURFACES:
+        _SURFACES[viewer] = Surfaces(viewer)
+    return _SURFACES[viewer]
+
+
+def stood_for(viewer: napari.Viewer) -> list[Layer]:
+    """Return the layers that are hidden because surfaces are shown in their place."""
+    return surfaces_of(viewer).hid()
+
+
+def surface_layer(
+    labels: Labels,
+    result: ShownResult,
+    kind: str,
+    values: Collection[int],
+    meshes: Mapping[int, Mesh],
+) -> Surface:
+    """Return a layer with the surfaces of classes, where their labels lie.
+
+    One layer for many: napari takes seconds to add a surface of its own for each of 30 classes.
+
+    Parameters
+    ----------
+    labels
+        The layer of labels.
+    result
+        Whose labels they are.
+    kind
+        `INNER_SURFACES` or `OUTER_SURFACES`; the latter is translucent.
+    values
+        Of the classes.
+    meshes
+        Of every class, in voxels ``(i, j, k)`` of the volume.
+    """
+    info, volume = result.network.info, result.volume
+    assert info is not None
+    colours = {c.value: np.array([*c.color, 255]) / 255 for c in info.classes}
+    chosen = [(meshes[value], colours[value]) for value in sorted(values)]
+    lengths = [len(mesh.vertices) for mesh, _ in chosen]
+    vertices = np.concatenate([mesh.vertices for mesh, _ in chosen])
+    shown = shown_placement(volume).points_to_shown(vertices, volume.shape)
+    first = np.cumsum([0, *lengths[:-1]])
+    faces = np.concatenate([mesh.faces + at for (mesh, _), at in zip(chosen, first, strict=True)])
+    places, placement = lit(shown, placement_kwargs(labels))
+    return Surface(
+        (places, faces, np.ones(len(vertices))),
+        name=f"{result.image.name} {kind}",
+        vertex_colors=np.repeat([colour for _, colour in chosen], lengths, axis=0),
+        shading="smooth",
+        opacity=_TRANSLUCENT if kind == OUTER_SURFACES else 1.0,
+        **{**placement, "metadata": {**placement["metadata"], RESULT_KEY: kind}},
+    )
+
+
+def enclosing(boxes: Mapping[int, Box]) -> set[int]:
+    """Return the classes whose box holds the middle of a smaller one: they hide what is within."""
+    return {
+        outer
+        for outer, box in boxes.items()
+        if any(
+            _size(other) < _size(box) and _holds(box, other)
+            for inner, other in boxes.items()
+            if inner != outer
+        )
+    }
+
+
+def _holds(box: Box, other: Box) -> bool:
+    middles = zip(box.start, other.start, other.stop, box.stop, strict=True)
+    return all(low <= (first + end) / 2 <= high for low, first, end, high in middles)
+
+
+def _size(box: Box) -> int:
+    return int(np.prod(np.subtract(box.stop, box.start)))
+
+
+def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
+    """Make all surfaces, in a thread; ``shown`` are labels as their layer has them."""
+    from napari_tokensparse.outputs.meshes import class_mesh  # late, for what it imports
+
+    labels = shown_placement(result.volume).unview(shown)
+    boxes = dict(_boxes(labels))
+    meshes = {
+        value: class_mesh(labels, value, box, step=1 + (_size(box) > _FINE_VOXELS))
+        for value, box in boxes.items()
+    }
+    return _Made(result, put, meshes, boxes)
+
+
+def _boxes(labels: NDArray[Any]) -> Iterator[tuple[int, Box]]:
+    from scipy import ndimage  # late: the Segment widget opens without it
+
+    for value, slices in enumerate(ndimage.find_objects(labels), start=1):
+        if slices is not None:
+            i, j, k = slices
+            yield value, Box((i.start, j.start, k.start), (i.stop, j.stop, k.stop))

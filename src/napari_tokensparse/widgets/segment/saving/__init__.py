@@ -1,0 +1,1 @@
+"""What is written of a result from the window: labels, maps, receipts, the command line."""

@@ -1,0 +1,71 @@
+"""All files of a run, written together."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.outputs.hashes import hash_of
+from napari_tokensparse.outputs.receipts import FinishedRun, InputScan, read_receipt
+from napari_tokensparse.outputs.runfiles import RunFiles, write_all
+from napari_tokensparse.segmenting.infer import segment_with
+from napari_tokensparse.segmenting.options import options_for
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.volume import Volume
+
+INPUT = InputScan(name="noise", sha256=None)
+
+
+@pytest.fixture
+def run(make_model: Callable[..., SCD]) -> FinishedRun:
+    """Segment noise by a model whose regions overlap."""
+    model = make_model(exclusive=False)
+    array = np.random.default_rng(0).normal(size=(1, 12, 10, 9)).astype(np.float32)
+    volume, options = Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]), "noise"), options_for(model, 0.5)
+    return FinishedRun(volume, model, options, segment_with(volume, model, options))
+
+
+def test_all_that_is_asked_for_is_written_and_the_receipt_last(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    files = RunFiles(
+        tmp_path / "labels.nii.gz",
+        table=tmp_path / "table.csv",
+        tokens=tmp_path / "tokens",
+        regions=tmp_path / "regions",
+    )
+    written = write_all(files, run, [INPUT])
+    *beside, receipt = written.files
+    assert sorted(beside) == sorted(files.paths(run.network))
+    assert sorted(written.files) == sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert receipt == tmp_path / "labels.receipt.json"
+    assert read_receipt(receipt) == written.receipt
+    assert written.receipt is not None
+    assert written.receipt.inputs == (INPUT,)
+    assert written.receipt.options == run.options
+    assert [(f.name, f.sha256) for f in written.receipt.files] == [
+        (path.name, hash_of(path)) for path in beside[1:]
+    ]
+    assert np.array_equal(read_volume(files.labels).array[0], run.result.labels)
+
+
+def test_without_a_receipt_nobody_asks_what_was_segmented(run: FinishedRun, tmp_path: Path) -> None:
+    def hashed() -> Iterator[InputScan]:
+        raise AssertionError("hashing a series takes a while")
+        yield INPUT
+
+    labels = tmp_path / "labels.nii"
+    written = write_all(RunFiles(labels, legend=False, receipt=False), run, hashed())
+    assert (written.files, written.receipt) == ([labels], None)
+    assert [*tmp_path.iterdir()] == [labels]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("a.nii.gz", True), ("a.nrrd", True), ("a.dcm", False), ("a.ome.zarr", False)],
+)
+def test_names_of_classes_lie_beside_labels_that_do_not_hold_them(name: str, beside: bool) -> None:
+    assert RunFiles(Path(name)).has_legend() is beside
+    assert not RunFiles(Path(name), legend=False).has_legend()

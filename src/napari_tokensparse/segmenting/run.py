@@ -108,6 +108,7 @@ class WindowRun:
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
         tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
+        tokens = replace(tokens, pins=self._pins)
         if self._region is not None:
             tokens = tokens.within(self._region)
         config, options = self._model.config, self._options
@@ -238,9 +239,8 @@ class WindowRun:
             token_scores=self._control_scores(windows, [number for number, _ in chosen]),
             skip_blocks=self._options.ablate == "encoder",
             box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
-            pins=of_window(
-                self._pins, self._grid, chosen[0][1], self._device
-            ),  # so they do where there are any
+            # So they do where tokens are pinned.
+            pins=of_window(self._pins, self._grid, chosen[0][1], self._device),
         )
 
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:

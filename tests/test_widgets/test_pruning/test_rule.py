@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,6 @@ from napari_tokensparse.widgets.segment.gains import NOT_KNOWN
 from napari_tokensparse.widgets.segment.runs import PRUNING_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Opened
@@ -133,9 +133,7 @@ def test_the_preview_by_importance_says_how_many_tokens_that_leaves(looking: Ope
     counts = " → ".join(map(str, live))
     assert f"leaves {counts} tokens of the window" in widget.message.text()
     assert counts in widget.pruning.importance.gains.text()
-    assert widget._question().keep_ratio == pytest.approx(
-        tuple(b / a for a, b in zip(live, live[1:], strict=False))
-    )
+    assert widget._question().keep_ratio == pytest.approx(tuple(b / a for a, b in pairwise(live)))
 
 
 def test_a_model_that_prunes_nothing_offers_neither_rule_nor_pins(looking: Opened) -> None:

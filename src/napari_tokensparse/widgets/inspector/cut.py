@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR
 from napari_tokensparse.inspecting.tokens import (
     cut_for_keep_ratio,
     keep_ratio_for_cut,
@@ -27,7 +28,7 @@ from napari_tokensparse.inspecting.tokens import (
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.widgets.inspector.histogram import ImportanceHistogram
-from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
+from napari_tokensparse.widgets.layers import hex_colour
 from napari_tokensparse.widgets.plot import png_button
 from napari_tokensparse.widgets.pruning.sliders import SMALLEST_KEEP_RATIO
 

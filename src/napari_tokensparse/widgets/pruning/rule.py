@@ -104,11 +104,10 @@ class PruningControl(QWidget):
             self.rule.setCurrentText(IMPORTANCE)
             self.importance.setValue(least)
 
-    def set_pins(self, keep: Layer | None, drop: Layer | None) -> None:
-        """Choose layers whose tokens are pinned; None leaves a choice as it is."""
-        for combo, layer in ((self.keep, keep), (self.drop, drop)):
-            if layer is not None:
-                combo.setValue(layer)
+    def set_pins(self, pinned: tuple[Layer, int]) -> None:
+        """Choose a layer whose tokens are kept (1) or dropped (-1)."""
+        layer, kind = pinned
+        (self.keep if kind > 0 else self.drop).setValue(layer)
 
     def set_stages(self, stages: int) -> None:
         """Offer rule and pins for a network that prunes alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+from qtpy.QtWidgets import QProgressBar, QPushButton
 
 from napari_tokensparse.segmenting.result import Progress
 from napari_tokensparse.widgets.segment.texts import progress_text
@@ -13,7 +14,7 @@ from napari_tokensparse.widgets.workers import Worker, in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
+    from qtpy.QtWidgets import QLabel, QWidget
 
 SEGMENT, CANCEL = "Segment", "Cancel"
 
@@ -23,10 +24,8 @@ class Running(QObject):
 
     Parameters
     ----------
-    button
-        Says whether it starts a run or cancels one.
-    progress, message
-        Show how far the run is.
+    message
+        Says how far the run is.
     parent
         Qt parent.
     """
@@ -36,11 +35,13 @@ class Running(QObject):
     finished = Signal()
     """Nothing runs any more."""
 
-    def __init__(
-        self, button: QPushButton, progress: QProgressBar, message: QLabel, parent: QWidget
-    ) -> None:
+    def __init__(self, message: QLabel, parent: QWidget) -> None:
         super().__init__(parent)
-        self._button, self._progress, self._message = button, progress, message
+        self._message = message
+        self.button, self.progress = QPushButton(SEGMENT), QProgressBar()
+        self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
+        self.progress.setToolTip("Windows of the image that are segmented")
+        self.progress.hide()
         self.worker: Worker | None = None
 
     @property
@@ -54,17 +55,17 @@ class Running(QObject):
         self.worker.yielded.connect(self._receive)
         self.worker.finished.connect(self._finished)
         self.destroyed.connect(self.worker.quit)
-        self._button.setText(CANCEL)
+        self.button.setText(CANCEL)
         self._message.setText("Loading the model …")
-        self._progress.setRange(0, 0)  # busy: no window is done yet
-        self._progress.show()
+        self.progress.setRange(0, 0)  # busy: no window is done yet
+        self.progress.show()
         self.worker.start()
 
     def cancel(self) -> None:
         """End the run after the window that it is at."""
         if self.worker is not None:
             self.worker.quit()
-            self._button.setEnabled(False)
+            self.button.setEnabled(False)
             self._message.setText("Cancelling after this window …")
 
     def _receive(self, event: Any) -> None:
@@ -78,8 +79,8 @@ class Running(QObject):
     def _show_progress(self, event: Progress) -> None:
         self._message.setText(progress_text(event))
         if event.done:
-            self._progress.setRange(0, event.total)
-            self._progress.setValue(event.done)
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
 
     def _failed(self, error: BaseException) -> None:
         self._message.setText(str(error) or type(error).__name__)
@@ -90,6 +91,6 @@ class Running(QObject):
             if self.worker.abort_requested:
                 self._message.setText("Cancelled.")
         self.worker = None
-        self._button.setText(SEGMENT)
-        self._progress.hide()
+        self.button.setText(SEGMENT)
+        self.progress.hide()
         self.finished.emit()

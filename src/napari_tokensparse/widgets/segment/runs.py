@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.widgets.segment.alongside import Alongside
-    from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
+    from napari_tokensparse.widgets.segment.run import AgainRequest, Result, SegmentRequest
 
 PRUNING_KEY = "tokensparse_pruning"
 """In the metadata of the labels of a run: its keep ratios or importance, and pins."""
@@ -83,7 +83,7 @@ class RunList(QWidget):
         self._history.changed.connect(self._follow)
         self._follow()
 
-    def take(self, request: SegmentRequest, result: Result) -> list[str]:
+    def take(self, request: SegmentRequest | AgainRequest, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
         name = str(scan.layer.name)

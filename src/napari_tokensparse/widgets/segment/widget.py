@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -21,11 +20,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.classes.opening import open_class_list
-from napari_tokensparse.widgets.controls import (
-    DeviceCombo,
-    ModelCombo,
-    research_note,
-)
+from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo, research_note
 from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
@@ -44,18 +39,20 @@ from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.ready import Ready
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
-from napari_tokensparse.widgets.segment.run import Lacking, Result, SegmentRequest, run
+from napari_tokensparse.widgets.segment.run import (
+    AgainRequest,
+    Lacking,
+    Result,
+    SegmentRequest,
+    run,
+)
 from napari_tokensparse.widgets.segment.running import Running
 from napari_tokensparse.widgets.segment.runs import RunList
 from napari_tokensparse.widgets.segment.saving.actions import SaveActions
 from napari_tokensparse.widgets.segment.saving.receipts import ReceiptActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
 from napari_tokensparse.widgets.segment.sources import Sources
-from napari_tokensparse.widgets.segment.texts import (
-    meanwhile,
-    preview_text,
-    result_text,
-)
+from napari_tokensparse.widgets.segment.texts import meanwhile, preview_text, result_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +60,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_tokensparse.segmenting.preview import Preview
+    from napari_tokensparse.widgets.results import RunAgain
 
 
 class SegmentWidget(QWidget):
@@ -77,7 +75,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._request: SegmentRequest | None = None
+        self._request: SegmentRequest | AgainRequest | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
         self._alongside = Alongside(napari_viewer, self)
@@ -126,18 +124,14 @@ class SegmentWidget(QWidget):
         self.region = RegionCombo(self._viewer)
         self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
-        self.button = QPushButton("Segment")
-        self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
         self.runs = RunList(self._viewer, self._alongside, self)
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
         self.masks = RegionMasks(self._viewer, self)
-        self.progress = QProgressBar()
-        self.progress.setToolTip("Windows of the image that are segmented")
-        self.progress.hide()
         self.message = StatusLine()
-        self.running = Running(self.button, self.progress, self.message, self)
+        self.running = Running(self.message, self)
+        self.button, self.progress = self.running.button, self.running.progress
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
 
@@ -188,6 +182,9 @@ class SegmentWidget(QWidget):
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._alongside.began.connect(partial(mark, self.beside))
         self._results.keepRatioChosen.connect(self.pruning.set_keep_ratio)
+        self._results.importanceChosen.connect(self.pruning.set_importance)
+        self._results.pinned.connect(self.pruning.set_pins)
+        self._results.runAgain.connect(self._run_again)
         self._results.keepRatiosTried.connect(self._ratios_tried)
         for signal in (
             *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
@@ -355,10 +352,18 @@ class SegmentWidget(QWidget):
         kept = (ratio, least if shares is None else None)
         return Question(asked.scan.volume, network, *kept, asked.region, *likely)
 
-    def _start(self, request: SegmentRequest) -> None:
+    def _start(self, request: SegmentRequest | AgainRequest) -> None:
         self.estimate.begin()
         self._request = request
         self.running.start(run, request, self._networks)
+
+    def _run_again(self, again: RunAgain) -> None:
+        """Run a result again, as it was but for its options."""
+        if self.running.is_busy:
+            again.refusal = "A run goes on: wait for its end, or cancel it."
+            return
+        again.refusal = ""
+        self._start(AgainRequest.of(again))
 
     def _receive(self, event: Result | Lacking) -> None:
         if isinstance(event, Result):
@@ -367,8 +372,8 @@ class SegmentWidget(QWidget):
             self._ask_all_the_same(event)
 
     def _ask_all_the_same(self, lacking: Lacking) -> None:
-        assert self._request is not None
         asked = self._request
+        assert isinstance(asked, SegmentRequest)
         self._short = (asked.scan, asked.model, asked.device, asked.region)
         self.message.setText(f"{lacking.said}\n{GO_ON}")
 
@@ -382,7 +387,7 @@ class SegmentWidget(QWidget):
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,
-            changed=written_at(request.model) != request.written,
+            changed=request.is_outdated(),
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
         self.estimate.end(result.segmentation)

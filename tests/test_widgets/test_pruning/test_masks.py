@@ -107,7 +107,7 @@ def test_a_drawn_shape_is_filled_on_its_slice_and_paint_is_noticed(looking: Open
     viewer.add_shapes(corners, shape_type="polygon", ndim=3, name="drawn")
     widget.pruning.drop.setValue(viewer.layers["drawn"])
     scan = widget._read_scan()
-    mask = widget.pruning.drop.mask(scan.layer, scan.volume)
+    mask = widget.pruning.drop.marked(scan.layer, scan.volume)
     expected = np.zeros(NOISE.shape, bool)
     expected[6, 4:31, 6:21] = True
     assert np.array_equal(mask, expected.transpose(2, 1, 0))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 BY_IMPORTANCE = "by importance"
 """The line of runs that kept tokens by their importance."""
-_COLOURS = {**SCORER_COLOURS, BY_IMPORTANCE: RULE_COLOURS["importance"]}
+_COLOURS = {str(scorer): colour for scorer, colour in SCORER_COLOURS.items()}
+_COLOURS[BY_IMPORTANCE] = RULE_COLOURS["importance"]
 _OVER_RATIOS, _OVER_TOKENS = "keep ratio per stage", "tokens kept to the end, %"
 _STYLES = {
     BY_IMPORTANCE: (Qt.PenStyle.SolidLine, "thick, green"),

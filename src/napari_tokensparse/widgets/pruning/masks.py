@@ -12,7 +12,6 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     Signal,
 )
 from qtpy.QtWidgets import QComboBox
-from skimage.draw import polygon
 
 from napari_tokensparse.volumes.placement import shown_placement
 from napari_tokensparse.widgets.layers import LABELS, RESULT_KEY
@@ -71,7 +70,7 @@ class MaskCombo(QComboBox):
         """Choose a layer of the viewer, or none."""
         self.setCurrentIndex(0 if layer is None else 1 + self._layers.index(layer))
 
-    def mask(self, image: Image, volume: Volume) -> NDArray[np.bool_] | None:
+    def marked(self, image: Image, volume: Volume) -> NDArray[np.bool_] | None:
         """Return what the layer marks of an image, on the file's grid; None where none is chosen.
 
         Raises
@@ -82,13 +81,13 @@ class MaskCombo(QComboBox):
         chosen = self.value()
         if chosen is None or not self.isEnabled():
             return None
-        marked = painted(chosen, image) if isinstance(chosen, Labels) else drawn(chosen, image)
-        if not marked.any():
+        shown = painted(chosen, image) if isinstance(chosen, Labels) else drawn(chosen, image)
+        if not shown.any():
             raise ValueError(
                 f"{chosen.name}: marks no voxel of {image.name}; paint or draw there, or choose "
                 f"{NOTHING}"
             )
-        return np.asarray(shown_placement(volume).unview(marked))
+        return np.asarray(shown_placement(volume).unview(shown))
 
     def _list(self, _event: Any = None) -> None:
         """List the layers; the choice stays while its layer is there."""
@@ -127,11 +126,14 @@ def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
         raise ValueError(
             f"{labels.name}: lies on another grid than {image.name}; paint on a layer of its voxels"
         )
-    return np.asarray(labels.data) != 0
+    where: NDArray[np.bool_] = np.asarray(labels.data) != 0
+    return where
 
 
 def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
     """Fill what is drawn on slices of an image, on the image's grid as it is shown."""
+    from skimage.draw import polygon  # not needed when Segment opens
+
     inside = np.zeros(image_shape(image), bool)
     for shape in shapes.data:
         world = [np.asarray(shapes.data_to_world(point))[-3:] for point in shape]

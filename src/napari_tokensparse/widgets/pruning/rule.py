@@ -91,7 +91,7 @@ class PruningControl(QWidget):
         ValueError
             In one line: a layer marks nothing of the image, or lies on another grid.
         """
-        return Pruning(self.least, self.keep.mask(image, volume), self.drop.mask(image, volume))
+        return Pruning(self.least, self.keep.marked(image, volume), self.drop.marked(image, volume))
 
     def set_keep_ratio(self, keep_ratio: float) -> None:
         """Keep a share of the tokens, and this one."""

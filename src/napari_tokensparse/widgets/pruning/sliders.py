@@ -147,7 +147,7 @@ class ImportanceSlider(QWidget):
         self.meaning, self.gains = QLabel(), QLabel()
         _lay_out(self, self.slider, self.meaning, self.gains)
         # superqt types its sliders of floats as integer ones.
-        self.slider.setRange(0.0, 1.0)  # type: ignore[arg-type]
+        self.slider.setRange(0.0, 1.0)
         self.slider.setSingleStep(_FINE)  # type: ignore[arg-type]
         self.slider.setPageStep(_FINE_PAGE)  # type: ignore[arg-type]
         self.slider.setDecimals(_DIGITS)

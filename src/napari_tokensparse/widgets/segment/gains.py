@@ -146,8 +146,12 @@ class ImportanceGains:
         The latest run knows that of a whole volume; the preview, of the window in view.
         """
         run, preview = self._of_run(), self._of_view()
-        found = run.segmentation.stats.kept_shares if run else preview and preview.keep_ratios
-        return None if found is None else tuple(max(share, _LEAST_SHARE) for share in found)
+        if run is None and preview is None:
+            return None
+        found = preview.keep_ratios if preview is not None else ()
+        if run is not None:
+            found = run.segmentation.stats.kept_shares
+        return tuple(max(share, _LEAST_SHARE) for share in found)
 
     def show(self) -> None:
         """Say what is known of the slider's value."""

@@ -52,11 +52,11 @@ def fate_map(tokens: TokenMaps) -> NDArray[np.uint8]:
     """
     if tokens.pins is None:
         return tokens.pruned_at
-    found = tokens.pruned_at.copy()
-    processed = found != NOT_PROCESSED
-    found[processed & (tokens.pins == KEEP)] = tokens.stages + 2
-    found[processed & (tokens.pins == DROP)] = tokens.stages + 3
-    return found
+    fates = tokens.pruned_at.copy()
+    processed = fates != NOT_PROCESSED
+    fates[processed & (tokens.pins == KEEP)] = tokens.stages + 2
+    fates[processed & (tokens.pins == DROP)] = tokens.stages + 3
+    return fates
 
 
 def pruned_at_fates(tokens: TokenMaps) -> list[Fate]:

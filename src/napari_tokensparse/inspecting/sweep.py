@@ -18,7 +18,7 @@ from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import SettingRun, running_each
 from napari_tokensparse.inspecting.thresholds import Thresholds
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
-from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
+from napari_tokensparse.scoring.masks import agreement, result_masks, true_masks
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, check_scorer, choose_device
 from napari_tokensparse.volumes.region import Box
 
@@ -144,9 +144,9 @@ class Sweep:
     @property
     def importance_line(self) -> tuple[SweepPoint, ...]:
         """Return the points by importance, by ascending tokens; without pruning at the end."""
-        found = [point for point in self.points if point.importance is not None]
+        points = [point for point in self.points if point.importance is not None]
         whole = self.line(self.scorers[0])[-1:]
-        return (*found, *(replace(point, importance=0.0) for point in whole)) if found else ()
+        return (*points, *(replace(point, importance=0.0) for point in whole)) if points else ()
 
     def to_csv(self, path: Path) -> Path:
         """Write a row per point and class; class ``mean`` is the mean over classes."""
@@ -304,7 +304,7 @@ class _Judge:
             scorer=run.setting.scorer,
             keep_ratio=ratio,
             importance=least,
-            dice=self._dice(run.segmentation, self._found(self._reference)),
+            dice=self._dice(run.segmentation, self._masks(self._reference)),
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
             network_seconds=stats.seconds["network"],
@@ -314,12 +314,12 @@ class _Judge:
             tokens=processed,
         )
 
-    def _found(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
-        return found_masks(result, self._info, self._box)
+    def _masks(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
+        return result_masks(result, self._info, self._box)
 
     def _dice(self, result: Segmentation, true: Iterable[NDArray[np.bool_]]) -> Dice:
-        triples = zip(self._info.classes, self._found(result), true, strict=True)
-        scores = ((c.name, agreement(found, expected)) for c, found, expected in triples)
+        triples = zip(self._info.classes, self._masks(result), true, strict=True)
+        scores = ((c.name, agreement(predicted, expected)) for c, predicted, expected in triples)
         return {name: dice for name, dice in scores if dice is not None}
 
     def _labels_dice(self, result: Segmentation) -> Dice | None:

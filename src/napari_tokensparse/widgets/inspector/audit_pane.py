@@ -25,14 +25,12 @@ from napari_tokensparse.model.ratios import KEEP, describe_importance, describe_
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import (
+from napari_tokensparse.widgets.inspector.differences import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
-    RESULT_KEY,
     difference_layer,
-    hex_colour,
-    placement_kwargs,
 )
+from napari_tokensparse.widgets.layers import RESULT_KEY, hex_colour, placement_kwargs
 from napari_tokensparse.widgets.outline import COMPONENT, show_component
 from napari_tokensparse.widgets.pruning.pinning import kept_tokens, pin_mask, with_neighbours
 from napari_tokensparse.widgets.results import RunAgain, results_of
@@ -72,7 +70,7 @@ class Audited:
     audit: Audit
     unpruned: Segmentation
 
-    def found(self, component: Component) -> tuple[Box, NDArray[np.bool_]]:
+    def marked(self, component: Component) -> tuple[Box, NDArray[np.bool_]]:
         """Return the box of a component and its mask: without pruning, or as it appeared."""
         appeared = component.change == "appeared"
         run = self.result.segmentation if appeared else self.unpruned
@@ -201,8 +199,8 @@ class AuditPane(QWidget):
         self._show_components()
         stages = range(1, len(audit.keep_ratio) + 1)
         headers = ("Class", "Before", "After", "Dice", *(f"at {n}" for n in stages), "kept")
-        found = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
-        self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in found])
+        changed = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
+        self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in changed])
         _stretch_names(self.classes)
         hide_token_maps(self._viewer, image)
 
@@ -210,8 +208,8 @@ class AuditPane(QWidget):
         """Return the components that are not too small to be listed."""
         assert self._audited is not None
         smallest = self.smallest.value()
-        found = self._audited.audit.components
-        return [c for c in found if max(c.before_mm3, c.after_mm3) >= smallest]
+        components = self._audited.audit.components
+        return [c for c in components if max(c.before_mm3, c.after_mm3) >= smallest]
 
     def _show_components(self) -> None:
         if self._audited is None:
@@ -226,7 +224,7 @@ class AuditPane(QWidget):
         """Go to a component, and mark it: as it was without pruning, or as it appeared."""
         assert self._audited is not None
         result, component = self._audited.result, self._listed()[place]
-        box, mask = self._audited.found(component)
+        box, mask = self._audited.marked(component)
         self._chosen = component
         self.pin_button.setEnabled(component.change != "appeared")
         show_component(self._viewer, result.image, result.volume, box, mask)
@@ -236,7 +234,7 @@ class AuditPane(QWidget):
         """Keep the tokens of what was lost, and segment as before."""
         audited, component = self._audited, self._chosen
         assert audited is not None and component is not None
-        result, (box, inside) = audited.result, audited.found(component)
+        result, (box, inside) = audited.result, audited.marked(component)
         lost = np.zeros(result.volume.shape, bool)
         lost[box.slices] = inside
         mask = with_neighbours(lost, result.segmentation.tokens)
@@ -365,11 +363,11 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
         from napari_tokensparse.inspecting.progress import RunProgress, Setting
         from napari_tokensparse.inspecting.runs import running_each
 
-    network, found = result.network, result.segmentation
+    network, segmented = result.network, result.segmentation
     whole = [Setting(unpruned(network.config.stages))]
-    for event in running_each(result.volume, network, whole, found.region):
+    for event in running_each(result.volume, network, whole, segmented.region):
         if isinstance(event, RunProgress):
             yield event
         else:
-            audit = compare(result.volume, network.info, event.segmentation, found)
+            audit = compare(result.volume, network.info, event.segmentation, segmented)
             yield Audited(result, audit, event.segmentation)

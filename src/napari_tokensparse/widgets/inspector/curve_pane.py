@@ -145,12 +145,16 @@ class CurvePane(QWidget):
         form.addRow("Keep ratios", self.ratios)
         form.addRow("Labels", self.labels.native)
         form.addRow(self.controls)
-        form.addRow(self.by_importance)
+        row = QHBoxLayout()
+        row.addWidget(self.by_importance)
+        row.addStretch()
+        row.addWidget(QLabel("Plot over"))
+        row.addWidget(self.over)
+        form.addRow(row)
         chosen = QHBoxLayout()
         for text, combo in (
             ("Dice with", self.against),
             ("of", self.of_class),
-            ("over", self.over),
         ):
             chosen.addWidget(QLabel(text))
             chosen.addWidget(combo, stretch=1)

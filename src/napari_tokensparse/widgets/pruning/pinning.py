@@ -67,7 +67,7 @@ def pin_mask(
     if image not in viewer.layers:
         raise ValueError(f"{image.name} was removed: its tokens cannot be pinned any more")
     where = shown_placement(volume).view(mask).nonzero()
-    layer, other = (_found(viewer, image, each) for each in (kind, -kind))
+    layer, other = (_pin_layer(viewer, image, each) for each in (kind, -kind))
     if layer is None:
         layer = _new(viewer, image, kind)
     if other is not None and np.asarray(other.data[where]).any():
@@ -103,7 +103,7 @@ def kept_tokens(result: ShownResult, layer: Labels) -> str | None:
     return written(kept)
 
 
-def _found(viewer: napari.Viewer, image: Image, kind: int) -> Labels | None:
+def _pin_layer(viewer: napari.Viewer, image: Image, kind: int) -> Labels | None:
     """Return the layer of pins of an image; None if there is none yet."""
     name = f"{image.name} {LAYERS[kind]}"
     layer = next((one for one in viewer.layers if one.name == name), None)

@@ -122,9 +122,9 @@ class ImportanceGains:
             self._chosen, self._in_view = (image, model), None
         self.show()
 
-    def take_estimate(self, found: Estimate | None) -> None:
+    def take_estimate(self, estimate: Estimate | None) -> None:
         """Take what a run would take, or nothing."""
-        self._time = "" if found is None else found.time
+        self._time = "" if estimate is None else estimate.time
         self.show()
 
     def take_preview(self, preview: Preview) -> bool:
@@ -148,10 +148,10 @@ class ImportanceGains:
         run, preview = self._of_run(), self._of_view()
         if run is None and preview is None:
             return None
-        found = preview.keep_ratios if preview is not None else ()
+        known = preview.keep_ratios if preview is not None else ()
         if run is not None:
-            found = run.segmentation.stats.kept_shares
-        return tuple(max(share, _LEAST_SHARE) for share in found)
+            known = run.segmentation.stats.kept_shares
+        return tuple(max(share, _LEAST_SHARE) for share in known)
 
     def show(self) -> None:
         """Say what is known of the slider's value."""

@@ -161,8 +161,8 @@ class AuditPane(QWidget):
         layout.addWidget(self.ratio)
         layout.addWidget(self.run)
         layout.addWidget(self.summary)
-        layout.addWidget(tables, stretch=1)
         layout.addWidget(self.pin_button)
+        layout.addWidget(tables, stretch=1)
 
     def _result_changed(self) -> None:
         result = self._results.latest

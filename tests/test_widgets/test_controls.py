@@ -10,11 +10,10 @@ from napari_tokensparse.segmenting.infer import available_devices
 from napari_tokensparse.widgets.controls import (
     AUTO_DEVICE,
     DeviceCombo,
-    KeepRangeSlider,
-    KeepRatioSlider,
     ModelCombo,
     models,
 )
+from napari_tokensparse.widgets.pruning.sliders import KeepRangeSlider, KeepRatioSlider
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -101,3 +101,12 @@ def test_a_file_that_a_person_made_during_the_run_stays(run: FinishedRun, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     assert (tmp_path / "out.csv").read_text() == "mine"
     assert files.table in write_all(replace(files, overwrite=True), run, [INPUT]).files
+
+
+@pytest.mark.parametrize("place", ["out.nii.gz", "out.nii.gz/maps", "out.csv"])
+def test_a_folder_of_results_within_a_file_of_them_is_refused_before_the_run(
+    run: FinishedRun, tmp_path: Path, place: str
+) -> None:
+    files = RunFiles(tmp_path / "out.nii.gz", table=tmp_path / "out.csv", tokens=tmp_path / place)
+    with pytest.raises(OwnershipError, match="is named for two outputs"):
+        check_run_files(files, run.network, [])

@@ -315,7 +315,10 @@ def _written(case: ScanCase, work: Work, run: FinishedRun) -> Receipt:
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:
         scans = (input_scan(file, channel) for channel, file in case.files)
-        written = write_all(RunFiles(Path(folder) / final.name, legend=False), run, scans)
+        try:
+            written = write_all(RunFiles(Path(folder) / final.name, legend=False), run, scans)
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(folder, str(final.parent))) from error
         assert written.receipt is not None  # it is asked for
         labels, receipt = written.files
         # The receipt first: labels without one would be a person's if it ended between the two.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.files import file_sha256
@@ -35,7 +37,6 @@ from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from napari_tokensparse.model.folder import Described
     from napari_tokensparse.outputs.receipts import FinishedRun, InputScan, Receipt
@@ -193,6 +194,7 @@ def check_run_files(files: RunFiles, model: Described, inputs: Iterable[Path]) -
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
     folders += [probabilities_folder(files.labels)] if files.probabilities else []
     check_apart(paths, inputs)
+    _check_folders(folders, paths)
     for place in (*folders, *([files.table.parent] if files.table is not None else [])):
         check_place(place)
     check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
@@ -205,6 +207,16 @@ def _check_free(files: RunFiles, model: Described) -> None:
     check_free(files.paths(model), written_by(earlier), overwrite=files.overwrite)
     if files.receipt and not files.overwrite:
         _check_receipt(receipt_path(files.labels), earlier, files.labels)
+
+
+def _check_folders(folders: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse a folder of outputs that is, or lies in, what is to be a file."""
+    names = {os.path.abspath(file) for file in files}
+    for folder in folders:
+        whole = Path(os.path.abspath(folder))
+        within = next((each for each in (whole, *whole.parents) if str(each) in names), None)
+        if within is not None:
+            raise OwnershipError(f"{within}: is named for two outputs; give each a name of its own")
 
 
 def earlier_run(labels: Path) -> Receipt | None:

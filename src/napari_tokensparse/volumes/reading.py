@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,8 @@ def _absent(path: Path) -> str:
             f"is a link to {path.readlink()}, which is not there; fetch its content, for example "
             "with datalad get, git annex get or dvc pull"
         )
+    if re.match(r"\w{2,}:/", path.as_posix()):  # one letter is a drive
+        return "is no file of this machine; download it, and name what that gives"
     return "no such file; check the path"
 
 

@@ -62,17 +62,19 @@ def write_layer(
         In one line: the layer is not 3-D, the file is a scan or cannot be written. (napari would
         swallow a ValueError.)
     """
-    from napari_tokensparse.common.ownership import check_apart
+    from napari_tokensparse.common.ownership import check_apart, check_free
     from napari_tokensparse.outputs.classfiles import write_class_files
     from napari_tokensparse.outputs.omezarr import is_zarr_output
     from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
-    path = with_suffix(Path(path))
+    named, path = Path(path), with_suffix(Path(path))
     info = model_of(meta) if labels else None
     holds_them = path.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(path)
     legend = info is not None and not holds_them
     try:
         check_apart([path], scans)
+        if path != named and not replace:  # the dialog asked of the name without a suffix
+            check_free([path], (), mend="give it whole, with its suffix")
         if info is not None and legend and not replace:
             _check_class_files(path, info)
         finest = data[0] if meta.get("multiscale") else data

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from torch.nn import functional as F
 
 from brain.appearance import three_taps, thick_slices
 from brain.deformation import smooth_field, uniform
@@ -50,10 +51,10 @@ class FlairConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    margin: float = 0.20
-    margin_spread: float = 0.35
-    within_spread: float = 0.35
-    least_margin: float = 0.07
+    margin: float = 0.22
+    margin_spread: float = 0.30
+    within_spread: float = 0.30
+    least_margin: float = 0.10
     texture: tuple[float, float] = (0.01, 0.035)
     noise: tuple[float, float] = (0.01, 0.05)
     bias: float = 0.10
@@ -73,7 +74,7 @@ class Place:
 def random_means(rng: torch.Generator) -> torch.Tensor:
     """Draw the mean intensity of every generation class, ``(LOOKS,)``."""
     white = float(uniform(rng, 0.50, 0.60))
-    grey = white + float(uniform(rng, 0.06, 0.18))
+    grey = white + float(uniform(rng, 0.07, 0.19))
     fluid = float(uniform(rng, 0.05, 0.28))
     jitter = uniform(rng, -0.02, 0.02, LOOKS)
     mean = torch.full((LOOKS,), white)
@@ -106,13 +107,16 @@ def painted(place: Place, mean: torch.Tensor, config: FlairConfig, rng: torch.Ge
     patches = smooth_field(place.axes, 7.0, rng)
     texture = float(uniform(rng, *config.texture))
     image += (texture * patches + 0.6 * texture * regions) * white
-    spread = float(uniform(rng, 0.0, 0.05))
-    image += (spread * regions.flip(0) + 0.02 * patches) * grey
+    spread, grain, crowns = uniform(rng, 0, 1, 3).tolist()
+    image += (0.06 * spread * regions.flip(0) + 0.04 * grain * patches) * grey
+    # White matter between grey matter, as the claustrum's and that of thin gyri, is brighter.
+    about = F.avg_pool3d(grey[None, None].float(), 5, stride=1, padding=2)[0, 0]
+    image += 0.18 * crowns * about * (0.5 + 0.5 * regions.flip(0)).clamp(min=0) * white
     # A rim of the ventricles, and caps where a field is high.
     rim, cap, width = uniform(rng, 0, 1, 3).tolist()
-    near = torch.exp(-place.ventricle_mm / (0.7 + 1.8 * width))
-    caps = (0.15 * cap) * (regions.flip(2) - 0.3).clamp(min=0)
-    image += (0.10 * rim**2 + caps) * near * white
+    near = torch.exp(-place.ventricle_mm / (0.7 + 2.0 * width))
+    caps = (0.25 * cap) * (regions.flip(2) - 0.3).clamp(min=0)
+    image += (0.20 * rim**2 + caps) * near * white
     # Choroid plexus and flow in the ventricles; vessels in the sulci.
     choroid, flow, vessels = uniform(rng, 0, 1, 3).tolist()
     if choroid < 0.7:
@@ -150,7 +154,8 @@ def scanned(
     """Imitate the scanner: bias, partial volume, thick slices, Rician noise of some grain."""
     bias = float(uniform(rng, 0, config.bias))
     image = image * torch.exp(bias * smooth_field(axes, 60.0, rng))
-    image = blurred(image, float(uniform(rng, 0.3, 0.9)))
+    for _ in range(2):
+        image = blurred(image, float(uniform(rng, 0.2, 0.9)))
     chance, axis = float(uniform(rng, 0, 1)), int(torch.randint(3, (), generator=rng))
     if chance < config.slice_share:
         image = thick_slices(image, axis, float(uniform(rng, *config.slice_mm)))

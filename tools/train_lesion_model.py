@@ -1,4 +1,4 @@
-"""Train the bundled model ``ms-lesions`` on patients' lesions in other people's brains.
+r"""Train the bundled model ``ms-lesions`` on patients' lesions in other people's brains.
 
 Two folders are needed: masks of the "3D MR image database of Multiple Sclerosis patients with white
 matter lesion segmentations" (Lesjak et al., Neuroinformatics 2018; CC BY) in MNI space,
@@ -11,7 +11,8 @@ the whole run, over whose last half the step size falls to 0; ``--stop-after`` e
 ``--box`` fills a cube of each window alone, which is quicker to learn from at first::
 
     pip install --group train-default-model
-    python tools/train_lesion_model.py RUN --people P --masks M --minutes 70 --box 64 --stop-after 50
+    python tools/train_lesion_model.py RUN --people P --masks M --minutes 70 \
+        --box 64 --stop-after 47
     python tools/train_lesion_model.py RUN --people P --masks M --minutes 70
 
 On a GPU the network runs there, and processes make the windows::

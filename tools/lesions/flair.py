@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch.nn import functional as F
 
-from brain.appearance import three_taps, thick_slices
+from brain.appearance import thick_slices, three_taps
 from brain.deformation import smooth_field, uniform
 from brain.people import FLUID, LOOKS, OTHER_TISSUE
 from lesions.hosts import VENTRICLES, WHITE, are_in, looks_named
@@ -95,7 +95,9 @@ def random_means(rng: torch.Generator) -> torch.Tensor:
     return mean + jitter
 
 
-def painted(place: Place, mean: torch.Tensor, config: FlairConfig, rng: torch.Generator) -> torch.Tensor:
+def painted(
+    place: Place, mean: torch.Tensor, config: FlairConfig, rng: torch.Generator
+) -> torch.Tensor:
     """Paint a healthy brain: tissues, their texture, and what is bright without being a lesion."""
     looks = place.looks
     image = mean[looks.long()]
@@ -115,7 +117,7 @@ def painted(place: Place, mean: torch.Tensor, config: FlairConfig, rng: torch.Ge
     # A rim of the ventricles, and caps where a field is high.
     rim, cap, width = uniform(rng, 0, 1, 3).tolist()
     near = torch.exp(-place.ventricle_mm / (0.7 + 2.0 * width))
-    caps = (0.25 * cap) * (regions.flip(2) - 0.3).clamp(min=0)
+    caps = (0.32 * cap) * (regions.flip(2) - 0.3).clamp(min=0)
     image += (0.20 * rim**2 + caps) * near * white
     # Choroid plexus and flow in the ventricles; vessels in the sulci.
     choroid, flow, vessels = uniform(rng, 0, 1, 3).tolist()

@@ -35,7 +35,7 @@ _WHITE = ("Cerebral-White-Matter", "Cerebellum-White-Matter", "Brain-Stem", "Ven
 
 
 def looks_named(*parts: str) -> list[int]:
-    """Generation classes of the structures whose names hold one of some parts."""
+    """Return the generation classes of the structures whose names hold one of some parts."""
     names = enumerate((s.name for s in STRUCTURES), start=1)
     return [look for look, name in names if any(part in name for part in parts)]
 
@@ -77,11 +77,21 @@ class Host:
 
 def read_host(folder: Path, number: int) -> Host:
     """Read ``seg_NN.nii.gz`` of a folder."""
-    return host_of(anatomy_of(read_person(folder / f"seg_{number:02d}.nii.gz")[0]))
+    return host_of(
+        anatomy_of(read_person(folder / f"seg_{number:02d}.nii.gz")[0]), atlas_centroids()
+    )
 
 
-def host_of(whole: Anatomy) -> Host:
-    """Prepare an anatomy, of which the brain is kept with a margin of air."""
+def host_of(whole: Anatomy, mni: npt.NDArray[np.float64]) -> Host:
+    """Prepare an anatomy, of which the brain is kept with a margin of air.
+
+    Parameters
+    ----------
+    whole
+        With or without its head.
+    mni
+        ``(27, 3)`` centroids of the structures in MNI mm, to place it by.
+    """
     anatomy = _brain_alone(whole)
     looks = anatomy.looks.numpy()
     white = ndimage.gaussian_filter(_table(WHITE)[looks].astype(np.float32), 0.8)
@@ -89,7 +99,7 @@ def host_of(whole: Anatomy) -> Host:
     box = _box_of(looks)
     return Host(
         anatomy,
-        torch.from_numpy(_to_mni(looks).astype(np.float32)),
+        torch.from_numpy(_to_mni(looks, mni).astype(np.float32)),
         torch.from_numpy(white),
         torch.from_numpy(distance.clip(max=_FAR_MM).astype(np.float32)),
         torch.tensor([(span.stop - span.start) / 2 for span in box]),
@@ -112,9 +122,9 @@ def _brain_alone(whole: Anatomy) -> Anatomy:
 
 
 def _box_of(looks: npt.NDArray[np.uint8]) -> tuple[slice, ...]:
-    box: tuple[slice, ...] = ndimage.find_objects(
-        _table([*BRAIN, FLUID])[looks].astype(np.uint8)
-    )[0]
+    box: tuple[slice, ...] = ndimage.find_objects(_table([*BRAIN, FLUID])[looks].astype(np.uint8))[
+        0
+    ]
     return box
 
 
@@ -124,19 +134,21 @@ def _table(which: Iterable[int]) -> npt.NDArray[np.bool_]:
     return table
 
 
-def _to_mni(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Fit the affine ``(3, 4)`` that takes the structures' centroids to the average anatomy's."""
-    classes = range(1, CLASS_COUNT)
+@cache
+def atlas_centroids() -> npt.NDArray[np.float64]:
+    """Centroids ``(27, 3)`` of the average anatomy's structures in MNI mm."""
+    labels, affine = build_atlas()
+    found: npt.NDArray[np.float64] = _centroids(labels) @ affine[:3, :3].T + affine[:3, 3]
+    return found
+
+
+def _to_mni(looks: npt.NDArray[np.uint8], mni: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Fit the affine ``(3, 4)`` that takes the structures' centroids to those in MNI space."""
     ours = _centroids(looks)
     known = np.isfinite(ours).all(axis=1)
-    padded = np.column_stack([ours, np.ones(len(classes))])[known]
-    return np.linalg.lstsq(padded, _atlas_centroids()[known], rcond=None)[0].T
-
-
-@cache
-def _atlas_centroids() -> npt.NDArray[np.float64]:
-    labels, affine = build_atlas()
-    return _centroids(labels) @ affine[:3, :3].T + affine[:3, 3]
+    padded = np.column_stack([ours, np.ones(len(ours))])[known]
+    fitted: npt.NDArray[np.float64] = np.linalg.lstsq(padded, mni[known], rcond=None)[0].T
+    return fitted
 
 
 def _centroids(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -16,7 +16,7 @@ from brain.deformation import grid_axes, random_warp, smooth_field, uniform
 from brain.people import interpolated, look_up
 from brain.synthesis import SynthesisConfig
 from lesions.flair import FlairConfig, Place, painted, random_means, scanned, with_lesions
-from lesions.hosts import BRAIN, are_in
+from lesions.hosts import BRAIN, WHITE, are_in
 from napari_tokensparse.model.noise import keyed_generator
 
 if TYPE_CHECKING:
@@ -99,12 +99,14 @@ class LesionSampler:
         config: LesionConfig | None = None,
     ) -> None:
         self._hosts, self._patients, self._window = hosts, patients, window
-        self._box = tuple(min(box or n, n) for n in window)
+        h, w, d = (min(box or n, n) for n in window)
+        self._box = (h, w, d)
         self._config = config or LesionConfig()
 
     def windows(self, seed: int, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Make what a training step takes of a key: one pair."""
-        return [tuple(self.sample(seed, index))]
+        sample = self.sample(seed, index)
+        return [(sample.image, sample.labels)]
 
     def sample(self, seed: int, index: int) -> Sample:
         """Make the pair of a key; the same key gives the same pair."""
@@ -112,15 +114,13 @@ class LesionSampler:
         host = self._hosts[int(torch.randint(len(self._hosts), (), generator=rng))]
         lesions = self._patients[int(torch.randint(len(self._patients), (), generator=rng))]
         warp = random_warp(self._config.anatomy, rng)
-        moved = _Moved(host, lesions, self._config, rng)
+        moved = Moved(host, lesions, self._config, rng)
         middle = self._middle(host, warp, moved, rng)
-        axes = tuple(a + m for a, m in zip(grid_axes(self._box, 1.0), middle, strict=True))
-        image, labels = self._made(host, warp, moved, axes, rng)
-        return self._laid(image, labels, rng)
+        h, w, d = (a + m for a, m in zip(grid_axes(self._box, 1.0), middle, strict=True))
+        made = patient_in(host, warp, moved, (h, w, d), self._config, rng)
+        return self._laid(made.image, made.labels, rng)
 
-    def _middle(
-        self, host: Host, warp: Warp, moved: _Moved, rng: torch.Generator
-    ) -> list[float]:
+    def _middle(self, host: Host, warp: Warp, moved: Moved, rng: torch.Generator) -> list[float]:
         """Choose the middle of the box in mm: at a lesion, or anywhere that holds brain."""
         anywhere = uniform(rng, -1, 1, 3)
         at_lesion = float(uniform(rng, 0, 1)) < self._config.at_lesion
@@ -133,38 +133,6 @@ class LesionSampler:
                 source[0].neg_()
             place = torch.linalg.solve(warp.matrix, source) + jitter
         return place.clamp(-reach, reach).tolist()
-
-    def _made(
-        self, host: Host, warp: Warp, moved: _Moved, axes: Axes, rng: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make image and labels of the box that axes span."""
-        config = self._config
-        points = source_of(host, warp, axes)
-        looks = look_up(host.anatomy.looks, points)
-        mean = random_means(rng)
-        place = Place(axes, looks, interpolated(host.ventricle_mm, points))
-        image = painted(place, mean, config.flair, rng)
-        share = moved.share(points, axes, rng)
-        image = with_lesions(image, share, axes, float(mean[2]), config.flair, rng)
-        image = scanned(image, axes, config.flair, rng)
-        cut = float(uniform(rng, *config.strip_mm)) + 0.7 * smooth_field(axes, 40.0, rng)
-        inside = interpolated(host.anatomy.depth, points / _COARSE_MM) < cut
-        inside |= are_in(looks, BRAIN)
-        middle, spread = self._measured(host, warp, mean, rng)
-        image = torch.where(inside, (image - middle) / spread, 0.0)
-        return image, ((share > 0.5) & inside).long()
-
-    def _measured(
-        self, host: Host, warp: Warp, mean: torch.Tensor, rng: torch.Generator
-    ) -> tuple[float, float]:
-        """Mean and spread of the whole brain, about what normalising the scan divides by."""
-        axes = grid_axes((48, 56, 48), _MEASURED_MM)
-        points = source_of(host, warp, axes)
-        depth = interpolated(host.anatomy.depth, points / _COARSE_MM)
-        brain = mean[look_up(host.anatomy.looks, points)[depth < 0].long()]
-        shift, scale = uniform(rng, -1, 1, 2).tolist()
-        spread = float(brain.std()) * (0.95 + 0.08 * scale)
-        return float(brain.mean()) + 0.08 * spread * shift, spread
 
     def _laid(self, image: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> Sample:
         """Lay the box into an empty window, at a token's corner."""
@@ -179,8 +147,18 @@ class LesionSampler:
         return Sample(window[None], target)
 
 
-class _Moved:
-    """A patient's lesions, brought into a host by chance."""
+class Moved:
+    """A patient's lesions, brought into a host by chance.
+
+    Parameters
+    ----------
+    host, lesions
+        Where to, and whose.
+    config
+        By how much they move and grow.
+    rng
+        Source of the randomness.
+    """
 
     def __init__(
         self, host: Host, lesions: Lesions, config: LesionConfig, rng: torch.Generator
@@ -220,6 +198,61 @@ class _Moved:
         if thinned is not None:
             share *= thinned < 0.3
         return share
+
+
+class Patient(NamedTuple):
+    """A piece of a made-up patient, ``(h, w, d)`` each.
+
+    Attributes
+    ----------
+    image
+        FLAIR, exactly 0 outside the brain and z-scored over all of it.
+    labels
+        int64, 1 where a lesion is.
+    white
+        Where white matter is or was, as a mask.
+    """
+
+    image: torch.Tensor
+    labels: torch.Tensor
+    white: torch.Tensor
+
+
+def patient_in(
+    host: Host,
+    warp: Warp,
+    moved: Moved,
+    axes: Axes,
+    config: LesionConfig,
+    rng: torch.Generator,
+) -> Patient:
+    """Make the piece of a patient that axes span, in mm from the middle of the brain."""
+    points = source_of(host, warp, axes)
+    looks = look_up(host.anatomy.looks, points)
+    mean = random_means(rng)
+    place = Place(axes, looks, interpolated(host.ventricle_mm, points))
+    image = painted(place, mean, config.flair, rng)
+    share = moved.share(points, axes, rng)
+    image = with_lesions(image, share, axes, float(mean[WHITE[0]]), config.flair, rng)
+    image = scanned(image, axes, config.flair, rng)
+    cut = float(uniform(rng, *config.strip_mm)) + 0.7 * smooth_field(axes, 40.0, rng)
+    inside = interpolated(host.anatomy.depth, points / _COARSE_MM) < cut
+    inside |= are_in(looks, BRAIN)
+    middle, spread = _measured(host, warp, mean, rng)
+    image = torch.where(inside, (image - middle) / spread, 0.0)
+    return Patient(image, ((share > 0.5) & inside).long(), are_in(looks, WHITE))
+
+
+def _measured(
+    host: Host, warp: Warp, mean: torch.Tensor, rng: torch.Generator
+) -> tuple[float, float]:
+    """Mean and spread of the whole brain, about what normalising the scan divides by."""
+    points = source_of(host, warp, grid_axes((48, 56, 48), _MEASURED_MM))
+    depth = interpolated(host.anatomy.depth, points / _COARSE_MM)
+    brain = mean[look_up(host.anatomy.looks, points)[depth < 0].long()]
+    shift, scale = uniform(rng, -1, 1, 2).tolist()
+    spread = float(brain.std()) * (0.95 + 0.08 * scale)
+    return float(brain.mean()) + 0.08 * spread * shift, spread
 
 
 def source_of(host: Host, warp: Warp, axes: Axes) -> torch.Tensor:

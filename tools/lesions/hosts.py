@@ -147,8 +147,7 @@ def _to_mni(looks: npt.NDArray[np.uint8], mni: npt.NDArray[np.float64]) -> npt.N
     ours = _centroids(looks)
     known = np.isfinite(ours).all(axis=1)
     padded = np.column_stack([ours, np.ones(len(ours))])[known]
-    fitted: npt.NDArray[np.float64] = np.linalg.lstsq(padded, mni[known], rcond=None)[0].T
-    return fitted
+    return np.asarray(np.linalg.lstsq(padded, mni[known], rcond=None)[0].T, dtype=np.float64)
 
 
 def _centroids(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

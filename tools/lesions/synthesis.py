@@ -181,7 +181,8 @@ class Moved:
         where = (self._lesions.outside_mm < 0).nonzero()
         picked = where[int(torch.randint(len(where), (), generator=rng))] + self._lesions.first
         matrix, offset = self._affine[:, :3], self._affine[:, 3]
-        return torch.linalg.solve(matrix, picked - offset)
+        place: torch.Tensor = torch.linalg.solve(matrix, picked - offset)
+        return place
 
     def share(self, points: torch.Tensor, axes: Axes, rng: torch.Generator) -> torch.Tensor:
         """Say how much of each voxel at host voxels ``(3, h, w, d)`` is lesion, 0 to 1."""

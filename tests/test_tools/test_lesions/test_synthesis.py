@@ -187,7 +187,7 @@ def test_it_trains_the_layout_of_the_model(host: Host, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = SCD(preset("ms-lesions", **small))
     config = TrainConfig(
-        steps=20, lr=5e-3, warmup_steps=2, token_weight=0.5, score_weight=0.2, keep_range=(0.2, 1.0)
+        steps=14, lr=5e-3, warmup_steps=2, token_weight=0.5, score_weight=0.2, keep_range=(0.2, 1.0)
     )
     sampler = LesionSampler([host], [lesions_at((12, 0, 0), (-12, 0, 0))], WINDOW)
     setup = TrainSetup(sampler, tmp_path, class_weights=torch.tensor([1.0, 4.0]))

@@ -32,6 +32,6 @@ with tempfile.TemporaryDirectory() as folder:
         if isinstance(event, Finished):
             print(f"wrote {event.folder.name}: {event.reason}")
     result = segment(image, config.output)
-found = result.labels == 1
-dice = 2 * (found & ball).sum() / (found.sum() + ball.sum())
+labelled = result.labels == 1
+dice = 2 * (labelled & ball).sum() / (labelled.sum() + ball.sum())
 print(f"Dice of the ball: {dice:.1f}")

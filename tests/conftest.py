@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import lzma
 import os
@@ -28,11 +29,24 @@ TUBES = runpy.run_path(str(Path(__file__).with_name("tubes.py")))
 METADATA = {"version": "1", "task": "test", "description": "", "authors": "", "copyright": ""}
 
 
+def pytest_configure() -> None:
+    """Look for circles of objects less often: a run of these imports makes a million objects."""
+    gc.set_threshold(20_000, 20, 20)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests with a window in one process, where others run beside them (pytest-xdist)."""
     for item in items:
         if item.get_closest_marker("gui"):
             item.add_marker(pytest.mark.xdist_group("windows"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def old_objects_rest() -> Iterator[None]:
+    """Leave what a module imported out of later collections; napari's fixture makes many."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +64,7 @@ def run_python(
 ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Run Python in a process of its own, without a display: ``run_python("-m", …, cwd=folder)``.
 
-    Torch and MONAI are there already (``warm.py``); tests of a start from nothing start it so.
+    What segments is imported already (``warm.py``); tests of a start from nothing start it so.
     """
     folder = tmp_path_factory.mktemp("streams")
     line = [sys.executable, str(Path(__file__).with_name("warm.py"))]

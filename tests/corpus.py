@@ -143,14 +143,14 @@ def _wrong_result(case: Case, source: Path, output: Path, written: list[str]) ->
     if written != ["labels.label.txt", "labels.nii.gz", "labels_dseg.tsv"]:
         wrong.append(f"wrote {', '.join(written)}")
     labels = nib.load(output)
-    found = np.asarray(labels.dataobj)
-    if not set(np.unique(found)) <= {0, 7}:
-        wrong.append(f"labels {np.unique(found)}")
+    values = np.asarray(labels.dataobj)
+    if not set(np.unique(values)) <= {0, 7}:
+        wrong.append(f"labels {np.unique(values)}")
     if not source.name.lower().endswith((".nii", ".nii.gz")):
         return wrong + _wrong_place(case, labels)
     scan: Nifti1Pair = nib.load(source)
-    if found.shape != scan.shape[:3]:
-        wrong.append(f"labels of shape {found.shape} for {scan.shape}")
+    if values.shape != scan.shape[:3]:
+        wrong.append(f"labels of shape {values.shape} for {scan.shape}")
     wrong += [
         f"{field} {labels.header[field]} instead of {scan.header[field]}"
         for field in GEOMETRY

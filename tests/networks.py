@@ -23,9 +23,9 @@ PYRAMID: dict[str, Any] = {
 """A network that crops its windows to what they hold, and draws detail where tokens are kept."""
 
 
-def make_cropping(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
+def make_cropping(values: tuple[int, ...] = VALUES, depth: int = 12, **info: Any) -> SCD:
     """Make a network as `make_model` does, of the gated pyramid, whose windows are cropped."""
-    return _made(PYRAMID, values, info)
+    return _made({**PYRAMID, "depth": depth}, values, info)
 
 
 def make_model(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:

@@ -224,8 +224,8 @@ def test_segment_writes_probabilities_beside_the_labels_on_their_grid(
     for image in (sure, seven):
         assert image.get_data_dtype() == np.uint8 and image.shape == labels.shape
         np.testing.assert_array_equal(image.affine, labels.affine)
-    found, share = (np.asarray(image.dataobj).astype(int) for image in (labels, seven))
-    assert share[found == 7].min() >= 127 and share[found == 0].max() <= 128
+    values, share = (np.asarray(image.dataobj).astype(int) for image in (labels, seven))
+    assert share[values == 7].min() >= 127 and share[values == 0].max() <= 128
     np.testing.assert_allclose(np.asarray(sure.dataobj), np.maximum(share, 255 - share), atol=1)
     receipt = json.loads((tmp_path / "out.receipt.json").read_text())
     assert "--probabilities seven" in receipt["command"] and "--confidence" in receipt["command"]
@@ -318,7 +318,7 @@ def test_a_checkpoint_that_cannot_be_imported_is_one_plain_line_and_writes_nothi
 
 
 def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_path: Path) -> None:
-    few = ("--presets", "btcv,brats", "--keep-ratios", "0.25,0.5")
+    few = ("--presets", "btcv", "--keep-ratios", "0.5")
     run = tokensparse("bench", "--macs", *few, "--json", "-", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
@@ -330,7 +330,6 @@ def test_bench_prints_the_cost_of_every_part_as_json(tokensparse: Command, tmp_p
         if row["part"] == "total"
     }
     assert total["btcv", "scd", 0.5] == pytest.approx(165.3, rel=0.005)
-    assert total["brats", "scd", 0.25] == pytest.approx(403.8, rel=0.005)
     assert total["btcv", "dense", 1.0] == pytest.approx(258.3, rel=0.005)
     parts = {row["part"] for row in rows}
     assert {"patch embedding", "blocks", "pruning", "completion", "decoder"} <= parts
@@ -370,12 +369,12 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "inference nano: round 2 of 2" in run.stderr
-    found = json.loads(run.stdout)
-    assert found["machine"]["threads"] == 1
-    rate, total = found["gemm_gmac_s"], found["rows"][0]
+    report = json.loads(run.stdout)
+    assert report["machine"]["threads"] == 1
+    rate, total = report["gemm_gmac_s"], report["rows"][0]
     assert (total["variant"], total["part"]) == ("scd", "total")
     assert total["efficiency"] == pytest.approx(total["gmacs"] / (total["seconds"] * rate))
-    (change,) = found["compared"]
+    (change,) = report["compared"]
     assert change["row"] == total
     assert change["time"] == pytest.approx(total["seconds"] * rate / (2.0 * 10.0))
     assert change["gmacs"] == total["gmacs"]
@@ -462,7 +461,11 @@ def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    part = tmp_path_factory.mktemp("sample") / sample_path().name
+    nib.save(nib.load(sample_path()).slicer[70:130, 80:155, 60:120], part)  # a window's worth
+    monkeypatch.setattr("napari_tokensparse.volumes.samples.sample_path", lambda: part)
     viewer = make_napari_viewer()
     monkeypatch.setattr("napari.Viewer", lambda title: viewer)
     monkeypatch.setattr(

@@ -53,14 +53,14 @@ def test_a_series_of_a_dicom_folder_becomes_a_dicom_segmentation(
     assert not (tmp_path / "labels.label.txt").exists()
     volume = read_volume(tmp_path / "exam", series=8)
     assert np.array_equal(volume.array[0], NOISE + 8)
-    found = highdicom.seg.segread(tmp_path / "labels.dcm").get_volume(combine_segments=True)
+    seg = highdicom.seg.segread(tmp_path / "labels.dcm").get_volume(combine_segments=True)
     lps = np.diag([-1, -1, 1, 1]) @ volume.affine
-    there = np.linalg.inv(found.affine) @ lps  # the input's (i, j, k) to the file's own order
+    there = np.linalg.inv(seg.affine) @ lps  # the input's (i, j, k) to the file's own order
     labels = np.zeros(volume.shape, int)
     for index in np.ndindex(*volume.shape):
         at = np.round(there @ [*index, 1]).astype(int)[:3]
-        inside = (at >= 0).all() and (at < found.array.shape).all()
-        labels[index] = 7 * found.array[tuple(at)] if inside else 0
+        inside = (at >= 0).all() and (at < seg.array.shape).all()
+        labels[index] = 7 * seg.array[tuple(at)] if inside else 0
     assert np.array_equal(labels, segment(volume, write_nano()).labels)
     assert 0 < np.count_nonzero(labels) < labels.size
 

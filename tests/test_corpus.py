@@ -72,9 +72,9 @@ def test_every_input_is_refused_in_a_line_or_segmented_on_its_own_grid(
 ) -> None:
     cases = CORPUS.cases(seed)
     wrong = {
-        f"{case.family}: {case.name}": found
+        f"{case.family}: {case.name}": fault
         for number, case in enumerate(cases)
-        if (found := CORPUS.try_case(case, tmp_path / str(number), model, seed))
+        if (fault := CORPUS.try_case(case, tmp_path / str(number), model, seed))
     }
     assert not wrong
     figures(f"corpus-{seed}", {"cases": dict(Counter(case.family for case in cases))})

@@ -256,8 +256,8 @@ def test_a_network_larger_than_its_weights_is_refused_before_it_is_made(model: P
 @pytest.mark.parametrize("name", ["nano", "small", "brain-structures"])
 def test_the_bound_on_parameters_is_below_what_a_network_has(name: str) -> None:
     config = preset(name)
-    found = sum(p.numel() for p in SCD(config).state_dict().values())
-    assert 0.3 * found < config.fewest_parameters <= found
+    parameters = sum(p.numel() for p in SCD(config).state_dict().values())
+    assert 0.3 * parameters < config.fewest_parameters <= parameters
 
 
 @pytest.mark.parametrize(

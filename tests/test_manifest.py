@@ -36,9 +36,9 @@ def manifest() -> PluginManifest:
 
 
 def test_installed_package_offers_the_manifest_to_napari() -> None:
-    found = PluginManifest.from_distribution("napari-tokensparse")
-    assert found.name == "napari-tokensparse"
-    assert found.display_name == "Token Sparsification"
+    manifest = PluginManifest.from_distribution("napari-tokensparse")
+    assert manifest.name == "napari-tokensparse"
+    assert manifest.display_name == "Token Sparsification"
 
 
 def test_root_manifest_is_the_packaged_one() -> None:

@@ -31,8 +31,8 @@ def recipe() -> dict[str, Any]:
 
 def as_conda(requirement: str) -> str:
     """Write a requirement of PyPI's as one of conda-forge's."""
-    found = Requirement(requirement)
-    return f"{CONDA_NAMES.get(found.name, found.name)} {found.specifier}".strip()
+    parsed = Requirement(requirement)
+    return f"{CONDA_NAMES.get(parsed.name, parsed.name)} {parsed.specifier}".strip()
 
 
 def test_the_recipe_needs_what_the_package_needs() -> None:
@@ -67,9 +67,9 @@ def test_the_recipe_says_what_the_project_says() -> None:
 def test_the_licence_expression_is_valid_and_its_terms_are_in_the_package() -> None:
     expression = PROJECT["license"]
     assert canonicalize_license_expression(expression) == expression
-    found = {f.relative_to(ROOT).as_posix() for g in PROJECT["license-files"] for f in ROOT.glob(g)}
-    assert found == set(recipe()["about"]["license_file"])
-    terms = "\n".join((ROOT / file).read_text("utf-8") for file in found)
+    files = {f.relative_to(ROOT).as_posix() for g in PROJECT["license-files"] for f in ROOT.glob(g)}
+    assert files == set(recipe()["about"]["license_file"])
+    terms = "\n".join((ROOT / file).read_text("utf-8") for file in files)
     for part in ("Apache License", "FreeSurfer\nSoftware License", "McGill University"):
         assert part in terms
     assert "Redistribution and use in source and binary forms" in terms  # BSD 3-Clause
@@ -84,12 +84,12 @@ def test_every_python_that_is_named_is_one_that_the_package_takes() -> None:
 @pytest.mark.parametrize("pattern", [r"\]\(([^)\s]+)\)", r"^\[[\w-]+\]: (\S+)$"])
 def test_pictures_and_links_of_the_readme_show_wherever_it_is_read(pattern: str) -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    found = re.findall(pattern, text, re.MULTILINE)
-    assert len(found) > 2
-    relative = [link for link in found if urlsplit(link).scheme != "https"]
+    matches = re.findall(pattern, text, re.MULTILINE)
+    assert len(matches) > 2
+    relative = [link for link in matches if urlsplit(link).scheme != "https"]
     assert relative == []
     home = urlsplit(PROJECT["urls"]["Source"]).path
-    for link in found:
+    for link in matches:
         parts = urlsplit(link)
         if not parts.path.startswith(home):
             continue

@@ -1,4 +1,4 @@
-"""A process that has torch and MONAI imported and runs Python in processes of its own, forked off.
+"""A process that runs Python in processes of its own, forked off, with what segments imported.
 
 Importing them takes seconds, and they are the same for every command of every test. Each job is
 one line of JSON on stdin: the arguments of Python (``-m MODULE …`` or ``SCRIPT …``), folder,
@@ -43,6 +43,9 @@ def main() -> None:
     """Serve until stdin ends."""
     import monai  # noqa: F401
     import torch  # noqa: F401
+
+    import napari_tokensparse.outputs.runfiles
+    import napari_tokensparse.segmenting.infer  # noqa: F401
 
     for line in sys.stdin:
         child = os.fork()

@@ -119,15 +119,15 @@ def measured(model: SCD, sampler: Synthesizer, cases: int) -> dict[str, dict[str
     settings = [("learned", keep) for keep in KEEP_RATIOS]
     settings += [(by, keep) for by in ("random", "intensity") for keep in KEEP_RATIOS[2:]]
     settings += [("encoder ablated", 1.0)]
-    found: dict[str, dict[str, list[float]]] = {}
+    scores: dict[str, dict[str, list[float]]] = {}
     for number in range(cases):
         sample = sampler.sample(VALIDATION_SEED, number)
         for scorer, keep in settings:
             labels = _labels(model, sample.image[None], scorer, keep, number)
             dice = dice_per_class(labels, sample.labels.numpy(), range(1, CLASS_COUNT))
-            by_ratio = found.setdefault(scorer, {})
+            by_ratio = scores.setdefault(scorer, {})
             by_ratio.setdefault(f"{keep:g}", []).append(float(np.nanmean(dice)))
-    return {by: {k: float(np.mean(d)) for k, d in ratios.items()} for by, ratios in found.items()}
+    return {by: {k: float(np.mean(d)) for k, d in ratios.items()} for by, ratios in scores.items()}
 
 
 def _labels(

@@ -115,9 +115,9 @@ def _person(figures: Figures) -> str:
 def _registration(registered: dict[str, Any] | None) -> str:
     if registered is None:
         return "Not measured for these weights."
-    found = registered["figures"]
+    figures = registered["figures"]
     rows = ["| scan | | mean Dice | seconds |", "|---|---|---|---|"]
-    for figure in found:
+    for figure in figures:
         dice = np.mean(list(figure["dice"].values()))
         rows.append(f"| {figure['case']} | {figure['by']} | {dice:.3f} | {figure['seconds']:.0f} |")
     rows.append(

@@ -84,10 +84,10 @@ def check(command: TyperCommand | TyperGroup, arguments: list[str]) -> None:
     if not isinstance(command, TyperGroup) or not arguments:
         command.make_context(command.name, arguments)
         return
-    found = command.commands.get(arguments[0])
-    if found is None:
+    known = command.commands.get(arguments[0])
+    if known is None:
         raise ValueError(f"{arguments[0]!r}: no such command; there are {list(command.commands)}")
-    check(found, arguments[1:])
+    check(known, arguments[1:])
 
 
 def evaluate(example: Example) -> None:

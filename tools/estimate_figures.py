@@ -115,16 +115,16 @@ def child(part: str, number: int) -> None:
     region = parse_box(setting.region, volume.shape, volume.name) if setting.region else None
     asked: dict[str, Any] = {"region": region, "backend": setting.backend, "device": None}
     options = options_for(model, setting.keep_ratio, **asked)
-    told = value_of(estimating(volume, model, options, time.process_time))
+    estimated = value_of(estimating(volume, model, options, time.process_time))
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
     before, began = _memory_mb("VmRSS"), time.process_time()
     result = segment_with(volume, model, options)
     seconds = time.process_time() - began
     said = {
-        "windows": [told.windows, result.stats.windows],
-        "seconds": [round(told.seconds, 2), round(seconds, 2)],
-        "mb": [round(told.room.peak_mb), round(_memory_mb("VmHWM") - before)],
+        "windows": [estimated.windows, result.stats.windows],
+        "seconds": [round(estimated.seconds, 2), round(seconds, 2)],
+        "mb": [round(estimated.room.peak_mb), round(_memory_mb("VmHWM") - before)],
     }
     print(json.dumps(said))
 

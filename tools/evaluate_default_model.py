@@ -84,8 +84,8 @@ def ceilings(folder: Path, number: int) -> Iterator[Figure]:
     for way, coarse in ways.items():
         finer = functional.interpolate(coarse[None], size=truth.shape, mode="trilinear")[0]
         dice = dice_per_class(finer.argmax(dim=0).numpy(), truth.numpy(), range(1, CLASS_COUNT))
-        found = dict(zip(names, dice.tolist(), strict=True))
-        yield Figure("ceiling", way, "true labels", 1.0, found)
+        by_name = dict(zip(names, dice.tolist(), strict=True))
+        yield Figure("ceiling", way, "true labels", 1.0, by_name)
 
 
 def figures(model: SCD, case: Case) -> Iterator[Figure]:
@@ -105,9 +105,9 @@ def figures(model: SCD, case: Case) -> Iterator[Figure]:
 
 
 def _figure(model: SCD, case: Case, keep_ratio: float, **control: Any) -> Figure:
-    found = segment(case.scan, model, keep_ratio, **control)
+    result = segment(case.scan, model, keep_ratio, **control)
     by = "encoder ablated" if "ablate" in control else control.get("scorer", "learned")
-    dice, seconds = dice_by_name(found.labels, case), found.stats.seconds["total"]
+    dice, seconds = dice_by_name(result.labels, case), result.stats.seconds["total"]
     return Figure(case.group, case.scan.name, by, keep_ratio, dice, seconds)
 
 
@@ -141,25 +141,25 @@ def main() -> None:
     arguments = parser.parse_args()
     registered = json.loads(arguments.registration.read_text()) if arguments.registration else None
     model = load_model(arguments.model)
-    found = list(ceilings(arguments.people, (CHOOSING if arguments.choose else CARD)[0]))
+    limits = list(ceilings(arguments.people, (CHOOSING if arguments.choose else CARD)[0]))
     for case in cases(arguments.people, arguments.choose, arguments.looks):
         for figure in figures(model, case):
-            found.append(figure)
+            limits.append(figure)
             print(
                 f"{figure.case:24} {figure.scorer:16} {figure.keep_ratio:4g} {figure.mean:.3f} "
                 f"{figure.seconds:.1f} s",
                 flush=True,
             )
     summary = defaultdict(list)
-    for figure in found:
+    for figure in limits:
         summary[figure.group, figure.scorer, figure.keep_ratio].append(figure.mean)
     print()
     for (group, scorer, keep_ratio), means in summary.items():
         print(f"{group:18} {scorer:16} {keep_ratio:4g} {np.mean(means):.3f} (of {len(means)})")
     if arguments.json:
-        arguments.json.write_text(json.dumps([f._asdict() for f in found], indent=1))
+        arguments.json.write_text(json.dumps([f._asdict() for f in limits], indent=1))
     if not arguments.choose:
-        write_card(arguments.model, [f._asdict() for f in found], registered)
+        write_card(arguments.model, [f._asdict() for f in limits], registered)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def fuzz(minutes: float, figures: Path | None) -> int:
         ]
         CRASHES.mkdir(exist_ok=True)
         ran = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
-    found = re.search(r"stat::number_of_executed_units:\s*(\d+)", ran.stderr)
-    executions = int(found[1]) if found else 0
+    match = re.search(r"stat::number_of_executed_units:\s*(\d+)", ran.stderr)
+    executions = int(match[1]) if match else 0
     crashed = ran.returncode != 0
     print("\n".join(ran.stderr.splitlines()[-40:]) if crashed else f"{executions} executions")
     if not any(CRASHES.iterdir()):

@@ -211,14 +211,14 @@ def measure_volumes(rounds: int) -> dict[str, dict[str, float]]:
 
         return run
 
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     for scan in ("brain", "noise"):  # each by itself: a large volume slows what comes after it
         works = {choice: work(*change) for choice, change in changes.items() if change[0] == scan}
-        found |= _run(works, rounds, MatrixRate())
-    whole = {"brain": found[AS_IS], "noise": found[f"{AS_IS}, small windows"]}
+        seconds |= _run(works, rounds, MatrixRate())
+    whole = {"brain": seconds[AS_IS], "noise": seconds[f"{AS_IS}, small windows"]}
     return {
         choice: {"seconds": median(s), "times": median(s) / median(whole[changes[choice][0]])}
-        for choice, s in found.items()
+        for choice, s in seconds.items()
     }
 
 
@@ -235,17 +235,17 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_flush_denormal(True)
-    found = (
+    measured = (
         measure_volumes(given.rounds)
         if given.volume
         else measure(given.preset, given.keep_ratio, given.rounds, given.training)
     )
-    for choice, figures in found.items():
+    for choice, figures in measured.items():
         print(f"{choice:38} {figures['seconds']:.3f} s  x {figures['times']:.2f}")
     if given.json:
         names = ("preset", "keep_ratio", "threads", "training", "volume")
         what = {name: getattr(given, name) for name in names}
-        given.json.write_text(json.dumps({**what, "undone": found}, indent=1))
+        given.json.write_text(json.dumps({**what, "undone": measured}, indent=1))
 
 
 if __name__ == "__main__":

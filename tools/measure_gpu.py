@@ -78,10 +78,10 @@ def parity(name: str, device: str) -> dict[str, Any]:
     length = math.prod(here.config.grid)
     scores = torch.rand(1, length, generator=torch.Generator().manual_seed(_CONTROL_SEED)).log()
     exact = Backend(PLAIN, here)(window, 0.5, token_scores=scores).logits
-    found: dict[str, Any] = {"preset": name}
+    figures: dict[str, Any] = {"preset": name}
     for kind, backend in (("float32", Backend(PLAIN, there)), ("auto", make_backend(there))):
         out = backend(window.to(device), 0.5, token_scores=scores.to(device)).logits.cpu()
-        found[kind] = {
+        figures[kind] = {
             "backend": backend.name,
             "logits off": float(
                 (out - exact).square().mean().sqrt() / exact.square().mean().sqrt()
@@ -89,9 +89,9 @@ def parity(name: str, device: str) -> dict[str, Any]:
         }
     own = Backend(PLAIN, here)(window, 0.5).trace.kept
     theirs = Backend(PLAIN, there)(window.to(device), 0.5).trace.kept.cpu()
-    found["tokens chosen otherwise"] = len(set(own[0].tolist()) ^ set(theirs[0].tolist())) // 2
-    found["agrees"] = found["float32"]["logits off"] <= LOGITS_AGREE
-    return found
+    figures["tokens chosen otherwise"] = len(set(own[0].tolist()) ^ set(theirs[0].tolist())) // 2
+    figures["agrees"] = figures["float32"]["logits off"] <= LOGITS_AGREE
+    return figures
 
 
 def timed(work: Callable[[], object], device: str) -> float:
@@ -197,18 +197,18 @@ def main() -> None:
         if name not in PRESETS:
             parser.error(f"preset {name!r}: choose one of {', '.join(PRESETS)}")
     gpu = torch.cuda.get_device_name(given.device) if given.device.startswith("cuda") else "none"
-    found: dict[str, Any] = {"machine": describe_machine(), "gpu": gpu, "left_out": []}
+    figures: dict[str, Any] = {"machine": describe_machine(), "gpu": gpu, "left_out": []}
     end = time.monotonic() + 60 * given.minutes
     for section, measure in measuring(names, given.device, given.compile, given.side):
         if time.monotonic() > end:
-            found["left_out"].append(section)
+            figures["left_out"].append(section)
             continue
         rows = measure()
-        found.setdefault(section, []).extend(rows)
+        figures.setdefault(section, []).extend(rows)
         for row in rows:
             print(section, json.dumps(row), flush=True)
-        given.json.write_text(json.dumps(found, indent=1))
-    given.json.write_text(json.dumps(found, indent=1))
+        given.json.write_text(json.dumps(figures, indent=1))
+    given.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

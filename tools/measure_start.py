@@ -60,11 +60,11 @@ def main() -> None:
             seconds = work()
             if number:  # the first round warms up the system's cache of files
                 taken[name].append(seconds)
-    found = {name: median(seconds) for name, seconds in taken.items()}
-    for name, seconds in found.items():
+    medians = {name: median(seconds) for name, seconds in taken.items()}
+    for name, seconds in medians.items():
         print(f"{name:34} {seconds:.2f} s")
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+        given.json.write_text(json.dumps(medians, indent=1))
 
 
 if __name__ == "__main__":

@@ -257,13 +257,13 @@ def _parts(
     more: tuple[str, Callable[[Row], str]] | None = None,
     figure: Callable[[Row], float | None] = lambda row: row.seconds,
 ) -> list[str]:
-    head, told = more or ("keep ratio", _ratio)
+    head, shown = more or ("keep ratio", _ratio)
     parts = list(dict.fromkeys(row.part for row in rows))
     lines = []
     for total in _totals(rows):
         same = {row.part: figure(row) for row in rows if row.key[:-1] == total.key[:-1]}
         if len(same) > 1:
-            names = [*_named(total), told(total)]
+            names = [*_named(total), shown(total)]
             lines.append([*names, *(_said(same.get(part), ".3f") for part in parts)])
     return _table(("preset", "variant", "backend", head, *parts), lines)
 

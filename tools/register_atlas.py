@@ -51,11 +51,11 @@ def by_registration(case: Case) -> np.ndarray:
     template = next(t1 for name, t1, _ in training_t1s() if "2009c" in name)
     fixed = _image(case.scan.array[0], case.scan.affine)
     moving = _image(template, affine)
-    found = ants.registration(fixed, moving, type_of_transform="SyN", random_seed=1)
+    registered = ants.registration(fixed, moving, type_of_transform="SyN", random_seed=1)
     warped = ants.apply_transforms(
         fixed,
         _image(class_ids()[labels], affine),
-        found["fwdtransforms"],
+        registered["fwdtransforms"],
         interpolator="genericLabel",
     )
     return np.asarray(warped.numpy()).round().astype(np.uint8)

@@ -25,7 +25,7 @@ Figures = dict[str, Any]
 class Row(NamedTuple):
     """One line of the table: what was tried, how often, and what had to come of it."""
 
-    tried: str
+    attempted: str
     times: int
     must: str
 
@@ -34,7 +34,7 @@ def hostile(figures: Figures) -> list[Row]:
     """Count the tests on hostile files, by what they try."""
     must = "refused in one line, or never looked at; no code runs, no file appears"
     counts: Mapping[str, int] = figures.get("hostile", {}).get("tests", {})
-    return [Row(tried, times, must) for tried, times in sorted(counts.items())]
+    return [Row(attempted, times, must) for attempted, times in sorted(counts.items())]
 
 
 def fuzzer(figures: Figures) -> list[Row]:
@@ -42,12 +42,12 @@ def fuzzer(figures: Figures) -> list[Row]:
     said = figures.get("fuzz")
     if said is None:
         return []
-    tried = (
+    attempted = (
         f"changed model folders, checkpoints, configs and lists, guided by coverage for "
         f"{said['minutes']:g} minutes"
     )
     must = f"values or one line, within 10 s and 4 GB: {said['crashes']} crashes"
-    return [Row(tried, said["executions"], must)]
+    return [Row(attempted, said["executions"], must)]
 
 
 def corpus(figures: Figures) -> list[Row]:
@@ -61,7 +61,7 @@ def corpus(figures: Figures) -> list[Row]:
 def geometry(figures: Figures) -> list[Row]:
     """Count the examples drawn for windows, stitching and geometry."""
     counts: Mapping[str, int] = figures.get("geometry", {}).get("examples", {})
-    return [Row(tried, times, "holds for each") for tried, times in counts.items()]
+    return [Row(attempted, times, "holds for each") for attempted, times in counts.items()]
 
 
 def faults(figures: Figures) -> list[Row]:
@@ -200,7 +200,7 @@ def write_page(figures: Path, page: Path) -> None:
 
 
 def _table(rows: list[Row]) -> str:
-    lines = [f"| {row.tried} | {row.times:,} | {row.must} |" for row in rows]
+    lines = [f"| {row.attempted} | {row.times:,} | {row.must} |" for row in rows]
     total = f"| in all | {sum(row.times for row in rows):,} | |"
     return "\n".join(["| tried | times | what must come |", "|---|---:|---|", *lines, total]) + "\n"
 

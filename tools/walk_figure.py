@@ -47,14 +47,14 @@ _ACCENT = "#0072b2"
 @contextmanager
 def entered() -> Iterator[list[str]]:
     """Collect the modules of the package whose functions are called, in the order of entry."""
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_name != "<module>":
             path = Path(frame.f_code.co_filename)
             if path.is_relative_to(_PACKAGE):
                 name = path.relative_to(_PACKAGE).with_suffix("").as_posix()
-                found[name.removesuffix("/__init__")] = None
+                modules[name.removesuffix("/__init__")] = None
 
     names: list[str] = []
     threading.setprofile(note)
@@ -64,7 +64,7 @@ def entered() -> Iterator[list[str]]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-        names += found
+        names += modules
 
 
 def rooms() -> list[str]:
@@ -76,21 +76,21 @@ def rooms() -> list[str]:
 
 def walk() -> list[str]:
     """Segment the sample brain as a script would; return the modules that were entered."""
-    with tempfile.TemporaryDirectory() as folder, entered() as found:
+    with tempfile.TemporaryDirectory() as folder, entered() as modules:
         volume = read_volume(sample_path())
         result = segment(volume, load_model("brain-structures"), KEEP_RATIO)
         write_nifti(Path(folder) / "labels.nii.gz", result.labels, volume)
-    return found
+    return modules
 
 
 def click() -> list[str]:
     """Do what a click on Segment does with the sample; return the modules that were entered."""
     volume = read_volume(sample_path())
-    with entered() as found:
+    with entered() as modules:
         model = load_model("brain-structures")
         assert estimate.room(volume, model).is_enough
         segment(volume, model, KEEP_RATIO)
-    return found
+    return modules
 
 
 def write_count(modules: int, page: Path = PAGE) -> None:
@@ -101,9 +101,9 @@ def write_count(modules: int, page: Path = PAGE) -> None:
     page.write_text(text, "utf-8")
 
 
-def draw(found: list[str], path: Path) -> None:
+def draw(names: list[str], path: Path) -> None:
     """Draw the rooms that were entered as boxes, with their modules."""
-    by_room = {room: [m for m in found if m.split("/")[0] == room] for room in rooms()}
+    by_room = {room: [m for m in names if m.split("/")[0] == room] for room in rooms()}
     shown = {room: modules for room, modules in by_room.items() if modules}
     heights = [0.2 - (-len(modules) // _COLUMNS) for modules in shown.values()]
     figure = Figure(figsize=(8.0, _ROW_HEIGHT * (sum(heights) + 0.5 * len(heights) + 1)), dpi=120)
@@ -128,7 +128,7 @@ def draw(found: list[str], path: Path) -> None:
             row, column = divmod(n, _COLUMNS)
             name = module.removeprefix(f"{room}/").replace("/", " / ")
             place = (2.4 + column * 2.5, -top - 0.55 - row)
-            axes.text(*place, f"{found.index(module) + 1}  {name}", va="center", fontsize=9)
+            axes.text(*place, f"{names.index(module) + 1}  {name}", va="center", fontsize=9)
         top += height + 0.5
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -138,10 +138,10 @@ def main() -> None:
     """Trace a run and draw it; trace a click and count."""
     entered_by_click = len(click())
     write_count(entered_by_click)
-    found = walk()
-    draw(found, PICTURE)
+    modules = walk()
+    draw(modules, PICTURE)
     print(f"A click enters {entered_by_click} modules: {PAGE}")
-    print(f"{len(found)} modules in {len({m.split('/')[0] for m in found})} rooms: {PICTURE}")
+    print(f"{len(modules)} modules in {len({m.split('/')[0] for m in modules})} rooms: {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def has_renderer() -> bool:
 
 def missing() -> list[str]:
     """Name the programs and libraries that Xvfb and Qt need and that are not here."""
-    found = [name for name in PROGRAMS if shutil.which(name) is None]
-    found += [name for name in LIBRARIES if not loads(name)]
-    return found if has_renderer() else [*found, "the Mesa software renderer"]
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing += [name for name in LIBRARIES if not loads(name)]
+    return missing if has_renderer() else [*missing, "the Mesa software renderer"]
 
 
 def can_install() -> bool:

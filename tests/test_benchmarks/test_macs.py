@@ -25,17 +25,17 @@ from napari_tokensparse.model.presets import preset
 def test_the_papers_presets_cost_what_was_recomputed(
     name: str, keep_ratio: float, expected: float
 ) -> None:
-    found = gmacs(preset(name), keep_ratio)
-    assert found[TOTAL] == pytest.approx(expected, rel=0.005)
-    assert sum(found[part] for part in SCD_PARTS) == pytest.approx(found[TOTAL])
-    assert found["decoder"] == pytest.approx({"btcv": 55.7, "brats": 134.4}[name], rel=0.005)
+    counts = gmacs(preset(name), keep_ratio)
+    assert counts[TOTAL] == pytest.approx(expected, rel=0.005)
+    assert sum(counts[part] for part in SCD_PARTS) == pytest.approx(counts[TOTAL])
+    assert counts["decoder"] == pytest.approx({"btcv": 55.7, "brats": 134.4}[name], rel=0.005)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("btcv", 258.3), ("brats", 798.3)])
 def test_the_dense_baselines_cost_what_was_recomputed(name: str, expected: float) -> None:
-    found = gmacs(dense_of(preset(name)), 1.0)
-    assert found[TOTAL] == pytest.approx(expected, rel=0.005)
-    assert found["pruning"] == found["completion"] == 0.0
+    counts = gmacs(dense_of(preset(name)), 1.0)
+    assert counts[TOTAL] == pytest.approx(expected, rel=0.005)
+    assert counts["pruning"] == counts["completion"] == 0.0
 
 
 def test_every_preset_ratio_and_part_has_a_row() -> None:
@@ -76,9 +76,9 @@ def test_a_backward_pass_costs_two_forward_ones_but_for_the_gradient_of_the_imag
 @pytest.mark.skipif(not has_unetr(), reason="MONAI's UNETR needs einops")
 def test_monais_unetr_has_an_eighth_of_the_tokens() -> None:
     config = preset("nano")
-    found, ours = unetr_gmacs(config), gmacs(dense_of(config), 1.0)
-    assert found["patch embedding"] == pytest.approx(ours["patch embedding"])  # all voxels, once
+    theirs, ours = unetr_gmacs(config), gmacs(dense_of(config), 1.0)
+    assert theirs["patch embedding"] == pytest.approx(ours["patch embedding"])  # all voxels, once
     dim, tokens = config.embed_dim, 2**3
     blocks = 12 * (tokens * 12 * dim * dim + 2 * tokens * tokens * dim)
-    assert found["blocks"] == pytest.approx(blocks / 1e9)
-    assert sum(n for part, n in found.items() if part != TOTAL) == pytest.approx(found[TOTAL])
+    assert theirs["blocks"] == pytest.approx(blocks / 1e9)
+    assert sum(n for part, n in theirs.items() if part != TOTAL) == pytest.approx(theirs[TOTAL])

@@ -20,7 +20,6 @@ from napari_tokensparse.benchmarks.preview import FULL, UPDATE, time_preview
 from napari_tokensparse.benchmarks.report import Report, Row
 from napari_tokensparse.benchmarks.sections import benchmark
 from napari_tokensparse.benchmarks.timing import MatrixRate, Note, Round
-from napari_tokensparse.benchmarks.training import time_training
 from napari_tokensparse.compute.backends.base import Backend
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.segmenting.preview import PreviewSession
@@ -52,6 +51,14 @@ def plan(**given: object) -> Plan:
 
 def rows_of(events: Iterable[object]) -> list[Row]:
     return [event for event in events if isinstance(event, Row)]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """Count and train once, at keep ratio 0.5."""
+    *_, last = benchmark({"training", "macs"}, plan(rounds=1, keep_ratios=(0.5,)))
+    assert isinstance(last, Report)
+    return last
 
 
 def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai() -> None:
@@ -105,8 +112,8 @@ def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
     assert {r.variant for r in rows_of(events)} <= {"monai-unetr"}
 
 
-def test_a_training_step_is_timed_with_its_parts_and_memory() -> None:
-    rows = rows_of(time_training(plan(keep_ratios=(0.5,), rounds=1)))
+def test_a_training_step_is_timed_with_its_parts_and_memory(report: Report) -> None:
+    rows = report.section("training")
     assert [(r.variant, r.keep_ratio, r.part) for r in rows] == [
         (variant, ratio, part)
         for variant, ratio in (("scd", 0.5), ("dense", 1.0))
@@ -226,10 +233,7 @@ def test_monais_inferer_is_left_out_where_its_logits_have_no_room(
     assert {r.variant for r in rows_of(events)} == {"scd"}
 
 
-def test_a_report_holds_the_wanted_sections_with_their_efficiency() -> None:
-    events = list(benchmark({"training", "macs"}, plan(rounds=1, keep_ratios=(0.5,))))
-    report = events[-1]
-    assert isinstance(report, Report)
+def test_a_report_holds_the_wanted_sections_with_their_efficiency(report: Report) -> None:
     assert list(dict.fromkeys(row.section for row in report.rows)) == ["macs", "training"]
     assert report.gemm_gmac_s == pytest.approx(2.0)
     (dense,) = (r for r in report.section("training") if (r.variant, r.part) == ("dense", "total"))

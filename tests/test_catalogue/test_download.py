@@ -80,12 +80,12 @@ def refusal(given: Offer) -> str:
 def test_a_downloaded_model_is_the_one_that_was_packed_and_is_used_by_name(
     server: Any, mine: Path, tmp_path: Path, write_nano: Callable[..., Path], top: str
 ) -> None:
-    source, told = write_nano("lab-model"), []
+    source, events = write_nano("lab-model"), []
     given = offer(server, zipped(source, top))
-    assert download(given, told.append) == mine / "lab-model"
+    assert download(given, events.append) == mine / "lab-model"
     for file in (f for f in source.rglob("*") if f.is_file()):
         assert (mine / "lab-model" / file.relative_to(source)).read_bytes() == file.read_bytes()
-    assert told[-1] == given.size
+    assert events[-1] == given.size
     assert load_model("lab-model").info == load_model(source).info
     assert [p.name for p in mine.iterdir()] == ["lab-model"]
     assert not list(downloads_folder().iterdir())

@@ -38,8 +38,8 @@ def refusal(path: Path, target: Path, most: int = 2**20) -> str:
 def test_files_and_folders_are_unpacked(tmp_path: Path, target: Path) -> None:
     path = archive(tmp_path, ("m/", b""), ("m/a.txt", b"one"), ("m/deep/er/b.bin", bytes(3000)))
     unpack(path, target, "a.zip")
-    found = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
-    assert found == {"m/a.txt", "m/deep/er/b.bin"}
+    files = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
+    assert files == {"m/a.txt", "m/deep/er/b.bin"}
     assert (target / "m/a.txt").read_bytes() == b"one"
 
 

@@ -25,9 +25,9 @@ def test_no_console_is_too_poor_for_what_is_printed(
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == (1 if "-o" in arguments else 0)
-    told, errors = (stream.getvalue().decode(encoding, "replace") for stream in streams.values())
-    assert "brain-structures" in told
-    assert "keep-ratio" in told
+    printed, errors = (stream.getvalue().decode(encoding, "replace") for stream in streams.values())
+    assert "brain-structures" in printed
+    assert "keep-ratio" in printed
     assert errors.startswith("tokensparse: ") and ".nii: no such file" in errors
 
 

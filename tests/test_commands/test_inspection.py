@@ -55,13 +55,13 @@ def test_sweep_writes_a_table_a_picture_and_json(
     assert {p.name for p in out.iterdir()} == {
         *("sweep.csv", "sweep.json", "sweep.png", ".tokensparse.json"),
     }
-    told = json.loads(run.stdout)
-    assert told == json.loads((out / "sweep.json").read_text())
-    assert told["region"] == "4:30,0:36,2:18"
-    found = [(p["scorer"], p["keep_ratio"]) for p in told["points"]]
-    assert found == [(s, r) for s in ("learned", "random") for r in (0.25, 0.5, 1.0)]
-    assert told["points"][2]["mean_dice"] == 1.0
-    assert 0 < told["points"][0]["labels_dice"]["seven"] < 1
+    written = json.loads(run.stdout)
+    assert written == json.loads((out / "sweep.json").read_text())
+    assert written["region"] == "4:30,0:36,2:18"
+    points = [(p["scorer"], p["keep_ratio"]) for p in written["points"]]
+    assert points == [(s, r) for s in ("learned", "random") for r in (0.25, 0.5, 1.0)]
+    assert written["points"][2]["mean_dice"] == 1.0
+    assert 0 < written["points"][0]["labels_dice"]["seven"] < 1
     assert [(r["scorer"], r["class"]) for r in rows(out / "sweep.csv")][:2] == [
         ("learned", "mean"),
         ("learned", "seven"),
@@ -87,9 +87,9 @@ def test_audit_writes_its_tables_and_the_difference_on_the_scans_grid(
     one, run_at = (segment(folder / "scan.nii.gz", folder / "nano", r).labels for r in (1.0, 0.25))
     expected = difference(one, run_at)
     np.testing.assert_array_equal(np.asarray(written.dataobj), expected)
-    (told,) = rows(out / "classes.csv")
-    assert told["class"] == "seven"
-    assert float(told["after_mm3"]) == pytest.approx((run_at == 7).sum() * 3.0)
+    (row,) = rows(out / "classes.csv")
+    assert row["class"] == "seven"
+    assert float(row["after_mm3"]) == pytest.approx((run_at == 7).sum() * 3.0)
     summary = json.loads((out / "audit.json").read_text())
     assert summary["keep_ratio"] == [0.25] * 3
     assert len(rows(out / "components.csv")) == len(summary["components"]) > 0

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -102,20 +104,37 @@ def test_the_written_config_alone_repeats_the_run(data: Path, tmp_path: Path) ->
     assert weights[0] == weights[1]
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(data: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "napari_tokensparse.cli", "train", "-o", str(tmp_path / "model")]
+@contextmanager
+def pressing_ctrl_c(events: Path, kind: str) -> Iterator[None]:
+    """Send this process the signal of Ctrl-C once a file of events holds one of a kind."""
+
+    def press() -> None:
+        while not ended.is_set():
+            if events.exists() and f'"{kind}"' in events.read_text():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.01)
+
+    ended = Event()
+    thread = Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     events = tmp_path / "events.jsonl"
-    start = [*line, "--data", str(data), "--size", "nano", "--events", str(events)]
-    with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for said in process.stderr:
-            if said.startswith("step 1:"):
-                break
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-        assert process.wait() == 130
-    assert "Stopping after this step; once more ends at once" in rest
-    assert f"Go on: tokensparse train --resume -o {tmp_path / 'model'}" in rest
+    start = ("train", "-o", tmp_path / "model", "--data", data, "--size", "nano")
+    with pressing_ctrl_c(events, "StepDone"):
+        run = command(*start, "--events", events)
+    assert run.exit_code == 130
+    assert "Stopping after this step; once more ends at once" in capfd.readouterr().err
+    assert f"Go on: tokensparse train --resume -o {tmp_path / 'model'}" in run.stderr
     last = from_json(events.read_text().splitlines()[-1])
     assert isinstance(last, Finished) and last.reason == "stopped"
 
@@ -151,17 +170,13 @@ def test_a_terminated_run_of_any_number_of_processes_keeps_a_checkpoint(
 def test_a_signal_before_the_first_step_ends_the_check_of_the_data(
     write_msd: Callable[..., Path], tmp_path: Path
 ) -> None:
-    many = write_msd("many", cases=150, shape=(24, 24, 12))
-    line = [sys.executable, "-m", "napari_tokensparse.cli", "train", "--data", str(many)]
-    line += ["--size", "nano", "-o", "model", "--events", "events.jsonl"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        while not (tmp_path / "events.jsonl").exists():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        rest = process.stderr.read()
-        assert process.wait() == 130, rest
-    assert "Stopped before a step was done" in rest
+    many = write_msd("many", cases=100, shape=(24, 24, 12))
+    events = tmp_path / "events.jsonl"
+    start = ("train", "--data", many, "--size", "nano", "-o", tmp_path / "model")
+    with pressing_ctrl_c(events, "CaseRead"):
+        run = command(*start, "--events", events)
+    assert run.exit_code == 130, run.output
+    assert "Stopped before a step was done" in run.stderr
     assert not (tmp_path / "model").exists()
 
 
@@ -199,8 +214,8 @@ def test_bad_cases_and_unlabelled_voxels_are_left_out_of_an_evaluation(
     label = sorted((data / "labelsTr").iterdir())[0]
     model = write_nano(channels=2)
     value = load_model(model).info.classes[0].value  # type: ignore[union-attr]
-    found = segment(scan, load_model(model)).labels
-    painted = np.where(found == value, value, 1).astype(np.uint8)
+    labels = segment(scan, load_model(model)).labels
+    painted = np.where(labels == value, value, 1).astype(np.uint8)
     painted[:16] = 0
     write_nifti(label, painted, read_volume(scan))
     listed = json.loads((data / "dataset.json").read_text())
@@ -323,9 +338,9 @@ def test_nnunets_files_are_trained_on_and_evaluated_and_a_class_not_there_is_tol
     trained = command("train", "--data", folder, "-o", model, "--size", "nano", *sets)
     assert trained.exit_code == 0, trained.output
     assert "Read 5 cases\n" in trained.stderr
-    told = "Class 4 (ring) is in no case: it is not learnt."
-    assert told in trained.stderr
-    assert f"- {told}\n" in (model / "docs/README.md").read_text("utf-8")
+    note = "Class 4 (ring) is in no case: it is not learnt."
+    assert note in trained.stderr
+    assert f"- {note}\n" in (model / "docs/README.md").read_text("utf-8")
     scored = command("evaluate", "--model", model, "--data", folder, "--no-hd95", "--json")
     assert scored.exit_code == 0, scored.output
     rows = json.loads(scored.stdout)["rows"]

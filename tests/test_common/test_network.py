@@ -33,5 +33,5 @@ def raised(error: Exception, behind: Exception | None = None) -> Exception:
     ],
 )
 def test_what_lies_behind_an_error_is_named(behind: Exception, said: str | None) -> None:
-    found = network_fault(raised(OSError("not found"), behind), "SSL_CERT_FILE")
-    assert found is None if said is None else said in str(found)
+    fault = network_fault(raised(OSError("not found"), behind), "SSL_CERT_FILE")
+    assert fault is None if said is None else said in str(fault)

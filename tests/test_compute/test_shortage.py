@@ -126,10 +126,10 @@ def test_a_shortage_at_any_window_halves_how_many_are_run_at_once(
     for at in range(3):  # 18 windows are run 6 at a time
         with monkeypatch.context() as patch:
             windows = fail_at(patch, {at})
-            found = segment(volume, model)
+            result = segment(volume, model)
         assert windows == [6] * (at + 1) + [3] * (2 * (3 - at))
-        assert found.stats.notes == ("memory ran out: 3 windows at once from there on",)
-        assert alike(found, whole)
+        assert result.stats.notes == ("memory ran out: 3 windows at once from there on",)
+        assert alike(result, whole)
     assert segment(volume, model).labels.tobytes() == whole.labels.tobytes()
 
 
@@ -145,10 +145,10 @@ def test_a_shortage_at_every_window_in_turn(
     for at in range(18):
         with monkeypatch.context() as patch:
             fail_at(patch, {at})
-            found = segment(volume, model)
+            result = segment(volume, model)
             notes = ("memory ran out: windows were stitched on disk from there on",)
-            assert found.stats.notes == notes
-            assert alike(found, whole)
+            assert result.stats.notes == notes
+            assert alike(result, whole)
         with monkeypatch.context() as patch:
             fail_at(patch, {at, at + 1})
             with pytest.raises(SegmentError, match=f"ran out on cpu at window {at + 1} of 18 "):
@@ -166,12 +166,12 @@ def test_when_single_windows_do_not_fit_they_are_stitched_on_disk(
     monkeypatch.setattr(
         Stitcher, "move_to_disk", lambda self: moved.append(move(self)) or moved[-1]
     )
-    found = segment(volume, model)
+    result = segment(volume, model)
     assert windows[:4] == [6, 3, 2, 1]
-    assert found.stats.notes[-1] == "memory ran out: windows were stitched on disk from there on"
-    assert len(found.stats.notes) == 4
+    assert result.stats.notes[-1] == "memory ran out: windows were stitched on disk from there on"
+    assert len(result.stats.notes) == 4
     assert moved == [True]
-    assert alike(found, whole)
+    assert alike(result, whole)
 
 
 def test_at_the_end_the_figures_are_told_and_the_next_run_works(
@@ -220,10 +220,10 @@ def test_a_gpu_goes_the_same_way_and_what_torch_keeps_there_is_given_back(
     assert given_back == []
 
     monkeypatch.setattr(OnGpu, "short", {1})
-    found = segment(volume, model)
+    result = segment(volume, model)
     assert OnGpu.sizes == [6, 6, 3, 3, 3, 3]
-    assert found.stats.notes == ("memory ran out: 3 windows at once from there on",)
-    assert alike(found, whole)
+    assert result.stats.notes == ("memory ran out: 3 windows at once from there on",)
+    assert alike(result, whole)
     assert len(given_back) == 1
 
     monkeypatch.setattr(OnGpu, "short", set(range(10)))
@@ -263,9 +263,9 @@ def test_rows_that_do_not_fit_are_labelled_a_few_at_a_time(
         add(self, rows)
 
     monkeypatch.setattr(InputGrid, "add", failing)
-    found = segment(volume, model)
+    result = segment(volume, model)
     assert max(lengths) > 3
-    assert found.labels.tobytes() == whole.labels.tobytes()
+    assert result.labels.tobytes() == whole.labels.tobytes()
 
 
 LIMITED = """

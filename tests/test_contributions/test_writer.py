@@ -132,17 +132,17 @@ def test_an_image_from_a_file_keeps_its_values_type_order_and_affine(
     out = saved(Image(data, **kwargs), scan.with_name(f"out{suffix}"))
     source = nib.load(scan)
     if suffix == ".nrrd":
-        found, header = nrrd.read(str(out))
+        values, header = nrrd.read(str(out))
         affine = np.eye(4)
         affine[:3, :3] = header["space directions"].T
         affine[:3, 3] = header["space origin"]
         np.testing.assert_array_equal(np.diag([-1, -1, 1, 1]) @ affine, source.affine)
     else:
-        found = np.asarray(nib.load(out).dataobj)
+        values = np.asarray(nib.load(out).dataobj)
         np.testing.assert_array_equal(nib.load(out).affine, source.affine)
         assert not read_volume(out).is_labels
-    assert found.dtype == np.int16
-    np.testing.assert_array_equal(found, source.dataobj)
+    assert values.dtype == np.int16
+    np.testing.assert_array_equal(values, source.dataobj)
 
 
 def test_a_foreign_layer_is_written_as_it_is_shown(tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_a_map_with_unknown_voxels_is_written_with_them(tmp_path: Path) -> None:
     volume = Volume(values, np.diag([1.0, 2, 3, 1]), "map")
     view = placement_of(volume.affine, volume.shape).view
     layer = Image(view(values[0]), contrast_limits=(0, 1), **layer_kwargs(volume))
-    found = nib.load(saved(layer, tmp_path / "map.nii.gz")).get_fdata(dtype=np.float32)
-    np.testing.assert_array_equal(found, values[0])
+    written = nib.load(saved(layer, tmp_path / "map.nii.gz")).get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(written, values[0])
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_nothing_is_saved_among_the_slices_of_a_series(
 ) -> None:
     paths = dicoms["write_series"](tmp_path / "exam", np.ones((7, 5, 6), np.uint16))
     before = {path: path.read_bytes() for path in (tmp_path / "exam").iterdir()}
-    (found,) = read_layers(str(tmp_path / "exam"))
-    data, meta, _ = Image(found[0], **found[1]).as_layer_data_tuple()
+    (layer_data,) = read_layers(str(tmp_path / "exam"))
+    data, meta, _ = Image(layer_data[0], **layer_data[1]).as_layer_data_tuple()
     for path in (paths[0], tmp_path / "exam/labels.nii.gz"):
         with pytest.raises(OSError, match=r"input itself|lies in the folder of the scan"):
             write_image(str(path), data, meta)

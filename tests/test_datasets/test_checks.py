@@ -43,14 +43,14 @@ def case(name: str = "a", **parts: Volume) -> Case:
 
 
 def checked(made: Case, **fields: object) -> CheckedCase:
-    (found,) = checking(data_set(made, **fields))
-    return found
+    (case_read,) = checking(data_set(made, **fields))
+    return case_read
 
 
 def test_a_good_case_gives_its_facts() -> None:
-    found = checked(case())
-    assert found.problems == ()
-    facts = found.facts
+    read = checked(case())
+    assert read.problems == ()
+    facts = read.facts
     assert facts is not None
     assert (facts.shape, facts.spacing) == (SHAPE, (2.0, 1.0, 3.0))
     assert facts.voxels == {0: 113, 1: 6, 2: 1}
@@ -83,18 +83,18 @@ def broken() -> dict[str, tuple[Case, str]]:
 @pytest.mark.parametrize("name", broken())
 def test_a_bad_case_is_told_in_a_line(name: str) -> None:
     made, said = broken()[name]
-    found = checked(made)
-    assert found.facts is None
-    assert any(said in problem for problem in found.problems)
-    assert not any("\n" in problem for problem in found.problems)
+    read = checked(made)
+    assert read.facts is None
+    assert any(said in problem for problem in read.problems)
+    assert not any("\n" in problem for problem in read.problems)
 
 
 def test_every_problem_of_a_case_is_told() -> None:
     bad, nan = label()[:5].copy(), np.stack([image(), np.zeros(SHAPE, np.float32)])
     nan[0, 0, 0, 0], bad[0, 0, 0] = np.inf, 7
-    found = checked(case(image=volume(nan), label=volume(bad)))
-    assert found.facts is None
-    assert [problem.partition(": ")[2] for problem in found.problems] == [
+    read = checked(case(image=volume(nan), label=volume(bad)))
+    assert read.facts is None
+    assert [problem.partition(": ")[2] for problem in read.problems] == [
         "contains infinity (1 voxels); replace them, for example by 0",
         "has 2 channels: must have 1 (t1); put all into one 4-D file, or each into its own "
         "(case_0000, case_0001 …)",
@@ -117,8 +117,8 @@ def test_a_label_full_of_unknown_values_is_told_in_a_short_line() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_problem_not_an_error(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    found = checked(Case("a", tmp_path / "none.nii.gz", volume(label())))
-    assert any("no such file" in problem for problem in found.problems)
+    read = checked(Case("a", tmp_path / "none.nii.gz", volume(label())))
+    assert any("no such file" in problem for problem in read.problems)
 
 
 def test_the_unlabelled_value_is_allowed() -> None:
@@ -130,13 +130,13 @@ def test_the_unlabelled_value_is_allowed() -> None:
 def test_the_report_names_all_bad_cases_and_they_can_be_left_out() -> None:
     bad = [replace(made, name=name) for name, (made, _) in broken().items()]
     made = data_set(case("good"), *bad[:4], validation=(case("kept"), *bad[4:]))
-    found = list(checking(made))
-    assert [c.held_out for c in found] == [False] * 5 + [True] * 5
-    said = report(found)
+    events = list(checking(made))
+    assert [c.held_out for c in events] == [False] * 5 + [True] * 5
+    said = report(events)
     assert said.startswith("8 of 10 cases cannot be used:\n")
     assert all(f"\n{name}: " in said for name in broken())
     assert "--skip-bad" in said
-    rest = without_bad(made, found)
+    rest = without_bad(made, events)
     assert [c.name for c in (*rest.training, *rest.validation)] == ["good", "kept"]
     assert report(list(checking(rest))).startswith("All 2 cases are good.")
 

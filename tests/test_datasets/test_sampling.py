@@ -165,8 +165,8 @@ def test_overlapping_regions_are_masks_of_their_label_values() -> None:
 def centre_classes(plan: SamplingPlan, cases: list[Case] = CASES) -> np.ndarray:
     sampler = CaseSampler(cases, plan)
     half = plan.window[0] // 2
-    found = [t[half, half, half] for n in range(300) for _, t in sampler.windows(0, n)]
-    return np.bincount(np.array(found) + 1, minlength=4) / len(found)
+    classes = [t[half, half, half] for n in range(300) for _, t in sampler.windows(0, n)]
+    return np.bincount(np.array(classes) + 1, minlength=4) / len(classes)
 
 
 SMALL = PLAN.model_copy(update={"window": (4, 4, 4)})
@@ -294,9 +294,7 @@ class Windows(Dataset[Any]):
 def test_workers_draw_the_same_windows(tmp_path: Path) -> None:
     plan = PLAN.model_copy(update={"augmentation": FLIPS})
     sampler = CaseSampler(CASES, plan, CacheBudget(0, tmp_path))
-    loader = DataLoader(
-        Windows(sampler), batch_size=None, num_workers=2, multiprocessing_context="spawn"
-    )
+    loader = DataLoader(Windows(sampler), batch_size=None, num_workers=2)
     expected = CaseSampler(CASES, plan)
     for index, windows in enumerate(loader):
         assert equal(windows, expected.windows(0, index))

@@ -15,10 +15,10 @@ def test_slices_painted_across_a_large_structure_are_told_along_whichever_axis()
     kept = np.zeros(108, bool)
     kept[[40, 44, 48, 52, 56, 60, 64, 66]] = True
     painted[~kept] = 0
-    found = painted_slices(painted)
-    assert found == PaintedSlices(8, 108)
-    assert "8 of 108 slices" in found.note and "--zero-is-unlabelled" in found.note
-    assert painted_slices(painted.transpose(1, 2, 0)) == found
+    slices = painted_slices(painted)
+    assert slices == PaintedSlices(8, 108)
+    assert "8 of 108 slices" in slices.note and "--zero-is-unlabelled" in slices.note
+    assert painted_slices(painted.transpose(1, 2, 0)) == slices
 
 
 def test_slices_beside_one_another_are_told_too() -> None:

@@ -224,12 +224,12 @@ def test_tables_and_json_hold_every_class_and_component(
         *("before_rebuilt_stage_1", "before_rebuilt_stage_2", "before_rebuilt_stage_3"),
     ]
     assert classes[0]["rebuilt_stage_1"] == classes[0]["kept"] == ""
-    told = json.loads(result.to_json(tmp_path / "audit.json").read_text())
-    assert told["voxels"] == {"same": 32**3 - 64, "lost": 63, "gained": 0, "another class": 1}
-    assert told["keep_ratio"] == [0.5, 0.5, 0.5]
-    assert told["voxel_mm3"] == 3.0
-    assert told["region"] is None
-    assert told["components"][0]["centre_mm"] == [1.5, 4.0, 7.25]
-    assert told["components"][0]["lost_mm3"] == 192.0
-    assert told["classes"][2]["dice"] is None
-    assert told["classes"][0]["rebuilt"] is None
+    written = json.loads(result.to_json(tmp_path / "audit.json").read_text())
+    assert written["voxels"] == {"same": 32**3 - 64, "lost": 63, "gained": 0, "another class": 1}
+    assert written["keep_ratio"] == [0.5, 0.5, 0.5]
+    assert written["voxel_mm3"] == 3.0
+    assert written["region"] is None
+    assert written["components"][0]["centre_mm"] == [1.5, 4.0, 7.25]
+    assert written["components"][0]["lost_mm3"] == 192.0
+    assert written["classes"][2]["dice"] is None
+    assert written["classes"][0]["rebuilt"] is None

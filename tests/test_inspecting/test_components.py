@@ -16,8 +16,8 @@ def line(text: str) -> NDArray[np.bool_]:
 
 
 def changed(before: str, after: str) -> list[tuple[str, float, float, int]]:
-    found = changed_components(line(before), line(after), np.eye(4), CLASS)
-    return [(c.change, c.before_mm3, c.after_mm3, c.voxel[0]) for c in found]
+    changes = changed_components(line(before), line(after), np.eye(4), CLASS)
+    return [(c.change, c.before_mm3, c.after_mm3, c.voxel[0]) for c in changes]
 
 
 def owners(before: str, after: str) -> str:
@@ -105,8 +105,8 @@ def test_volumes_and_centres_are_in_millimetres_by_the_files_affine() -> None:
     before[1:4, 2, 2:4] = True
     after[1:4, 2, 2] = after[5, 5, 5] = True
     origin = (10, 20, 30)
-    found = changed_components(before, after, affine, CLASS, origin)
-    assert found == [
+    changes = changed_components(before, after, affine, CLASS, origin)
+    assert changes == [
         Component(
             name="lesion",
             value=7,
@@ -127,13 +127,13 @@ def test_volumes_and_centres_are_in_millimetres_by_the_files_affine() -> None:
             voxel=(15, 25, 35),
         ),
     ]
-    assert [c.lost_mm3 for c in found] == pytest.approx([72, -24])
+    assert [c.lost_mm3 for c in changes] == pytest.approx([72, -24])
 
 
 def test_the_voxel_of_a_ring_lies_on_it_though_its_centre_does_not() -> None:
     ring = np.zeros((5, 5, 1), bool)
     ring[...] = True
     ring[1:4, 1:4] = False
-    (found,) = changed_components(ring, np.zeros_like(ring), np.diag([1.0, 2.0, 1.0, 1.0]), CLASS)
-    assert found.centre_mm == (2.0, 4.0, 0.0)
-    assert found.voxel in [(0, 2, 0), (4, 2, 0)]  # 2 mm away; along j it would be 4
+    (change,) = changed_components(ring, np.zeros_like(ring), np.diag([1.0, 2.0, 1.0, 1.0]), CLASS)
+    assert change.centre_mm == (2.0, 4.0, 0.0)
+    assert change.voxel in [(0, 2, 0), (4, 2, 0)]  # 2 mm away; along j it would be 4

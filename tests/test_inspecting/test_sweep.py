@@ -31,8 +31,8 @@ def labels_of(array: NDArray[np.integer]) -> Volume:
     return Volume(array[None], np.eye(4), "truth")
 
 
-def dice_of(found: NDArray[np.integer], true: NDArray[np.integer], value: int) -> float:
-    a, b = found == value, true == value
+def dice_of(predicted: NDArray[np.integer], true: NDArray[np.integer], value: int) -> float:
+    a, b = predicted == value, true == value
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
@@ -79,12 +79,12 @@ def test_in_a_region_only_its_voxels_are_compared_also_with_labels(make_model: M
     whole, point = (result.line("intensity")[n] for n in (1, 0))
     one = segment(volume, model, 1.0).labels[BOX.slices]
     run = segment(volume, model, 0.3, scorer="intensity")
-    found, true = run.labels[BOX.slices], truth[BOX.slices]
+    predicted, true = run.labels[BOX.slices], truth[BOX.slices]
     assert whole.labels_dice is not None and point.labels_dice is not None
     for value in (17, 53):
         name = f"part {value}"
-        assert point.dice[name] == pytest.approx(dice_of(found, one, value))
-        assert point.labels_dice[name] == pytest.approx(dice_of(found, true, value))
+        assert point.dice[name] == pytest.approx(dice_of(predicted, one, value))
+        assert point.labels_dice[name] == pytest.approx(dice_of(predicted, true, value))
         assert whole.labels_dice[name] == pytest.approx(dice_of(one, true, value))
     assert point.labels_dice["part 4"] == 0.0  # found, but not true there
     assert result.region == BOX
@@ -134,7 +134,7 @@ def test_the_reference_runs_first_and_once_and_progress_counts_all_runs(
 
 
 @pytest.fixture(scope="module")
-def found() -> Sweep:
+def swept() -> Sweep:
     def point(scorer: str, ratio: float, dice: float, true: float, cost: float) -> SweepPoint:
         return SweepPoint(
             scorer,  # type: ignore[arg-type]
@@ -156,8 +156,8 @@ def found() -> Sweep:
     return Sweep("nano", ("liver", "lung"), "cpu", "growth", BOX, points)
 
 
-def test_csv_has_a_row_for_each_class_and_the_mean(found: Sweep, tmp_path: Path) -> None:
-    with found.to_csv(tmp_path / "sweep.csv").open(newline="", encoding="utf-8") as file:
+def test_csv_has_a_row_for_each_class_and_the_mean(swept: Sweep, tmp_path: Path) -> None:
+    with swept.to_csv(tmp_path / "sweep.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 3
     assert [row["class"] for row in rows[:3]] == ["mean", "liver", "lung"]
@@ -178,11 +178,11 @@ def test_csv_has_a_row_for_each_class_and_the_mean(found: Sweep, tmp_path: Path)
     assert rows[7]["labels_dice"] == "0.333333"
 
 
-def test_json_holds_every_point_and_what_was_measured(found: Sweep, tmp_path: Path) -> None:
-    told = json.loads(found.to_json(tmp_path / "sweep.json").read_text())
-    assert (told["model"], told["device"], told["memory"]) == ("nano", "cpu", "growth")
-    assert told["region"] == "2:15,0:17,5:25"
-    assert told["points"][0] == {
+def test_json_holds_every_point_and_what_was_measured(swept: Sweep, tmp_path: Path) -> None:
+    written = json.loads(swept.to_json(tmp_path / "sweep.json").read_text())
+    assert (written["model"], written["device"], written["memory"]) == ("nano", "cpu", "growth")
+    assert written["region"] == "2:15,0:17,5:25"
+    assert written["points"][0] == {
         "scorer": "learned",
         "keep_ratio": 0.25,
         "mean_dice": 0.8,
@@ -199,9 +199,9 @@ def test_json_holds_every_point_and_what_was_measured(found: Sweep, tmp_path: Pa
 
 
 def test_the_picture_draws_the_learned_line_thick_and_the_controls_thin(
-    found: Sweep, tmp_path: Path
+    swept: Sweep, tmp_path: Path
 ) -> None:
-    with Image.open(save_curve(tmp_path / "sweep.png", found)) as picture:
+    with Image.open(save_curve(tmp_path / "sweep.png", swept)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     first = pixels[:, : pixels.shape[1] // 3]  # the agreement with keep ratio 1.0
 

@@ -64,8 +64,8 @@ def test_a_folder_gives_its_volumes_by_name_and_a_glob_those_of_any_folder(tmp_p
         (tmp_path / "in" / name).write_text("")
     out = tmp_path / "out"
     assert list_scans(str(tmp_path / "in"), out) == (ScanCase("a", two), ScanCase("b", one))
-    found = list_scans(str(tmp_path / "in/**/*.nii"), out)
-    assert found == (ScanCase("b", one), ScanCase("c", three))
+    scans = list_scans(str(tmp_path / "in/**/*.nii"), out)
+    assert scans == (ScanCase("b", one), ScanCase("c", three))
 
 
 def test_the_folder_of_a_dicom_series_is_one_scan(tmp_path: Path, dicoms: dict[str, Any]) -> None:
@@ -118,9 +118,9 @@ def test_a_csv_may_give_a_file_for_each_channel(
         ("T2", "t2.nii"),
     ]
     expected = segment({"T1": scans["t1"], "T2": scans["t2"]}, model, 0.5).labels
-    found = np.asarray(nib.load(out / "one_labels.nii.gz").dataobj)
-    np.testing.assert_array_equal(found, expected)
-    assert 0 < np.count_nonzero(found) < found.size
+    labels = np.asarray(nib.load(out / "one_labels.nii.gz").dataobj)
+    np.testing.assert_array_equal(labels, expected)
+    assert 0 < np.count_nonzero(labels) < labels.size
     assert segment_scan(case, work).status == "skipped"
     write_scan(scans["t2"], 7)
     assert segment_scan(case, work).status == "done"

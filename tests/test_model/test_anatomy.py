@@ -39,10 +39,10 @@ def test_every_code_and_meaning_is_the_standards() -> None:
 
 
 def test_all_structures_of_the_bundled_model_have_their_own_codes_and_sides() -> None:
-    found = {c.name: codes_of(c) for c in BUNDLED.classes}
-    assert len(found) == len(set(found.values())) == 27
-    assert all(codes[0] == ANATOMY for codes in found.values())
-    for name, said in found.items():
+    by_name = {c.name: codes_of(c) for c in BUNDLED.classes}
+    assert len(by_name) == len(set(by_name.values())) == 27
+    assert all(codes[0] == ANATOMY for codes in by_name.values())
+    for name, said in by_name.items():
         side = name.partition("-")[0].lower()
         assert said[2:] == ((SIDES[side],) if side in SIDES else ()), name
     assert all(c.codes == codes_of_name(c.name) for c in BUNDLED.classes)  # written in its folder
@@ -61,8 +61,8 @@ def test_all_structures_of_the_bundled_model_have_their_own_codes_and_sides() ->
 def test_a_class_is_found_by_its_name_in_the_common_spellings(
     name: str, meanings: list[str]
 ) -> None:
-    found = codes_of(LabelClass(value=1, name=name, color=(0, 0, 0)))
-    assert [meaning for _, _, meaning in found] == meanings
+    codes = codes_of(LabelClass(value=1, name=name, color=(0, 0, 0)))
+    assert [meaning for _, _, meaning in codes] == meanings
 
 
 def test_codes_of_the_users_own_come_first_and_outlive_the_file() -> None:

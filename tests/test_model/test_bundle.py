@@ -153,8 +153,8 @@ def test_blending_is_what_monais_inferer_is_told(tmp_path: Path) -> None:
     info = INFO.model_copy(update=changes)
     folder = written(tmp_path / "two", network(info))
     assert json.loads((folder / INFERENCE).read_text("utf-8"))["inferer"]["mode"] == "constant"
-    found = describe_folder(folder).info
-    assert found.model_copy(update={"weights_sha256": ""}) == info
+    described = describe_folder(folder).info
+    assert described.model_copy(update={"weights_sha256": ""}) == info
     change_json(folder / INFERENCE, lambda i: i["inferer"].update(mode="gaussian"))
     assert describe_folder(folder).info.blending == "gaussian"
 
@@ -187,12 +187,12 @@ def test_monais_own_tools_run_the_folder(tmp_path: Path, exclusive: bool) -> Non
 
     (out,) = (tmp_path / "out").rglob("*.nii.gz")
     labels = nib.load(out)
-    found = np.asarray(labels.dataobj)
+    values = np.asarray(labels.dataobj)
     assert labels.shape == ((36, 30, 33) if exclusive else (36, 30, 33, 2))
     assert np.allclose(labels.affine, affine, atol=1e-5)
-    assert found.dtype == np.uint16
-    assert set(np.unique(found)) <= ({0, 17, 53} if exclusive else {0, 1})
-    assert len(np.unique(found)) > 1
+    assert values.dtype == np.uint16
+    assert set(np.unique(values)) <= ({0, 17, 53} if exclusive else {0, 1})
+    assert len(np.unique(values)) > 1
 
 
 def test_monais_network_gives_the_logits_alone(tmp_path: Path) -> None:

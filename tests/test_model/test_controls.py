@@ -37,23 +37,23 @@ def test_intensity_ranks_patches_by_their_mean_whatever_the_unit(
     image = scale * patches(ORDER) + shift
     noise = torch.randn(image.shape)
     noise -= torch.nn.functional.avg_pool3d(noise, PATCH).mean()
-    found = scores("intensity", image + 0.1 * scale * noise)
-    assert found.shape == (1, 12)
-    assert found[0].argsort().tolist() == ORDER.argsort().tolist()
-    assert len(found.unique()) == 12
-    assert torch.all((found.exp() > 0) & (found.exp() < 1))
+    measured = scores("intensity", image + 0.1 * scale * noise)
+    assert measured.shape == (1, 12)
+    assert measured[0].argsort().tolist() == ORDER.argsort().tolist()
+    assert len(measured.unique()) == 12
+    assert torch.all((measured.exp() > 0) & (measured.exp() < 1))
 
 
 def test_patches_of_one_intensity_are_all_alike() -> None:
-    found = scores("intensity", torch.full((1, 1, 8, 8, 12), 3.0))
-    assert torch.isfinite(found).all()
-    assert len(found.unique()) == 1
+    measured = scores("intensity", torch.full((1, 1, 8, 8, 12), 3.0))
+    assert torch.isfinite(measured).all()
+    assert len(measured.unique()) == 1
 
 
 def test_intensity_is_averaged_over_channels() -> None:
     bright, dark = patches(ORDER), patches(-3.0 * ORDER)
-    found = scores("intensity", torch.cat([bright, dark], dim=1))
-    assert found[0].argsort().tolist() == (-ORDER).argsort().tolist()
+    measured = scores("intensity", torch.cat([bright, dark], dim=1))
+    assert measured[0].argsort().tolist() == (-ORDER).argsort().tolist()
 
 
 @pytest.mark.parametrize("background", [0.0, -1000.0])
@@ -65,18 +65,18 @@ def test_foreground_ranks_patches_by_their_share_of_it(background: float) -> Non
         patch = voxels[0, 0, h, w, d]
         for voxel in range(count):
             patch[0, voxel // PATCH, voxel % PATCH] = background - 5.0
-    found = scores("foreground", image, background=background)
-    assert found[0].argsort().tolist() == ORDER.argsort().tolist()
-    assert scores("intensity", image)[0].argmax() != found[0].argmax()
+    measured = scores("foreground", image, background=background)
+    assert measured[0].argsort().tolist() == ORDER.argsort().tolist()
+    assert scores("intensity", image)[0].argmax() != measured[0].argmax()
 
 
 def test_random_scores_are_keyed_by_the_generator_and_blind_to_the_image() -> None:
     one, other = patches(ORDER), patches(ORDER.flip(0))
     assert torch.equal(scores("random", one, seed=1), scores("random", other, seed=1))
     assert not torch.equal(scores("random", one, seed=1), scores("random", one, seed=2))
-    found = scores("random", one)
-    assert found.shape == (1, 12)
-    assert torch.all((found.exp() > 0) & (found.exp() < 1))
+    measured = scores("random", one)
+    assert measured.shape == (1, 12)
+    assert torch.all((measured.exp() > 0) & (measured.exp() < 1))
 
 
 @pytest.mark.parametrize("scorer", SCORERS[1:])

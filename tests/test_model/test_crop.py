@@ -123,9 +123,9 @@ def test_the_trace_holds_the_boxes_tokens_alone() -> None:
     model = network()
     with torch.inference_mode():
         trace = model(window_of(model), 0.5).trace
-    found = torch.cat([*trace.pruned, trace.kept], dim=1).sort(dim=1).values
+    ids = torch.cat([*trace.pruned, trace.kept], dim=1).sort(dim=1).values
     expected = TokenBox((2, 1, 0), (6, 4, 3), (8, 6, 4), 4).ids(torch.device("cpu"))
-    assert found[0].tolist() == expected.tolist()
+    assert ids[0].tolist() == expected.tolist()
     assert [s.shape[1] for s in trace.scores] == [36, 18]
 
 

@@ -57,8 +57,8 @@ def test_widths_double_from_level_to_level(
     token_map = torch.zeros(1, 24, *config.grid)
     image = torch.zeros(1, 1, *config.window)
     with torch.inference_mode():
-        found = [s(token_map if n else image).shape[1] for n, s in enumerate(decoder.skips)]
-    assert found == skips
+        widths = [s(token_map if n else image).shape[1] for n, s in enumerate(decoder.skips)]
+    assert widths == skips
     transposed = [up.transp_conv.conv for up in decoder.ups]
     assert [(c.in_channels, c.out_channels) for c in transposed] == ups
 

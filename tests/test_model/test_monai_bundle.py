@@ -64,8 +64,8 @@ def test_the_inference_config_has_what_monais_workflows_ask_for(tmp_path: Path) 
     workflow.initialize()
     assert asked <= workflow.parser.config.keys()
     assert workflow.dataset_dir == str(tmp_path)
-    found = [Path(item["image"]).name for item in workflow.dataset.data]
-    assert found == ["a.nii", "b.nii.gz"]
+    names = [Path(item["image"]).name for item in workflow.dataset.data]
+    assert names == ["a.nii", "b.nii.gz"]
     assert isinstance(workflow.network_def.model, SCD)
 
 
@@ -94,8 +94,8 @@ def test_monai_runs_the_folder_and_labels_as_segment_does(tmp_path: Path, step: 
     (out,) = (tmp_path / "out").rglob("*.nii.gz")
     theirs, ours = nib.load(out), segment(scan, backend="plain", sharpen=False).labels
     np.testing.assert_allclose(theirs.affine, nib.load(scan).affine, atol=1e-5)
-    found = np.asarray(theirs.dataobj)
-    assert found.shape == ours.shape
-    assert set(np.unique(found)) == set(np.unique(ours))  # FreeSurfer's values
-    different = np.count_nonzero(found != ours)
+    labels = np.asarray(theirs.dataobj)
+    assert labels.shape == ours.shape
+    assert set(np.unique(labels)) == set(np.unique(ours))  # FreeSurfer's values
+    different = np.count_nonzero(labels != ours)
     assert different < BORDERS * np.count_nonzero(ours), different

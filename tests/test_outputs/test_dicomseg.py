@@ -53,7 +53,7 @@ def voxels_of(path: Path) -> dict[int, set[tuple[float, ...]]]:
     shared = image.SharedFunctionalGroupsSequence[0]
     cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
     between_rows, between_columns = shared.PixelMeasuresSequence[0].PixelSpacing
-    found: dict[int, set[tuple[float, ...]]] = {}
+    places: dict[int, set[tuple[float, ...]]] = {}
     for frame, header in zip(
         image.pixel_array, image.PerFrameFunctionalGroupsSequence, strict=True
     ):
@@ -62,8 +62,8 @@ def voxels_of(path: Path) -> dict[int, set[tuple[float, ...]]]:
         for row, column in np.argwhere(frame):
             lps = origin + cosines[:3] * between_columns * column + cosines[3:] * between_rows * row
             place = tuple(np.round(lps * (-1, -1, 1), 6) + 0.0)
-            found.setdefault(VALUES[number], set()).add(place)
-    return found
+            places.setdefault(VALUES[number], set()).add(place)
+    return places
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,9 @@ def test_regions_that_overlap_have_all_their_voxels(
     network = make_model(exclusive=False)
     volume = read_volume(scan)
     result = segment(volume, network)
-    found = class_volumes(result, volume, network.info)
-    assert [one.voxels for one in found] == [np.count_nonzero(mask) for mask in result.regions]
-    assert sum(one.voxels for one in found) > np.count_nonzero(result.labels)
+    volumes = class_volumes(result, volume, network.info)
+    assert [one.voxels for one in volumes] == [np.count_nonzero(mask) for mask in result.regions]
+    assert sum(one.voxels for one in volumes) > np.count_nonzero(result.labels)
 
 
 def test_labels_within_an_image_are_named_by_it(

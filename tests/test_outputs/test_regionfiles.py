@@ -57,10 +57,10 @@ def test_segment_writes_a_mask_of_each_region_called_after_it(
     assert run.exit_code == 0, run.output
     written = ["tumour-core.nii.gz", "whole-tumour.nii.gz", "et.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == sorted(written)
-    found = segment(scan, folder).regions
-    assert found is not None
+    regions = segment(scan, folder).regions
+    assert regions is not None
     files = [nib.load(tmp_path / "masks" / name) for name in written]
-    for file, mask in zip(files, found, strict=True):
+    for file, mask in zip(files, regions, strict=True):
         assert 0 < mask.sum() < mask.size
         assert file.get_data_dtype() == np.uint8
         np.testing.assert_array_equal(np.asarray(file.dataobj), mask)

@@ -25,12 +25,12 @@ def scan(spacing: float = 2.0) -> Volume:
 
 def test_a_case_that_says_what_the_model_says_scores_perfectly(model: SCD) -> None:
     image = scan()
-    found = segment(image, model, 0.5).labels
-    scores = score_case(Case("a", image, Volume(found[None], image.affine, "a")), model, 0.5)
+    labels = segment(image, model, 0.5).labels
+    scores = score_case(Case("a", image, Volume(labels[None], image.affine, "a")), model, 0.5)
     assert scores.dice == {"seven": 1.0}
     assert scores.hd95_mm == {"seven": 0.0}
     assert scores.keep_ratio == (0.5, 0.5, 0.5)
-    assert np.array_equal(scores.labels, found)
+    assert np.array_equal(scores.labels, labels)
 
 
 def test_what_is_to_know_of_image_label_and_model_stays_with_the_scores(model: SCD) -> None:
@@ -49,8 +49,8 @@ def test_what_is_to_know_of_image_label_and_model_stays_with_the_scores(model: S
 
 def test_what_is_unlabelled_is_not_compared(model: SCD) -> None:
     image = scan()
-    found = segment(image, model).labels
-    label = np.where(found == 7, 7, 1).astype(np.uint8)
+    labels = segment(image, model).labels
+    label = np.where(labels == 7, 7, 1).astype(np.uint8)
     label[:16] = 0
     case = Case("a", image, Volume(label[None], image.affine, "a"))
     assert score_case(case, model, unlabelled=0).dice["seven"] == 1.0
@@ -68,8 +68,8 @@ def test_every_case_is_scored_at_every_keep_ratio(model: SCD) -> None:
     image = scan()
     label = Volume(np.full((1, 32, 32, 32), 7, np.uint8), image.affine, "a")
     cases = [Case(name, image, label) for name in "ab"]
-    found = [(s.case, s.keep_ratio[0]) for s in evaluating(cases, model, [1.0, 0.25], hd95=False)]
-    assert found == [("a", 1.0), ("a", 0.25), ("b", 1.0), ("b", 0.25)]
+    scored = [(s.case, s.keep_ratio[0]) for s in evaluating(cases, model, [1.0, 0.25], hd95=False)]
+    assert scored == [("a", 1.0), ("a", 0.25), ("b", 1.0), ("b", 0.25)]
 
 
 def test_a_model_that_does_not_fit_is_refused(model: SCD) -> None:

@@ -12,8 +12,8 @@ from napari_tokensparse.scoring.metrics import dice, dice_per_class, hd95, hd95_
 
 def test_dice_of_known_overlaps() -> None:
     truth = np.array([[[10, 10, 10, 10, 42, 42, 0, 0]]])
-    found = np.array([[[10, 10, 0, 0, 42, 42, 42, 99]]])
-    dice = dice_per_class(found, truth, [10, 42, 7])
+    predicted = np.array([[[10, 10, 0, 0, 42, 42, 42, 99]]])
+    dice = dice_per_class(predicted, truth, [10, 42, 7])
     np.testing.assert_allclose(dice[:2], [2 * 2 / (2 + 4), 2 * 2 / (3 + 2)])
     assert np.isnan(dice[2])  # the truth holds none
 
@@ -32,16 +32,16 @@ def box() -> np.ndarray:
 
 def test_hd95_of_a_shifted_box_is_the_shift_in_mm_along_each_axis() -> None:
     moved = [np.roll(box(), 4, axis=axis) for axis in range(3)]
-    found = [hd95_per_class(m, box(), [3], (1.0, 2.0, 3.0))[0] for m in moved]
-    assert found == pytest.approx([4.0, 8.0, 12.0])
+    distances = [hd95_per_class(m, box(), [3], (1.0, 2.0, 3.0))[0] for m in moved]
+    assert distances == pytest.approx([4.0, 8.0, 12.0])
     assert hd95_per_class(box(), box(), [3], (1.0, 2.0, 3.0)).tolist() == [0.0]
 
 
 def test_hd95_is_not_a_number_where_either_side_is_empty() -> None:
-    found, truth = box(), box()
-    found[0, 0, 0] = 7
+    predicted, truth = box(), box()
+    predicted[0, 0, 0] = 7
     truth[0, 0, 0] = 9
-    hd95 = hd95_per_class(found, truth, [3, 7, 9, 11], (1, 1, 1))
+    hd95 = hd95_per_class(predicted, truth, [3, 7, 9, 11], (1, 1, 1))
     assert hd95[0] == 0.0
     assert np.isnan(hd95[1:]).all()
 
@@ -50,12 +50,14 @@ def test_hd95_is_not_a_number_where_either_side_is_empty() -> None:
 def test_hd95_is_the_larger_of_both_directions_percentiles(seed: int) -> None:
     rng = np.random.default_rng(seed)
     spacing = (0.8, 1.0, 2.5)
-    found, true = (ndimage.gaussian_filter(rng.normal(size=(24, 20, 16)), 2) > 0.05 for _ in "ab")
-    found[0, 0, 0] = True  # a stray voxel, which the percentile leaves out
-    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (found, true)]
+    predicted, true = (
+        ndimage.gaussian_filter(rng.normal(size=(24, 20, 16)), 2) > 0.05 for _ in "ab"
+    )
+    predicted[0, 0, 0] = True  # a stray voxel, which the percentile leaves out
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (predicted, true)]
     far = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
     expected = max(np.percentile(far[1][edges[0]], 95), np.percentile(far[0][edges[1]], 95))
-    hd95 = hd95_per_class(found.astype(int), true.astype(int), [1], spacing)
+    hd95 = hd95_per_class(predicted.astype(int), true.astype(int), [1], spacing)
     assert hd95 == pytest.approx([expected], rel=1e-5)
 
 

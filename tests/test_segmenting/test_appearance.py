@@ -15,18 +15,18 @@ def scan_of(
     intensities = np.array(means)[truth] + rng.normal(size=(count, len(means[0])))
     intensities *= 1 + bias * places[:, :1]
     right = rng.random(count) < surely
-    told = np.where(right, truth, rng.integers(len(means), size=count))
+    labels = np.where(right, truth, rng.integers(len(means), size=count))
     prior = np.full((count, len(means)), (1 - surely) / (len(means) - 1))
-    prior[np.arange(count), told] = surely
+    prior[np.arange(count), labels] = surely
     return Samples(intensities, places, prior / prior.sum(axis=1, keepdims=True)), truth
 
 
 def test_means_of_the_classes_are_found_although_the_prior_is_often_wrong() -> None:
     samples, _ = scan_of([[10.0], [20.0], [30.0]])
-    found = fit(samples)
-    assert found.means[:2, 0] == pytest.approx([20.0, 30.0], abs=0.15)
-    assert found.variances[:2, 0] == pytest.approx([1.0, 1.0], abs=0.3)
-    assert found.trust[1, 2] == 1.0
+    fitted = fit(samples)
+    assert fitted.means[:2, 0] == pytest.approx([20.0, 30.0], abs=0.15)
+    assert fitted.variances[:2, 0] == pytest.approx([1.0, 1.0], abs=0.3)
+    assert fitted.trust[1, 2] == 1.0
 
 
 def test_classes_that_look_the_same_are_not_trusted_to_be_told_apart() -> None:
@@ -40,15 +40,15 @@ def test_of_several_channels_the_one_that_tells_classes_apart_is_used() -> None:
     alone, _ = scan_of([[10.0], [20.0], [20.0]])
     both, _ = scan_of([[10.0, 5.0], [20.0, 5.0], [20.0, 15.0]])
     assert fit(alone).trust[1, 2] == 0.0
-    found = fit(both)
-    assert found.trust[1, 2] == 1.0
-    assert found.means[:2] == pytest.approx(np.array([[20.0, 5.0], [20.0, 15.0]]), abs=0.15)
+    fitted = fit(both)
+    assert fitted.trust[1, 2] == 1.0
+    assert fitted.means[:2] == pytest.approx(np.array([[20.0, 5.0], [20.0, 15.0]]), abs=0.15)
 
 
 def test_a_smooth_bias_is_taken_out() -> None:
     samples, truth = scan_of([[10.0], [30.0], [40.0]], bias=0.3)
-    found = fit(samples)
-    unbiased = found.unbiased(samples.intensities, samples.places)
+    fitted = fit(samples)
+    unbiased = fitted.unbiased(samples.intensities, samples.places)
     before, after = (
         [float(x[truth == k].std() / x[truth == k].mean()) for k in (1, 2)]
         for x in (samples.intensities, unbiased)
@@ -63,9 +63,9 @@ def test_a_background_of_several_tissues_has_a_gaussian_for_each() -> None:
     samples, truth = scan_of([[0.0], [50.0]])
     fluid = (truth == 0) & (rng.random(len(truth)) < 0.5)
     samples.intensities[fluid] += 100
-    found = fit(samples)
+    fitted = fit(samples)
     at = np.array([[0.0], [50.0], [100.0]])
-    nats = found.log_likelihoods(at, np.zeros((1, 3), np.int64))[0]
+    nats = fitted.log_likelihoods(at, np.zeros((1, 3), np.int64))[0]
     assert nats[1] < min(nats[0], nats[2]) - 2
 
 
@@ -73,9 +73,9 @@ def test_a_class_that_hardly_occurs_is_never_trusted() -> None:
     samples, truth = scan_of([[10.0], [20.0], [30.0]], surely=1.0 - 1e-9)
     few = np.flatnonzero(truth == 2)[5:]
     kept = np.setdiff1d(np.arange(len(truth)), few)
-    found: Appearance = fit(
+    fitted: Appearance = fit(
         Samples(samples.intensities[kept], samples.places[kept], samples.prior[kept])
     )
-    assert not found.trust[2].any()
-    assert not found.trust[:, 2].any()
-    assert found.trust[0, 1] == 1.0
+    assert not fitted.trust[2].any()
+    assert not fitted.trust[:, 2].any()
+    assert fitted.trust[0, 1] == 1.0

@@ -140,13 +140,13 @@ def test_a_speck_does_not_lengthen_what_a_scan_shows() -> None:
     assert looks_of(volume).longest_mm == 100.0
 
 
-@pytest.mark.parametrize(("stripped", "filled", "told"), [(True, 4_200, 1), (True, 1_300, 0)])
+@pytest.mark.parametrize(("stripped", "filled", "notes"), [(True, 4_200, 1), (True, 1_300, 0)])
 def test_a_head_is_told_from_a_brain_without_a_volume_given_too(
-    stripped: bool, filled: int, told: int
+    stripped: bool, filled: int, notes: int
 ) -> None:
     info = asking(stripped=stripped)
     lines = concerns(scan(filled * 1000 // 6), info)
-    assert len(lines) == told
+    assert len(lines) == notes
     assert all("perhaps it is not skull-stripped" in line for line in lines)
 
 

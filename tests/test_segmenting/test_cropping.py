@@ -65,6 +65,11 @@ def many_windows() -> Volume:
     return Volume(array, np.eye(4), "many")
 
 
+def few_windows() -> Volume:
+    """Cut the larger body out of `many_windows`, in two windows along each axis but the last."""
+    return Volume(many_windows().array[:, :44, :28, :20], np.eye(4), "few")
+
+
 def looked_at(model: SCD, seen: Windowed, ratio: float) -> list[tuple[Any, SCDOutput]]:
     """Run every window by itself that holds anything."""
     with torch.inference_mode():
@@ -122,15 +127,15 @@ def test_a_voxel_is_decided_by_the_windows_that_looked_at_it(make_cropping: Make
     expected = values_of(model)[logits.argmax(dim=0).numpy()][inner]
     best = logits.topk(2, dim=0).values
     clear = (best[0] - best[1]).numpy()[inner] > 1e-3
-    found = segment(volume, model, 0.5, backend="plain").labels
+    labels = segment(volume, model, 0.5, backend="plain").labels
     assert clear.mean() > 0.98
-    assert np.array_equal(found[clear], expected[clear])
+    assert np.array_equal(labels[clear], expected[clear])
     looks = torch.zeros(seen.grid.padded)
     for start, out in runs:
         looks[within(start, whole_box(model.config))] += 1
         looks[within(start, box_of(model, out))] -= 1
     assert len({out.box.size for _, out in runs if out.box is not None}) > 3
-    assert found[((looks > 0) & (weights > 0)).numpy()[inner]].any()  # cropped away by some only
+    assert labels[((looks > 0) & (weights > 0)).numpy()[inner]].any()  # cropped away by some only
 
 
 @pytest.mark.parametrize("steps", [(), (FINER,)])
@@ -145,15 +150,15 @@ def test_what_is_left_out_of_stitching_is_background(
 ) -> None:
     """Labels, at the edge of the boxes too, are those of stitching the whole volume."""
     model, volume = make_cropping(preprocessing=steps, exclusive=exclusive), scan()
-    found = segment(volume, model, 0.5, backend="plain")
+    framed = segment(volume, model, 0.5, backend="plain")
     whole = lambda grid, _, around: Frame((0, 0, 0), grid.padded, around)  # noqa: E731
     monkeypatch.setattr(running, "frame_of", whole)
     expected = segment(volume, model, 0.5, backend="plain")
-    assert np.array_equal(found.labels, expected.labels)
-    assert found.labels.any()
+    assert np.array_equal(framed.labels, expected.labels)
+    assert framed.labels.any()
     if not exclusive:
-        assert found.regions is not None and expected.regions is not None
-        assert np.array_equal(found.regions, expected.regions)
+        assert framed.regions is not None and expected.regions is not None
+        assert np.array_equal(framed.regions, expected.regions)
 
 
 @pytest.mark.parametrize("steps", [(), (FINER,)])
@@ -169,14 +174,14 @@ def test_inside_a_region_all_is_as_in_a_run_of_the_whole(
     part = segment(volume, model, 0.5, region=box, backend="plain")
     assert np.array_equal(part.labels[box.slices], whole.labels[box.slices])
     assert part.stats.windows <= whole.stats.windows
-    for found, expected in zip(
+    for partial, expected in zip(
         (part.tokens.pruned_at, part.tokens.among[0], *part.tokens.importance),
         (whole.tokens.pruned_at, whole.tokens.among[0], *whole.tokens.importance),
         strict=True,
     ):
         shown, wanted = (
             maps.on_input_grid(values)[box.slices]
-            for maps, values in ((part.tokens, found), (whole.tokens, expected))
+            for maps, values in ((part.tokens, partial), (whole.tokens, expected))
         )
         np.testing.assert_array_equal(shown, wanted)
 
@@ -244,7 +249,7 @@ def test_a_preview_is_the_run(make_cropping: MakeModel, ratio: float) -> None:
 def test_a_sweep_counts_what_was_computed_and_an_audit_finds_no_change_without_pruning(
     make_cropping: MakeModel,
 ) -> None:
-    model, volume = make_cropping(), many_windows()
+    model, volume = make_cropping(depth=5), few_windows()
     assert model.info is not None
     seen = windowed(volume, model.config, model.info, model.info.overlap)
     result = sweep(volume, model, [0.25], scorers=["learned"])
@@ -266,22 +271,22 @@ def test_an_outline_tells_what_will_be_looked_at(
     assert model.info is not None
     if thinned:
         monkeypatch.setattr(outline, "_VOXELS", volume.array.size // 4)
-    found = outline.outline(volume, model.config, model.info)
+    outlined = outline.outline(volume, model.config, model.info)
     run = segment(volume, model, 0.5, backend="plain")
     exact = [np.prod(size) / np.prod(model.config.grid) for size in run.stats.looked_at]
-    assert found.windows == run.stats.windows
-    assert found.looked_at == pytest.approx(exact, abs=0.25 if thinned else 1e-9)
-    assert sum(found.looked_at) == pytest.approx(sum(exact), rel=0.2 if thinned else 1e-9)
+    assert outlined.windows == run.stats.windows
+    assert outlined.looked_at == pytest.approx(exact, abs=0.25 if thinned else 1e-9)
+    assert sum(outlined.looked_at) == pytest.approx(sum(exact), rel=0.2 if thinned else 1e-9)
     covered = 1.0
     for first, end, n in ((4, 64, 68), (8, 44, 48), (0, 28, 28)):  # the bodies, in whole tokens
         covered *= (end - first) / n
-    assert found.inside == pytest.approx(covered, rel=0.2 if thinned else 0.1)
+    assert outlined.inside == pytest.approx(covered, rel=0.2 if thinned else 0.1)
 
 
 def test_seconds_follow_what_is_looked_at(
     make_cropping: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Rates(
+    measured = Rates(
         start=0.5,
         network=(2.0, 4.0, 8.0),
         stitch=1.0,
@@ -293,16 +298,16 @@ def test_seconds_follow_what_is_looked_at(
 
     def known(*_: Any) -> Iterator[None]:
         yield
-        return told
+        return measured
 
     monkeypatch.setattr(estimates, "calibrating", known)
-    found = estimate(one_window(), make_cropping(), (0.5, 0.5))
+    estimated = estimate(one_window(), make_cropping(), (0.5, 0.5))
     share = 36 / 192
     seen = (4 * 0.5 + 8 * 0.25) / 12  # of tokens, by blocks 1-4 and 5-12
     pairs = (4 * 0.25 + 8 * 0.0625) / 12
     network = share * (2 + 4 * seen) + share**2 * 8 * pairs
     labelled = 36 * 64 * (1e-4 + 2e-4)
-    assert found.seconds == pytest.approx(0.5 + network + share * 1.0 + labelled, rel=1e-6)
+    assert estimated.seconds == pytest.approx(0.5 + network + share * 1.0 + labelled, rel=1e-6)
 
 
 def test_a_measurement_tells_the_cost_of_a_share(
@@ -317,6 +322,6 @@ def test_a_measurement_tells_the_cost_of_a_share(
         now[0] += float(np.prod(tokens)) / float(np.prod(model.config.grid))
 
     hook = model.register_forward_hook(spend)
-    found = value_of(measuring(make_backend(model, "plain"), lambda: now[0]))
+    measured = value_of(measuring(make_backend(model, "plain"), lambda: now[0]))
     hook.remove()
-    assert found.network == pytest.approx((1.0, 0.0, 0.0), abs=1e-6)
+    assert measured.network == pytest.approx((1.0, 0.0, 0.0), abs=1e-6)

@@ -105,13 +105,13 @@ def check_weights(
     for start in grid.starts:
         where = tuple(slice(s, s + n) for s, n in zip(start, grid.window, strict=True))
         expected[where] += torch.ones_like(weight) if lone else weight
-    stitcher, found = Stitcher(grid, 1, blending), []  # type: ignore[arg-type]
+    stitcher, pieces = Stitcher(grid, 1, blending), []  # type: ignore[arg-type]
     for start, following in pairwise([*grid.starts, (grid.padded[0], 0, 0)]):
         stitcher.add(start, torch.ones(1, *grid.window))
         for rows in stitcher.release(following[0]):
             assert (rows.sums[..., 0] - rows.weights).abs().max() <= 1e-5 * rows.weights.max()
-            found.append(rows.weights.clone())
-    total = torch.cat(found)
+            pieces.append(rows.weights.clone())
+    total = torch.cat(pieces)
     assert total.shape == expected.shape
     assert total.min() > 0
     assert ((total - expected).abs() / expected).max() < 1e-4

@@ -73,8 +73,8 @@ def test_every_path_gives_the_same_at_every_keep_ratio_of_the_slider(
         wanted = plain(window, keep_ratio, token_scores=scores[:1]).logits[0]
         for name, other in others.items():
             rows = 2 if name == "two windows at once" else 1
-            found = other(window, keep_ratio, token_scores=scores[:rows]).logits[0]
-            off[name] = max(off[name], float((found - wanted).abs().max()))
+            logits = other(window, keep_ratio, token_scores=scores[:rows]).logits[0]
+            off[name] = max(off[name], float((logits - wanted).abs().max()))
     figures("honesty", {"keep_ratios": len(SLIDER), "alike": min(alike), "logits": off})
     assert min(alike) >= 0.9999
     assert max(off.values()) <= 1e-4

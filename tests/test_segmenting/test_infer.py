@@ -67,15 +67,15 @@ def margin_of(logits: torch.Tensor) -> NDArray[np.float32]:
 
 
 def check_labels(
-    found: NDArray[Any], logits: torch.Tensor, model: SCD, clear: float = 1e-3
+    labels: NDArray[Any], logits: torch.Tensor, model: SCD, clear: float = 1e-3
 ) -> None:
     """Check labels against logits: all voxels but those too close to call."""
     expected = values_of(model)[logits.argmax(dim=0).numpy()]
-    assert found.shape == expected.shape
+    assert labels.shape == expected.shape
     decided = margin_of(logits) > clear
     assert decided.mean() > 0.98
-    assert np.array_equal(found[decided], expected[decided])
-    assert (found == expected).mean() >= 0.999
+    assert np.array_equal(labels[decided], expected[decided])
+    assert (labels == expected).mean() >= 0.999
     assert len(np.unique(expected)) >= 3
 
 
@@ -219,9 +219,9 @@ def test_token_maps_come_from_the_window_that_owns_the_token(make_model: MakeMod
         seen[owned] += 1
         assert np.array_equal(result.tokens.pruned_at[owned], pruned_at[local])
         for stage in range(3):
-            found, expected = result.tokens.importance[stage][owned], importance[stage][local]
+            shown, expected = result.tokens.importance[stage][owned], importance[stage][local]
             # Several windows at once and one by itself may differ in the last digit.
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(shown, expected, rtol=0, atol=1e-6)
     assert np.all(seen == 1)
     counts = result.stats.tokens
     assert counts == result.tokens.counts()

@@ -63,11 +63,11 @@ def test_a_windows_logits_and_ids_are_those_of_a_whole_run(
     starts = [(0, 0, 0), (0, 16, 0), (8, 0, 0), (8, 16, 0)]
     ratios = (0.25,) * 3 if keep_ratio == 0.25 else keep_ratio
     session = PreviewSession(volume, model)
-    found = windows_of(volume, model, keep_ratio)
-    assert len(found) == 4
+    windows = windows_of(volume, model, keep_ratio)
+    assert len(windows) == 4
     # The input's voxel (a, l, s) lies at model (39 - l, a, s).
     for start, out, voxel in zip(
-        starts, found, [(20, 20, 9), (24, 20, 9), (23, 19, 9), (47, 0, 31)], strict=True
+        starts, windows, [(20, 20, 9), (24, 20, 9), (23, 19, 9), (47, 0, 31)], strict=True
     ):
         session.move_to(voxel)
         assert session.start == start
@@ -109,7 +109,7 @@ def test_an_input_voxel_takes_the_label_of_its_nearest_model_voxel(make_model: M
     preview = session.update(0.5)
     assert preview.box.start[0] > 0
     assert preview.box.stop == (90, 70, 50)
-    found = session.run((0.5,) * 3).logits[0].argmax(dim=0).numpy()
+    classes = session.run((0.5,) * 3).logits[0].argmax(dim=0).numpy()
     values = np.array(model.info.label_values)
     padding = [(-(-n // 8) * 8 - n) // 2 for n in prepared.image.shape[1:]]
     for voxel in [(85, 60, 40), (60, 30, 20), preview.box.start, (89, 69, 49)]:
@@ -118,7 +118,7 @@ def test_an_input_voxel_takes_the_label_of_its_nearest_model_voxel(make_model: M
             for a, v, p, s in zip(prepared.axes, voxel, padding, session.start, strict=True)
         ]
         local = tuple(v - s for v, s in zip(voxel, preview.box.start, strict=True))
-        assert preview.labels[local] == values[found[tuple(at)]]
+        assert preview.labels[local] == values[classes[tuple(at)]]
 
 
 def test_what_was_cropped_away_is_not_in_the_box(make_model: MakeModel) -> None:

@@ -63,8 +63,8 @@ def test_the_winners_share_and_those_of_classes_are_softmax_of_interpolated_logi
     monkeypatch.setattr("napari_tokensparse.segmenting.probabilities._VOXELS_AT_ONCE", 250)
     grid = ProbabilityGrid(SHAPE, AXES, EXTENTS, exclusive=True, channels=(3, 0), confidence=True)
     fed(grid, logits(), rows)
-    found = by_scipy(logits())
-    shares = np.exp(found) / np.exp(found).sum(axis=0)
+    interpolated = by_scipy(logits())
+    shares = np.exp(interpolated) / np.exp(interpolated).sum(axis=0)
     assert grid.confidence is not None and grid.confidence.dtype == np.uint8
     assert 0 < inside().sum() < inside().size
     seen = inside()
@@ -104,8 +104,8 @@ def test_logits_that_lie_far_apart_overflow_nothing() -> None:
     values = logits() * 200
     grid = ProbabilityGrid(SHAPE, AXES, EXTENTS, exclusive=True, channels=(1,), confidence=True)
     fed(grid, values, 7)
-    found = by_scipy(values)
-    shares = np.exp(found - found.max(axis=0))
+    interpolated = by_scipy(values)
+    shares = np.exp(interpolated - interpolated.max(axis=0))
     shares /= shares.sum(axis=0)
     seen = inside()
     np.testing.assert_allclose(grid.classes[0][seen], 255 * shares[1][seen], atol=1.5)
@@ -120,18 +120,18 @@ def test_a_run_keeps_what_is_asked_and_it_agrees_with_the_labels(make_model: Mak
     names = [c.name for c in model.info.classes]
     plain = segment(volume, model, 0.5)
     assert plain.confidence is None and not plain.probabilities
-    found = segment(volume, model, 0.5, confidence=True, probabilities=["all"])
-    np.testing.assert_array_equal(found.labels, plain.labels)
-    assert list(found.probabilities) == names
-    shares = np.stack([found.probabilities[name] for name in names]).astype(int)
+    result = segment(volume, model, 0.5, confidence=True, probabilities=["all"])
+    np.testing.assert_array_equal(result.labels, plain.labels)
+    assert list(result.probabilities) == names
+    shares = np.stack([result.probabilities[name] for name in names]).astype(int)
     background = 255 - shares.sum(axis=0)
     every = np.concatenate([background[None], shares])
     values = np.array(model.info.label_values)
     best = np.sort(every, axis=0)
     clear = best[-1] - best[-2] > len(names) + 1  # what rounding cannot turn
     assert clear.mean() > 0.5
-    np.testing.assert_array_equal(values[every.argmax(axis=0)][clear], found.labels[clear])
-    assert np.abs(found.confidence.astype(int) - every.max(axis=0)).max() <= len(names)
+    np.testing.assert_array_equal(values[every.argmax(axis=0)][clear], result.labels[clear])
+    assert np.abs(result.confidence.astype(int) - every.max(axis=0)).max() <= len(names)
 
 
 def test_a_class_that_is_not_there_is_refused_with_those_that_are(make_model: MakeModel) -> None:

@@ -143,14 +143,14 @@ def test_every_voxel_of_two_likely_classes_is_noted_with_its_gap() -> None:
         )
     best, second = fine.topk(2, dim=0).values
     gap = (best - second).numpy().T.reshape(-1)
-    found = {
+    shares = {
         int(v): float(g)
         for block in contests
         for v, g in zip(block.voxels, block.gaps[1], strict=True)
     }
-    assert set(np.flatnonzero(gap < MARGIN - 1e-3).tolist()) <= set(found)
-    assert set(found) <= set(np.flatnonzero(gap < MARGIN + 1e-3).tolist())
-    assert max(abs(gap[v] - g) for v, g in found.items()) < 4e-3
+    assert set(np.flatnonzero(gap < MARGIN - 1e-3).tolist()) <= set(shares)
+    assert set(shares) <= set(np.flatnonzero(gap < MARGIN + 1e-3).tolist())
+    assert max(abs(gap[v] - g) for v, g in shares.items()) < 4e-3
 
 
 def test_a_scan_that_is_read_block_by_block_gives_the_same() -> None:

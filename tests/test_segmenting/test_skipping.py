@@ -59,12 +59,12 @@ def test_labels_are_as_if_windows_of_background_had_been_run(
     for _ in running(config):
         pass
     model, volume = load_model(config.output), read_volume(tmp_path / "image-3.nii.gz")
-    found = segment(volume, model, 0.5)
-    assert found.stats.skipped >= 10
+    result = segment(volume, model, 0.5)
+    assert result.stats.skipped >= 10
     monkeypatch.setattr(Windowed, "is_foreground", lambda self, start: True)
     whole = segment(volume, model, 0.5)
     assert whole.stats.skipped == 0
     truth = _case(3)[1]
     overlap = 2 * (whole.labels[truth > 0] > 0).sum() / (truth.sum() + (whole.labels > 0).sum())
     assert overlap > 0.8
-    assert (found.labels == whole.labels).mean() >= 0.9999
+    assert (result.labels == whole.labels).mean() >= 0.9999

@@ -25,10 +25,10 @@ class Numbers:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_volumes_come_in_order_from_any_number_of_workers(workers: int) -> None:
-    found = list(islice(loading(Numbers(), 7, workers, 3, 2), 4))
-    assert [index for index, _ in found] == [3, 5, 7, 9]
-    assert [float(windows[0][0].mean()) for _, windows in found] == [3.0, 5.0, 7.0, 9.0]
-    assert all(int(windows[0][1].max()) == 7 for _, windows in found)
+    volumes = list(islice(loading(Numbers(), 7, workers, 3, 2), 4))
+    assert [index for index, _ in volumes] == [3, 5, 7, 9]
+    assert [float(windows[0][0].mean()) for _, windows in volumes] == [3.0, 5.0, 7.0, 9.0]
+    assert all(int(windows[0][1].max()) == 7 for _, windows in volumes)
 
 
 def test_a_worker_shares_windows_itself_so_that_its_error_is_heard() -> None:

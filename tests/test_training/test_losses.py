@@ -102,8 +102,8 @@ def test_shares_of_whole_voxels_give_the_loss_of_their_classes() -> None:
     weights = torch.tensor([0.2, 0.7, 1.0, 2.1])
     loss = make_loss("dice-ce", weights)
     for kind in (torch.float16, torch.float32):
-        found = loss(logits, shares_of(target, 4).to(kind))
-        assert found.item() == pytest.approx(loss(logits, target).item(), abs=1e-6)
+        value = loss(logits, shares_of(target, 4).to(kind))
+        assert value.item() == pytest.approx(loss(logits, target).item(), abs=1e-6)
 
 
 def test_shares_are_met_by_probabilities_alike() -> None:

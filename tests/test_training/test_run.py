@@ -1,4 +1,6 @@
+import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +172,22 @@ def test_three_painted_slices_are_enough_for_a_ball(tmp_path: Path) -> None:
     data_set = layers_data_set([(image, labels)], zero_is_background=False)
     config = RunConfig(output=tmp_path / "model", size="small", overrides={"steps": 100})
     list(running(config, data_set=data_set))
-    found, ball = segment(image, config.output).labels == 1, image.array[0] > 150
-    assert dice_per_class(found.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
+    predicted, ball = segment(image, config.output).labels == 1, image.array[0] > 150
+    assert dice_per_class(predicted.astype(np.uint8), ball.astype(np.uint8), [1])[0] > 0.7
 
 
-def test_a_run_in_two_processes_goes_on_with_that_of_one_and_stops(config: RunConfig) -> None:
-    alone = config.model_copy(update={"overrides": {**SHORT, "batch_size": 2}})
-    list(running(alone))
-    many = {**alone.overrides, "steps": 5000}
-    pair = alone.model_copy(update={"processes": 2, "device": "cpu", "overrides": many})
+def test_a_run_in_two_processes_goes_on_with_the_losses_of_one_and_stops(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    sets = {**SHORT, "batch_size": 2, "precision": "float32"}
+    begun = config.model_copy(update={"device": "cpu", "overrides": sets})
+    list(running(begun))
+    more = {"overrides": {**sets, "steps": 5000}}
+    shutil.copytree(begun.output, tmp_path / "alone")
+    going = running(begun.model_copy(update={**more, "output": tmp_path / "alone"}), resume=True)
+    alone = list(islice((e.loss for e in going if isinstance(e, StepDone)), 2))
+    going.close()  # type: ignore[attr-defined]
+    pair = begun.model_copy(update={**more, "processes": 2})
     seen: list[Any] = []
     for event in launched(pair, resume=True, stop=lambda: len(seen) > 8):
         seen.append(event)
@@ -187,6 +196,8 @@ def test_a_run_in_two_processes_goes_on_with_that_of_one_and_stops(config: RunCo
     steps = [e.step for e in seen if isinstance(e, StepDone)]
     assert steps == list(range(5, seen[-1].step + 1))
     assert 4 < seen[-1].step < 5000
+    losses = [e.loss for e in seen if isinstance(e, StepDone)]
+    assert losses[:2] == pytest.approx(alone, abs=1e-4)
     assert describe_folder(pair.output).info.name == "model"
     assert RunConfig.read(pair.output / "training/run.yaml") == pair
 

@@ -90,10 +90,10 @@ def test_a_lazy_volume_is_preprocessed_as_in_memory_with_each_block_read_once(
     monkeypatch.setattr("napari_tokensparse.volumes.blockwise._VOXELS_AT_ONCE", at_once)
     whole = preprocess(Volume(head()[None], AFFINE, "scan"), definitions)
     counted, lazy = lazily(head())
-    found = preprocess(Volume(lazy[None], AFFINE, "scan"), definitions)
-    assert found.axes == whole.axes
-    np.testing.assert_array_equal(found.affine, whole.affine)
-    np.testing.assert_allclose(found.image, whole.image, rtol=0, atol=2e-5)
+    prepared = preprocess(Volume(lazy[None], AFFINE, "scan"), definitions)
+    assert prepared.axes == whole.axes
+    np.testing.assert_array_equal(prepared.affine, whole.affine)
+    np.testing.assert_allclose(prepared.image, whole.image, rtol=0, atol=2e-5)
     # The blocks at the border are read once before, where a border tells background.
     assert counted.reads.min() == 1
     assert counted.reads.max() == 1 + tells_by_sign(definitions)
@@ -105,8 +105,8 @@ def test_planes_are_read_one_at_a_time_though_they_lie_across_the_first_axis() -
     definitions = [ORIENT, spacing(2.0, 2.0, 2.0)]
     turned = np.diag([1.0, 1.0, -1.5, 1.0])[:, [2, 1, 0, 3]]  # planes lie along the model's last
     whole = preprocess(Volume(head(np.float32)[None], turned, "scan"), definitions)
-    found = preprocess(Volume(lazy[None], turned, "scan"), definitions)
-    np.testing.assert_allclose(found.image, whole.image, rtol=0, atol=2e-5)
+    prepared = preprocess(Volume(lazy[None], turned, "scan"), definitions)
+    np.testing.assert_allclose(prepared.image, whole.image, rtol=0, atol=2e-5)
     assert (counted.reads == 1).all()
     assert counted.largest == 40 * 37
 

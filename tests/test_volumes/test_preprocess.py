@@ -74,10 +74,10 @@ def blob_volume(affine: NDArray[np.float64], centre: tuple[float, ...]) -> Volum
 
 
 def to_model(prepared: Prepared, voxel: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = np.full(3, np.nan)
+    spacing = np.full(3, np.nan)
     for axis, where in enumerate(prepared.axes):
-        found[where.axis] = where.slope * voxel[axis] + where.start
-    return found
+        spacing[where.axis] = where.slope * voxel[axis] + where.start
+    return spacing
 
 
 def check_geometry(volume: Volume, prepared: Prepared) -> None:
@@ -93,8 +93,8 @@ def check_geometry(volume: Volume, prepared: Prepared) -> None:
     for voxel in ((0, 0, 0), (19, 3, 11), (4, 25, 16)):
         expected = volume.affine[:3, :3] @ voxel + volume.affine[:3, 3]
         model = to_model(prepared, np.array(voxel, dtype=float))
-        found = prepared.affine[:3, :3] @ model + prepared.affine[:3, 3]
-        assert found == pytest.approx(expected, abs=1e-6)
+        place = prepared.affine[:3, :3] @ model + prepared.affine[:3, 3]
+        assert place == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("order", "signs"), AXES)

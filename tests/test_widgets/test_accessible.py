@@ -31,15 +31,15 @@ KINDS = (
 
 def spoken(widget: QWidget) -> dict[QWidget, str]:
     """Return the name of each input; those that Qt makes inside another one are left out."""
-    found: dict[QWidget, str] = {}
+    names_of: dict[QWidget, str] = {}
     for child in widget.findChildren(QWidget):
         above, inside = child.parentWidget(), False
         while above is not widget and above is not None and not inside:
             inside, above = isinstance(above, KINDS), above.parentWidget()
         made_by_qt = child.objectName().startswith("qt_") or type(child).__name__ == "QToolButton"
         if isinstance(child, KINDS) and not (inside or made_by_qt or isinstance(child, QScrollBar)):
-            found[child] = child.accessibleName()
-    return found
+            names_of[child] = child.accessibleName()
+    return names_of
 
 
 def test_every_input_of_every_widget_has_a_name(make_napari_viewer: Callable[..., Any]) -> None:
@@ -49,9 +49,9 @@ def test_every_input_of_every_widget_has_a_name(make_napari_viewer: Callable[...
         for name in ("Segment", "Train", "Batch", "Token inspector")
     }
     names = {title: spoken(widget) for title, widget in widgets.items()}
-    assert {title: len(found) > 8 for title, found in names.items()} == dict.fromkeys(names, True)
-    for title, found in names.items():
-        assert [type(w).__name__ for w, name in found.items() if not name.strip()] == [], title
+    assert {title: len(named) > 8 for title, named in names.items()} == dict.fromkeys(names, True)
+    for title, named in names.items():
+        assert [type(w).__name__ for w, name in named.items() if not name.strip()] == [], title
     segment, train = widgets["Segment"], widgets["Train"]
     assert segment.image.native.accessibleName() == "Image"
     assert segment.model.combo.accessibleName() == "Model"

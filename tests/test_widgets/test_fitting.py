@@ -38,10 +38,10 @@ def viewer(make_napari_viewer: Callable[..., Any], qtbot: QtBot) -> Any:
 
 def docks(window: Any) -> dict[str, QDockWidget]:
     """Return the docks of our widgets."""
-    found = {
+    cut_off = {
         dock.windowTitle().partition(" (")[0]: dock for dock in window.findChildren(QDockWidget)
     }
-    return {name: found[name] for name in NAMES}
+    return {name: cut_off[name] for name in NAMES}
 
 
 def test_all_widgets_fit_the_screen_as_tabs_and_the_slice_slider_is_seen(
@@ -79,12 +79,12 @@ def test_every_input_has_a_name_and_tab_goes_through_them_from_top_to_bottom(
 
 def _focus_chain(dock: QDockWidget) -> list[QWidget]:
     """Return what Tab reaches in a dock, in that order."""
-    found, at = [], dock.nextInFocusChain()
+    chain, at = [], dock.nextInFocusChain()
     while at is not dock:
         if dock.isAncestorOf(at) and at.focusPolicy() & Qt.FocusPolicy.TabFocus:
-            found.append(at)
+            chain.append(at)
         at = at.nextInFocusChain()
-    return found
+    return chain
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.gui
 @pytest.fixture
 def settings() -> Iterator[Any]:
     """Return napari's settings of this plugin, and put them back after the test."""
-    found = get_plugin_settings("napari-tokensparse")
-    yield found
-    found.reset()
+    settings = get_plugin_settings("napari-tokensparse")
+    yield settings
+    settings.reset()
     settings_module._followed = None
 
 

@@ -63,7 +63,7 @@ def messages() -> list[str]:
     return [label.text() for label in labels if "out.nii.gz" in label.text()]
 
 
-def told() -> list[str]:
+def messages() -> list[str]:
     return [str(record.message) for record in notification_manager.records]
 
 
@@ -75,27 +75,30 @@ def test_a_name_of_nifti_is_written_by_us_whatever_line_was_chosen(
     chosen = (str(out), NAPARIS)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: chosen)
     save()
-    assert "save failed" in told()[0]
-    assert told()[1:] == [
+    assert "save failed" in messages()[0]
+    assert messages()[1:] == [
         "Saved out.nii.gz by Token Sparsification: napari's own writer, which was chosen in the "
         "dialog, does not know this format.",
     ]
     (shown,) = messages()  # no traceback stays
     assert shown.startswith("Saved out.nii.gz")
-    found, truth = nib.load(out), nib.load(tmp_path / "truth.nii.gz")
-    np.testing.assert_array_equal(found.affine, truth.affine)
-    np.testing.assert_array_equal(found.dataobj, truth.dataobj)
+    written, truth = nib.load(out), nib.load(tmp_path / "truth.nii.gz")
+    np.testing.assert_array_equal(written.affine, truth.affine)
+    np.testing.assert_array_equal(written.dataobj, truth.dataobj)
 
 
 def test_what_cannot_be_written_is_said_in_one_line(viewer: Any, tmp_path: Path) -> None:
     failed = OSError(f"File {tmp_path}/no/out.nii.gz save failed.\nPlugin 'napari' tried")
     notification_manager.receive_error(OSError, failed)
-    assert told()[-1] == f"{tmp_path}/no: no such folder; create it first"
+    assert messages()[-1] == f"{tmp_path}/no: no such folder; create it first"
     viewer.add_points([[0, 0, 0]])
     notification_manager.receive_error(OSError, failed)
-    assert told()[-1] == "out.nii.gz: holds one layer of an image or of labels; select one and save"
+    assert (
+        messages()[-1]
+        == "out.nii.gz: holds one layer of an image or of labels; select one and save"
+    )
     notification_manager.receive_error(OSError, OSError("another"))
-    assert told()[-1] == "another"
+    assert messages()[-1] == "another"
 
 
 def test_our_line_is_chosen_in_the_dialog_and_a_bare_name_becomes_nifti(

@@ -58,12 +58,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
     Python's collector is put off: in whose thread it finds old cycles is chance.
     """
-    found, work = Watch(), Worker.work
+    watch, work = Watch(), Worker.work
 
     def watched(self: Worker) -> Any:
         assert threading.current_thread() is not threading.main_thread()
-        found.works.append(self._steps.gi_frame.f_locals["work"].__name__)
-        sys.setprofile(found.look)
+        watch.works.append(self._steps.gi_frame.f_locals["work"].__name__)
+        sys.setprofile(watch.look)
         try:
             return work(self)
         finally:
@@ -72,7 +72,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(Worker, "work", watched)
     gc.collect()
     gc.disable()
-    yield found
+    yield watch
     gc.enable()
 
 

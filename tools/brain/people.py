@@ -209,8 +209,8 @@ def _anatomy(
 
 def _distance_to(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Distance in mm of each voxel of the coarse grid to the mask, 0 inside."""
-    found: npt.NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=_COARSE_MM)
-    return found
+    depth: npt.NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=_COARSE_MM)
+    return depth
 
 
 def target_table() -> torch.Tensor:

@@ -158,9 +158,9 @@ def _scd_cases(
             continue
         # Hooks would break up what is compiled.
         parts = None if name == COMPILE else SCD_PARTS
-        for ratio, found in counted.items():
+        for ratio, counts in counted.items():
             row = Row(INFERENCE, TOTAL, *named, name, ratio)
-            yield _Case(row, partial(backend, image, ratio), found, backend.network, parts)
+            yield _Case(row, partial(backend, image, ratio), counts, backend.network, parts)
 
 
 def _made(model: SCD, name: str) -> Backend:

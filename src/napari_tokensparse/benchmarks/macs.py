@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -67,6 +68,12 @@ def gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None) -
         Tokens along each axis of what a network that crops its windows looks at; a full window if
         not given.
     """
+    return dict(_counted(config, keep_ratio, looked_at))
+
+
+# Sweeps and volumes meet the same sizes again and again, and a count takes a third of a second.
+@lru_cache(maxsize=1024)
+def _counted(config: SCDConfig, keep_ratio: float, looked_at: Grid | None) -> dict[str, float]:
     model, image = _weightless(config)
     with _counting() as counter:
         model(image, keep_ratio, box=corner_box(config, looked_at))
@@ -79,6 +86,7 @@ def volume_gmacs(config: SCDConfig, keep_ratio: float, looked_at: Iterable[Grid]
     return sum(n * gmacs(config, keep_ratio, size)[TOTAL] for size, n in sizes.items())
 
 
+@lru_cache(maxsize=1024)
 def update_gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = None) -> float:
     """Count the GMACs of a window that are redone for another keep ratio; as `gmacs`."""
     model, image = _weightless(config)
@@ -89,6 +97,7 @@ def update_gmacs(config: SCDConfig, keep_ratio: float, looked_at: Grid | None = 
     return counter.get_total_flops() / _OPERATIONS
 
 
+@lru_cache(maxsize=1024)
 def step_gmacs(config: SCDConfig, keep_ratio: float) -> float:
     """Count the GMACs of one window forward and backward; as `gmacs`."""
     model, image = _weightless(config)
@@ -126,16 +135,16 @@ def _by_part(
 ) -> dict[str, float]:
     root = re.escape(type(model).__name__)
     by_module = {name: sum(n.values()) for name, n in counter.get_flop_counts().items()}
-    found = {
+    by_part = {
         part: sum(n for name, n in by_module.items() if re.fullmatch(rf"{root}\.({where})", name))
         / _OPERATIONS
         for part, where in parts.items()
     }
-    return {TOTAL: counter.get_total_flops() / _OPERATIONS, **found}
+    return {TOTAL: counter.get_total_flops() / _OPERATIONS, **by_part}
 
 
-def _rows(name: str, variant: str, keep_ratio: float, found: Mapping[str, float]) -> list[Row]:
+def _rows(name: str, variant: str, keep_ratio: float, by_part: Mapping[str, float]) -> list[Row]:
     return [
         Row(MACS, part, name, variant, keep_ratio=keep_ratio, gmacs=value)
-        for part, value in found.items()
+        for part, value in by_part.items()
     ]

@@ -65,10 +65,10 @@ def has_unetr() -> bool:
 
 def families(presets: Sequence[str]) -> dict[str, list[str]]:
     """Group presets that are compared with one another: ``btcv-lite`` goes with ``btcv``."""
-    found: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name in presets:
-        found.setdefault(name.removesuffix(LITE), []).append(name)
-    return found
+        members.setdefault(name.removesuffix(LITE), []).append(name)
+    return members
 
 
 def has_baselines(name: str) -> bool:

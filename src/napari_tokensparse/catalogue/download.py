@@ -112,10 +112,10 @@ def _model_in(unpacked: Path, name: str) -> Path:
     """Find the model: the archive's content itself, or the one folder in it."""
     if is_bundle(unpacked):
         return unpacked
-    found = [folder for folder in unpacked.iterdir() if is_bundle(folder)]
-    if len(found) != 1:
+    folders = [folder for folder in unpacked.iterdir() if is_bundle(folder)]
+    if len(folders) != 1:
         raise DownloadError(f"{name}: holds no model folder ({METADATA.as_posix()})")
-    return found[0]
+    return folders[0]
 
 
 def _check(model: Path, name: str) -> None:

@@ -97,7 +97,7 @@ def fetch_file(
     downloader = _Resuming(part, size, progress)
     with plain_web_errors(url):
         try:
-            found = pooch.retrieve(
+            archive = pooch.retrieve(
                 url, f"sha256:{sha256}", f"{sha256}.zip", folder, downloader=downloader
             )
         except ValueError as error:
@@ -106,7 +106,7 @@ def fetch_file(
             raise DownloadError(
                 f"{url}: its SHA-256 is not the index's, {sha256}; nothing of it was kept"
             ) from error
-    return Path(found)
+    return Path(archive)
 
 
 class _Resuming:

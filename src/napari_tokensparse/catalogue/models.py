@@ -170,8 +170,8 @@ def offer_of(name: str, index: Index, place: str) -> Offer:
 
 def local_models() -> list[Listed]:
     """Describe the models of this machine, the bundled ones first."""
-    found = [_describe(name, folder) for name, folder in available_models().items()]
-    return sorted(found, key=lambda listed: listed.where != "bundled")
+    described = [_describe(name, folder) for name, folder in available_models().items()]
+    return sorted(described, key=lambda listed: listed.where != "bundled")
 
 
 def offered_models(index: Index, here: Sequence[Listed]) -> list[Listed]:

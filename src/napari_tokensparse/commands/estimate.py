@@ -52,10 +52,10 @@ def check_room(volume: Volume, network: SCD, options: Options, anyway: bool) -> 
     """
     from napari_tokensparse.segmenting.estimating.estimate import room
 
-    found = room(volume, _placed(network, options), options.box(volume), options.maps)
-    if found.is_enough:
+    memory = room(volume, _placed(network, options), options.box(volume), options.maps)
+    if memory.is_enough:
         return
-    lacking = found.lacking(volume.name)
+    lacking = memory.lacking(volume.name)
     if not anyway:
         raise ValueError(f"{lacking}; --anyway tries all the same")
     typer.echo(f"Warning: {printable(lacking)}", err=True)

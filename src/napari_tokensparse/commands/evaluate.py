@@ -184,8 +184,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         figures = [_figure(row[name]) for name in ("dice", "hd95_mm")]
         table.add_row(row["case"], row["keep_ratio"], row["class"], *figures)
     for ratio in dict.fromkeys(row["keep_ratio"] for row in rows):
-        found = [row for row in rows if row["keep_ratio"] == ratio]
-        means = [_figure(_mean(row[name] for row in found)) for name in ("dice", "hd95_mm")]
+        of_ratio = [row for row in rows if row["keep_ratio"] == ratio]
+        means = [_figure(_mean(row[name] for row in of_ratio)) for name in ("dice", "hd95_mm")]
         table.add_row("mean", ratio, "all", *means, style="bold")
     Console().print(table)
 

@@ -76,7 +76,7 @@ def repeat(
         check_output(output, volume, network.info)
     check_room(volume, network, options, anyway)
     run = FinishedRun(volume, network, options, run_shown(volume, network, options))
-    found = compare(run.result.labels, old, file.parent)  # before they may be overwritten
+    compared = compare(run.result.labels, old, file.parent)  # before they may be overwritten
     if files is None:
         written = Written([], receipt_of(run, old.inputs, None))
     else:
@@ -84,9 +84,9 @@ def repeat(
     assert written.receipt is not None  # it is asked for
     for path in written.files:
         typer.echo(f"Wrote {path}")
-    for line in _verdict(found, old, written.receipt):
+    for line in _verdict(compared, old, written.receipt):
         typer.echo(line)
-    return int(not found.identical)
+    return int(not compared.identical)
 
 
 def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
@@ -96,20 +96,22 @@ def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
     from napari_tokensparse.outputs.repeat import check_model
 
     beside = file.parent / receipt.options.model
-    found = beside if beside.is_dir() else receipt.options.model
-    network = load_model(found if model is None else model)
+    source = beside if beside.is_dir() else receipt.options.model
+    network = load_model(source if model is None else model)
     check_model(receipt, model_used(network.config, network.info))
     return network
 
 
-def _verdict(found: Comparison, old: Receipt, new: Receipt) -> list[str]:
+def _verdict(compared: Comparison, old: Receipt, new: Receipt) -> list[str]:
     from napari_tokensparse.outputs.repeat import changes
 
     i, j, k = new.output.shape
-    if found.identical:
+    if compared.identical:
         return [f"Identical: all {i * j * k} voxels have the labels of the receipt."]
-    if found.differing is None:
-        first = f"Not identical; {found.old or 'the file of the labels'} is not there as it was, "
+    if compared.differing is None:
+        first = (
+            f"Not identical; {compared.old or 'the file of the labels'} is not there as it was, "
+        )
         return [f"{first}so that no voxels can be counted.", *changes(old, new)]
-    first = f"Not identical: {found.differing} of {i * j * k} voxels differ from {found.old}."
+    first = f"Not identical: {compared.differing} of {i * j * k} voxels differ from {compared.old}."
     return [first, *changes(old, new)]

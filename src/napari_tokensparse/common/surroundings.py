@@ -27,10 +27,10 @@ def name_account() -> None:
 def user_place(find: Callable[[], Path]) -> Path:
     """Return a place of platformdirs; where there is no home, one that nothing can lie below."""
     try:
-        found = find()
+        path = find()
     except RuntimeError:  # newer versions of platformdirs; older ones give "~"
         return Path(os.devnull)
-    return found if found.is_absolute() else Path(os.devnull)
+    return path if path.is_absolute() else Path(os.devnull)
 
 
 def quiet_libraries() -> None:

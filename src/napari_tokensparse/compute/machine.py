@@ -34,7 +34,7 @@ def describe_machine() -> dict[str, str | int | float | None]:
 
 def _cpu_name() -> str:
     if _CPUINFO.is_file():  # Linux, where platform knows only the architecture
-        found = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE)
-        if found:
-            return found[1]
+        match = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE)
+        if match:
+            return match[1]
     return platform.processor() or platform.machine()

@@ -124,5 +124,5 @@ def _left_to_the_process() -> float:
 
 
 def _asked_mb(said: str) -> float | None:
-    found = _ASKED.search(said)
-    return float(found[1]) * _UNITS[found[2].lower()] if found else None
+    match = _ASKED.search(said)
+    return float(match[1]) * _UNITS[match[2].lower()] if match else None

@@ -179,10 +179,10 @@ def _image_problems(image: Volume, data_set: DataSet) -> list[str]:
         check_finite(image.array, image.name)
     except VolumeError as error:
         problems.append(str(error))
-    found, needed = len(image.array), len(data_set.channels)
-    if found != needed:
+    channels, needed = len(image.array), len(data_set.channels)
+    if channels != needed:
         problems.append(
-            f"{image.name}: has {found} channels: must have {needed} "
+            f"{image.name}: has {channels} channels: must have {needed} "
             f"({', '.join(data_set.channels)}); put all into one 4-D file, or each into its own "
             "(case_0000, case_0001 …)"
         )

@@ -147,8 +147,8 @@ def case_notes(image: Volume, label: Volume) -> tuple[str, ...]:
 
 def label_values(labels: Iterable[Volume]) -> tuple[int, ...]:
     """Return the label values above 0 that occur, ascending."""
-    found = {value for label in labels for value in label_counts(label.array) if value > 0}
-    return tuple(sorted(found))
+    values = {value for label in labels for value in label_counts(label.array) if value > 0}
+    return tuple(sorted(values))
 
 
 def label_counts(array: NDArray[Any]) -> dict[int, int]:
@@ -156,11 +156,11 @@ def label_counts(array: NDArray[Any]) -> dict[int, int]:
 
     ``array`` is (1, i, j, k), of whole numbers.
     """
-    found: Counter[int] = Counter()
+    totals: Counter[int] = Counter()
     for slab in array[0]:
         values, counts = np.unique(slab, return_counts=True)
-        found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    return dict(sorted(found.items()))
+        totals.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return dict(sorted(totals.items()))
 
 
 def class_names(values: Iterable[int], names: Mapping[int, str] | None = None) -> dict[int, str]:

@@ -240,7 +240,7 @@ def _identity(source: Path | tuple[Path, ...] | Volume) -> list[Any]:
     if isinstance(source, Path) and source.is_dir():
         return [_identity(file) for file in sorted(source.rglob("*")) if file.is_file()]
     if isinstance(source, Path):
-        found = source.stat()
-        return [str(source.resolve()), found.st_size, found.st_mtime_ns]
+        status = source.stat()
+        return [str(source.resolve()), status.st_size, status.st_mtime_ns]
     content = hashlib.sha256(np.ascontiguousarray(source.array).tobytes()).hexdigest()
     return [content, source.array.shape, source.array.dtype.str, source.affine.tolist()]

@@ -55,9 +55,9 @@ def painted_slices(labels: NDArray[Any]) -> PaintedSlices | None:
         Of the axis with the smallest share of painted slices.
     """
     shown = labels != 0
-    found = [_along(shown, axis) for axis in range(3)]
+    painted = [_along(shown, axis) for axis in range(3)]
     return min(
-        (one for one in found if one is not None),
+        (one for one in painted if one is not None),
         key=lambda one: one.painted / one.slices,
         default=None,
     )

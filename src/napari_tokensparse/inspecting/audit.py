@@ -12,7 +12,7 @@ from napari_tokensparse.inspecting.components import changed_components
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import running_each
 from napari_tokensparse.model.ratios import keep_ratios
-from napari_tokensparse.scoring.masks import agreement, found_masks
+from napari_tokensparse.scoring.masks import agreement, result_masks
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, choose_device
 from napari_tokensparse.volumes.region import Box
 
@@ -241,7 +241,7 @@ def compare(
     mm3 = volume.voxel_mm3
     classes: list[ClassAudit] = []
     components: list[Component] = []
-    pairs = zip(found_masks(reference, info, box), found_masks(pruned, info, box), strict=True)
+    pairs = zip(result_masks(reference, info, box), result_masks(pruned, info, box), strict=True)
     for label, masks in zip(info.classes, pairs, strict=True):
         classes.append(_class_audit(label, masks, pruned_at, pruned.tokens.stages, mm3))
         components += changed_components(*masks, volume.affine, label, box.start)

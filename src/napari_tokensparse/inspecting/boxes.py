@@ -93,8 +93,8 @@ def holding_content(tokens: TokenMaps, volume: Volume) -> NDArray[np.bool_]:
         for counts, channel, has_content in zip(content, volume.array, tests, strict=True):
             inside = of_token[has_content(np.asarray(channel[rows]))]
             counts += np.bincount(inside, minlength=1 + length)
-    found: NDArray[np.bool_] = np.any(content > _CONTENT * voxels, axis=0)
-    return found[1:].reshape(tokens.pruned_at.shape)
+    holds: NDArray[np.bool_] = np.any(content > _CONTENT * voxels, axis=0)
+    return holds[1:].reshape(tokens.pruned_at.shape)
 
 
 def _content_test(

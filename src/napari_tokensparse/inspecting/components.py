@@ -84,7 +84,7 @@ class Changes:
 
 def changed_components(
     reference: NDArray[np.bool_],
-    found: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     affine: NDArray[np.float64],
     of: LabelClass,
     origin: Shape = (0, 0, 0),
@@ -93,7 +93,7 @@ def changed_components(
 
     Parameters
     ----------
-    reference, found
+    reference, predicted
         ``(i, j, k)`` masks of the class without and with pruning.
     affine
         (4, 4) voxel of the volume to RAS mm.
@@ -112,10 +112,12 @@ def changed_components(
     Voxels are connected by faces, edges and corners. How components are matched, see
     `match_components`.
     """
-    part = bounds(reference | found)
+    part = bounds(reference | predicted)
     if part is None:
         return []
-    changes = match_components(reference[part], found[part], np.linalg.norm(affine[:3, :3], axis=0))
+    changes = match_components(
+        reference[part], predicted[part], np.linalg.norm(affine[:3, :3], axis=0)
+    )
     after = np.bincount(changes.owner.ravel(), minlength=int(changes.before.max()) + 1)
     first = np.array([a + s.start for a, s in zip(origin, part, strict=True)])
     mm3 = voxel_mm3(affine)
@@ -161,7 +163,7 @@ def component_at(mask: NDArray[np.bool_], voxel: Shape) -> tuple[Box, NDArray[np
 
 def match_components(
     reference: NDArray[np.bool_],
-    found: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     spacing_mm: NDArray[np.float64],
 ) -> Changes:
     """Say which component of the reference each found voxel belongs to.
@@ -175,12 +177,12 @@ def match_components(
 
     Parameters
     ----------
-    reference, found
+    reference, predicted
         ``(i, j, k)`` masks.
     spacing_mm
         ``(3,)`` voxel size along (i, j, k), by which the nearest is meant.
     """
-    before, after = _components(reference), _components(found)
+    before, after = _components(reference), _components(predicted)
     overlapping = (before > 0) & (after > 0)
     pairs = np.unique(np.stack([after[overlapping], before[overlapping]]), axis=1)
     owner_of = np.zeros(int(after.max()) + 1, np.int64)

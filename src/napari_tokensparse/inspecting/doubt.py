@@ -9,7 +9,7 @@ import numpy as np
 from skimage.measure import label, regionprops
 
 from napari_tokensparse.inspecting.components import centre_of
-from napari_tokensparse.scoring.masks import bounds, found_masks
+from napari_tokensparse.scoring.masks import bounds, result_masks
 from napari_tokensparse.segmenting.probabilities import FULL
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.volumes.volume import voxel_mm3
@@ -86,13 +86,13 @@ def least_sure(
     if confidence is None:
         raise SegmentError(f"{volume.name}: {NOT_KEPT}")
     low = confidence < below * FULL
-    masks = zip(info.classes, found_masks(result, info), strict=True)
-    found = [
+    masks = zip(info.classes, result_masks(result, info), strict=True)
+    places = [
         doubt
         for of, mask in masks
         for doubt in _places(mask & low, confidence, volume.affine, of, smallest_mm3)
     ]
-    return tuple(sorted(found, key=lambda doubt: -doubt.mm3))
+    return tuple(sorted(places, key=lambda doubt: -doubt.mm3))
 
 
 def _places(

@@ -19,7 +19,7 @@ from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import SettingRun, running_each
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
-from napari_tokensparse.scoring.masks import agreement, found_masks, true_masks
+from napari_tokensparse.scoring.masks import agreement, result_masks, true_masks
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, check_scorer, choose_device
 from napari_tokensparse.volumes.region import Box
 
@@ -289,7 +289,7 @@ class _Judge:
         return SweepPoint(
             scorer=run.setting.scorer,
             keep_ratio=run.setting.keep_ratios[0],
-            dice=self._dice(run.segmentation, self._found(self._reference)),
+            dice=self._dice(run.segmentation, self._masks(self._reference)),
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
             network_seconds=stats.seconds["network"],
@@ -299,12 +299,12 @@ class _Judge:
             tokens=stats.tokens["processed"],
         )
 
-    def _found(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
-        return found_masks(result, self._info, self._box)
+    def _masks(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
+        return result_masks(result, self._info, self._box)
 
     def _dice(self, result: Segmentation, true: Iterable[NDArray[np.bool_]]) -> Dice:
-        triples = zip(self._info.classes, self._found(result), true, strict=True)
-        scores = ((c.name, agreement(found, expected)) for c, found, expected in triples)
+        triples = zip(self._info.classes, self._masks(result), true, strict=True)
+        scores = ((c.name, agreement(predicted, expected)) for c, predicted, expected in triples)
         return {name: dice for name, dice in scores if dice is not None}
 
     def _labels_dice(self, result: Segmentation) -> Dice | None:

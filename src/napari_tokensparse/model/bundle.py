@@ -159,9 +159,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         if weights[name].is_floating_point() != own[name].is_floating_point()
         or weights[name].is_complex()
     ]
-    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
-    if found:
-        raise ModelError(f"{source}: the weights do not fit the network – {found}")
+    misfit = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    if misfit:
+        raise ModelError(f"{source}: the weights do not fit the network – {misfit}")
     broken = [name for name in sorted(own) if not bool(torch.isfinite(weights[name]).all())]
     if broken:
         raise ModelError(f"{source}: the weights hold NaN or infinity: {', '.join(broken)}")

@@ -83,10 +83,10 @@ def _hub_folder(source: str) -> Path:
     repo, revision = form["repo"], form["revision"]
     with _plain_hub_errors(source):
         # Anything else in the repository is not ours to fetch.
-        found = huggingface_hub.snapshot_download(
+        snapshot = huggingface_hub.snapshot_download(
             repo, revision=revision, allow_patterns=list(_FILES)
         )
-    folder = Path(found)
+    folder = Path(snapshot)
     if not is_bundle(folder):
         raise ModelError(f"model {source}: holds no model folder ({METADATA.as_posix()})")
     return folder

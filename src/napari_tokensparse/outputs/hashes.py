@@ -48,10 +48,10 @@ def labels_hash(labels: NDArray[np.integer]) -> str:
     >>> labels_hash(np.zeros((2, 2, 2), np.uint8)) == hashlib.sha256(bytes(16)).hexdigest()
     True
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for rows in slabs(len(labels)):
-        found.update(np.ascontiguousarray(labels[rows], "<u2").data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(labels[rows], "<u2").data)
+    return digest.hexdigest()
 
 
 def slabs(length: int) -> Iterator[slice]:

@@ -310,7 +310,7 @@ def versions(backend: str = "plain") -> dict[str, str]:
     packages = (*_PACKAGES, "openvino") if backend == "openvino" else _PACKAGES
     return {
         "napari-tokensparse": __version__,
-        **{name: found for name in packages if (found := _version(name)) is not None},
+        **{name: own for name in packages if (own := _version(name)) is not None},
         "python": platform.python_version(),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.datasets.checks import grid_problems
 from napari_tokensparse.datasets.dataset import case_notes
-from napari_tokensparse.scoring.masks import bounds, found_masks, true_masks
+from napari_tokensparse.scoring.masks import bounds, result_masks, true_masks
 from napari_tokensparse.scoring.metrics import dice
 from napari_tokensparse.scoring.metrics import hd95 as hd95_mm
 from napari_tokensparse.segmenting.concerns import concerns
@@ -91,7 +91,7 @@ def score_case(
     true = true_masks(label.array[0], info)  # each is made when its turn comes
     result = segment(image, model, keep_ratio, device=device)
     known = None if unlabelled is None else label.array[0] != unlabelled
-    masks = zip(found_masks(result, info), true, strict=True)
+    masks = zip(result_masks(result, info), true, strict=True)
     scores = [_scores(*pair, known, image.spacing if hd95 else None) for pair in masks]
     return CaseScores(
         case.name,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.volumes.region import Box
 
 
-def found_masks(
+def result_masks(
     result: Segmentation, info: ModelInfo, box: Box | None = None
 ) -> Iterator[NDArray[np.bool_]]:
     """Yield what was found of each class or region, in the order of ``info.classes``.

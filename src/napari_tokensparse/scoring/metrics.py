@@ -24,10 +24,10 @@ _PERCENTILE = 95
 
 def dice(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     """Dice of two masks of one shape, in 0..1; NaN where the true one is empty."""
-    of_found, of_true = np.count_nonzero(predicted), np.count_nonzero(true)
+    of_predicted, of_true = np.count_nonzero(predicted), np.count_nonzero(true)
     if not of_true:
         return float("nan")
-    return 2 * np.count_nonzero(predicted & true) / (of_found + of_true)
+    return 2 * np.count_nonzero(predicted & true) / (of_predicted + of_true)
 
 
 def hd95(

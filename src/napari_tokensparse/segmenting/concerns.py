@@ -46,14 +46,14 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
         n-th of a large one, and runs nothing.
     """
     wanted = info.expects or Expected()
-    found = [*_background(volume, info), *_scale(volume, info)]
+    warnings = [*_background(volume, info), *_scale(volume, info)]
     if info.expects is not None or info.foreground_ml is not None:
         looks = looks_of(volume)
         size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
         values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
         parts = (size, values, _spacing(volume, wanted))
-        found += [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
-    return tuple(found)
+        warnings += [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
+    return tuple(warnings)
 
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:

@@ -265,10 +265,10 @@ def check_fit(volume: Volume, model: SCD) -> ModelInfo:
     info = model.info
     if model.training:
         raise SegmentError("the network is in training mode: call its eval() first")
-    found, needed = len(volume.array), model.config.in_channels
-    if found != needed:
+    channels, needed = len(volume.array), model.config.in_channels
+    if channels != needed:
         raise SegmentError(
-            f"{volume.name}: has {found} channel{'s' * (found != 1)}; model {info.name} "
+            f"{volume.name}: has {channels} channel{'s' * (channels != 1)}; model {info.name} "
             f"takes {needed}: {', '.join(info.channels)}"
         )
     check_finite(volume.array, volume.name)

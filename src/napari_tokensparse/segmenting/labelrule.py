@@ -56,12 +56,12 @@ class LabelRule:
 
     def labels(self, codes: Tensor) -> NDArray[np.unsignedinteger]:
         """Turn codes into label values ``(...)``."""
-        found, values = codes.numpy(), np.asarray(self.values, self.dtype)
+        classes, values = codes.numpy(), np.asarray(self.values, self.dtype)
         if self.exclusive:
-            return values.take(found[..., 0])
-        labels = np.zeros(found.shape[:-1], self.dtype)
+            return values.take(classes[..., 0])
+        labels = np.zeros(classes.shape[:-1], self.dtype)
         for channel in self.paint_order or range(len(values)):
-            labels[found[..., channel] > 0] = values[channel]
+            labels[classes[..., channel] > 0] = values[channel]
         return labels
 
     def contests(

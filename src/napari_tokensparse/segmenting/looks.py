@@ -61,8 +61,8 @@ def looks_of(volume: Volume) -> Looks:
     """
     step = max(1, math.ceil(math.cbrt(math.prod(volume.shape) / _VOXELS)))
     every = slice(None, None, step)
-    found = [border_value(channel) for channel in volume.array]
-    borders = tuple(value or 0.0 for value in found)
+    values = [border_value(channel) for channel in volume.array]
+    borders = tuple(value or 0.0 for value in values)
     seen = np.asarray(volume.array[:, every, every, every])
     filled = [
         channel != np.array(border, channel.dtype)
@@ -73,7 +73,7 @@ def looks_of(volume: Volume) -> Looks:
     air = _share(seen[0], _AIR_HU)
     return Looks(
         borders=borders,
-        bordered=None not in found,
+        bordered=None not in values,
         foreground_ml=int(np.count_nonzero(shown)) * step**3 * voxel_ml,
         longest_mm=max(
             n * step * mm for n, mm in zip(_lengths(shown), volume.spacing, strict=True)
@@ -86,13 +86,13 @@ def looks_of(volume: Volume) -> Looks:
 
 def _lengths(shown: NDArray[np.bool_]) -> list[int]:
     """Return how many planes along each axis lie between the first and the last that is filled."""
-    found = []
+    lengths = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         counts = np.count_nonzero(shown, axis=others)
         planes = np.flatnonzero(counts > _SPECKS * shown.size / shown.shape[axis])
-        found.append(int(planes[-1] - planes[0] + 1) if len(planes) else 0)
-    return found
+        lengths.append(int(planes[-1] - planes[0] + 1) if len(planes) else 0)
+    return lengths
 
 
 def _hounsfield(values: NDArray[Any], air: float) -> bool | None:

@@ -125,7 +125,7 @@ class WindowRun:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
-            notes=(*self._backend.notes, *self._backend.found_out, *self._notes),
+            notes=(*self._backend.notes, *self._backend.late_notes, *self._notes),
             sharpened=self._sharpened,
             looked_at=looked_at,
         )

@@ -275,7 +275,7 @@ def _seen(
     k, j, i = np.unravel_index(voxels, volume.shape[::-1])
     array: Any = volume.array
     # Of a lazy array, each block is read once; its voxels come first.
-    found = np.asarray(array.vindex[:, i, j, k]) if is_lazy(array) else array[:, i, j, k].T
+    values = np.asarray(array.vindex[:, i, j, k]) if is_lazy(array) else array[:, i, j, k].T
     ends = np.maximum(np.array(volume.shape) - 1, 1)
     places = 2 * np.stack([i, j, k], axis=1) / ends - 1
-    return found.astype(np.float32), places.astype(np.float32)
+    return values.astype(np.float32), places.astype(np.float32)

@@ -116,9 +116,9 @@ class TokenMaps:
         Voxels outside the token grid are 0 in an integer map, NaN in a float one. ``rows`` limits
         what is shown to a part of the first axis.
         """
-        found = [self.indices(axis) for axis in range(3)]
-        found[0] = (found[0][0][rows], found[0][1][rows])
-        indices, inside = zip(*found, strict=True)
+        lookups = [self.indices(axis) for axis in range(3)]
+        lookups[0] = (lookups[0][0][rows], lookups[0][1][rows])
+        indices, inside = zip(*lookups, strict=True)
         order = [axis.axis for axis in self.places.axes]
         shown = token_map.transpose(order)[np.ix_(*indices)]
         first, second, third = inside
@@ -162,8 +162,8 @@ class TokenMaps:
         spans = []
         for axis, where in enumerate(self.places.axes):
             index, inside = self.indices(axis)
-            found = np.flatnonzero(inside & (index == token[where.axis]))
-            spans.append((int(found[0]), int(found[-1]) + 1) if found.size else (0, 0))
+            voxels = np.flatnonzero(inside & (index == token[where.axis]))
+            spans.append((int(voxels[0]), int(voxels[-1]) + 1) if voxels.size else (0, 0))
         (i, i_end), (j, j_end), (k, k_end) = spans
         return Box((i, j, k), (i_end, j_end, k_end))
 
@@ -189,12 +189,12 @@ class TokenMaps:
 
     def counts(self) -> dict[str, int]:
         """Count tokens: ``processed``, ``pruned at 1`` … ``pruned at S``, ``kept``."""
-        found = np.bincount(self.pruned_at.ravel(), minlength=self.stages + 2)
-        pruned = {f"pruned at {n}": int(found[n]) for n in range(1, self.stages + 1)}
+        counts = np.bincount(self.pruned_at.ravel(), minlength=self.stages + 2)
+        pruned = {f"pruned at {n}": int(counts[n]) for n in range(1, self.stages + 1)}
         return {
-            "processed": int(found[1:].sum()),
+            "processed": int(counts[1:].sum()),
             **pruned,
-            "kept": int(found[self.stages + 1]),
+            "kept": int(counts[self.stages + 1]),
         }
 
     def _tokens_of(self, box: Box) -> tuple[slice, slice, slice]:
@@ -202,8 +202,8 @@ class TokenMaps:
         for axis, span in enumerate(box.slices):
             index, inside = (values[span] for values in self.indices(axis))
             if inside.any():
-                found = index[inside]
-                slices[self.places.axes[axis].axis] = slice(int(found.min()), int(found.max()) + 1)
+                own = index[inside]
+                slices[self.places.axes[axis].axis] = slice(int(own.min()), int(own.max()) + 1)
         h, w, d = slices
         return h, w, d
 

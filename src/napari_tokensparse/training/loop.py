@@ -361,5 +361,5 @@ def _average(
 def _mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean per class over the cases that hold it."""
     names = dict.fromkeys(name for score in scores for name in score)
-    found = {n: [s[n] for s in scores if math.isfinite(s.get(n, math.nan))] for n in names}
-    return {name: float(np.mean(values)) for name, values in found.items() if values}
+    finite = {n: [s[n] for s in scores if math.isfinite(s.get(n, math.nan))] for n in names}
+    return {name: float(np.mean(values)) for name, values in finite.items() if values}

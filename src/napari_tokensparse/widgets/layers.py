@@ -60,14 +60,6 @@ LIVE_COLOUR: Colour = (190, 190, 190)
 
 LABELS: Final = "labels"
 CONFIDENCE: Final = "confidence"
-DIFFERENCE: Final = "difference"
-DIFFERENCES = {
-    1: "lost: background with pruning",
-    2: "gained: background without pruning",
-    3: "another class with pruning",
-}
-DIFFERENCE_COLOURS: dict[int, Colour] = {1: (213, 94, 0), 2: (0, 114, 178), 3: (240, 228, 66)}
-"""Okabe and Ito's too, and none of the first three stages'."""
 
 _IN_FILES = {"name", "channels", "classes", "weights_sha256"}
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
@@ -198,38 +190,13 @@ def region_layers(
             {
                 "name": f"{REGION} {c.name}",
                 "features": {"index": [0, 1], "name": [f"not {c.name}", c.name]},
-                "colormap": _label_colours({1: _rgba(c.color)}),
+                "colormap": label_colours({1: rgba(c.color)}),
                 "opacity": 0.6,
             },
         )
         for c, mask in zip(info.classes, regions, strict=True)
     ]
     return [placed(spec, image_name, placement) for spec in specs]
-
-
-def difference_layer(
-    image_name: str,
-    placement: Mapping[str, Any],
-    volume: Volume,
-    difference: NDArray[np.uint8],
-) -> LayerSpec:
-    """Describe the layer of what pruning changed; the image is as for `result_layers`.
-
-    Parameters
-    ----------
-    image_name, placement, volume
-        The image.
-    difference
-        ``(i, j, k)``, as ``Audit.difference``.
-    """
-    looks = {
-        "name": DIFFERENCE,
-        "features": {"index": [0, *DIFFERENCES], "name": ["same", *DIFFERENCES.values()]},
-        "colormap": _label_colours({n: _rgba(c) for n, c in DIFFERENCE_COLOURS.items()}),
-        "opacity": 0.8,
-    }
-    view = shown_placement(volume).view
-    return placed(LayerSpec(Labels, view(difference), looks), image_name, placement)
 
 
 def window_layer(
@@ -267,7 +234,7 @@ def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
     ]
     return {
         "features": {"index": list(range(tokens.stages + 2)), "name": names},
-        "colormap": _label_colours({value: _rgba(colour) for value, colour in colours.items()}),
+        "colormap": label_colours({value: rgba(colour) for value, colour in colours.items()}),
     }
 
 
@@ -281,8 +248,8 @@ def class_table(info: ModelInfo) -> dict[str, list[Any]]:
 
 def class_colours(info: ModelInfo, hidden: Collection[int] = ()) -> DirectLabelColormap:
     """Return the classes' colours for a labels layer; those of hidden values are clear."""
-    return _label_colours(
-        {c.value: _TRANSPARENT if c.value in hidden else _rgba(c.color) for c in info.classes}
+    return label_colours(
+        {c.value: _TRANSPARENT if c.value in hidden else rgba(c.color) for c in info.classes}
     )
 
 
@@ -312,8 +279,8 @@ def hex_colour(colour: Colour) -> str:
 
 def importance_limits(tokens: TokenMaps) -> tuple[float, float]:
     """Return what is shown darkest and brightest: one scale for all stages, from their values."""
-    found = [values[np.isfinite(values)] for values in tokens.importance]
-    ends = [end for values in found if values.size for end in (values.min(), values.max())]
+    finite = [values[np.isfinite(values)] for values in tokens.importance]
+    ends = [end for values in finite if values.size for end in (values.min(), values.max())]
     low, high = (float(min(ends)), float(max(ends))) if ends else (0.0, 1.0)
     return (low, high) if low < high else (0.0, 1.0)
 
@@ -349,11 +316,11 @@ def _confidence(shown: NDArray[np.uint8]) -> LayerSpec:
 
 
 def _pruned_at(tokens: TokenMaps, view: View) -> LayerSpec:
-    colours = {stage: _rgba(stage_colour(stage)) for stage in range(1, tokens.stages + 1)}
+    colours = {stage: rgba(stage_colour(stage)) for stage in range(1, tokens.stages + 1)}
     looks = {
         "name": PRUNED_AT,
         "features": pruned_at_legend(tokens),
-        "colormap": _label_colours(colours),
+        "colormap": label_colours(colours),
         "opacity": 0.4,
         "visible": False,
     }
@@ -392,12 +359,14 @@ def placed(spec: LayerSpec, image_name: str, placement: Mapping[str, Any]) -> La
     return replace(spec, kwargs={**spec.kwargs, **placement, "name": name, "metadata": metadata})
 
 
-def _label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:
+def label_colours(colours: Mapping[int, Any]) -> DirectLabelColormap:
+    """Return colours by value for a labels layer; every other value is clear."""
     table: dict[int | None, Any] = {None: _TRANSPARENT, 0: _TRANSPARENT}
     table.update(colours.items())
     return DirectLabelColormap(color_dict=table)
 
 
-def _rgba(colour: Colour) -> tuple[float, float, float, float]:
+def rgba(colour: Colour) -> tuple[float, float, float, float]:
+    """Return a colour of bytes as napari takes it: opaque, each part in [0, 1]."""
     red, green, blue = (c / 255 for c in colour)
     return red, green, blue, 1.0

@@ -45,12 +45,12 @@ def watch_save_dialog() -> None:
 
 def _write_instead(event: Any) -> None:
     """Write what napari's writer could not, in place of its error."""
-    found = _FAILED.match(str(getattr(event, "exception", "")))
+    match = _FAILED.match(str(getattr(event, "exception", "")))
     viewer = napari.current_viewer()
-    if found is None or viewer is None or not found["path"].lower().endswith(SUFFIXES):
+    if match is None or viewer is None or not match["path"].lower().endswith(SUFFIXES):
         return
-    _dismiss(found[0])
-    path = Path(found["path"])
+    _dismiss(match[0])
+    path = Path(match["path"])
     layers = list(viewer.layers.selection)
     if len(layers) != 1 or not isinstance(layers[0], (Image, Labels)):
         show_warning(f"{path.name}: holds one layer of an image or of labels; select one and save")

@@ -79,13 +79,13 @@ def same_tokens(one: SCDOutput, other: SCDOutput) -> bool:
     return all(torch.equal(a, b) for a, b in zip(*ids, strict=True))
 
 
-def check_agreement(found: SCDOutput, wanted: SCDOutput) -> None:
-    assert same_tokens(found, wanted)
-    for one, other in zip(found.trace.scores, wanted.trace.scores, strict=True):
+def check_agreement(output: SCDOutput, wanted: SCDOutput) -> None:
+    assert same_tokens(output, wanted)
+    for one, other in zip(output.trace.scores, wanted.trace.scores, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     size = float(wanted.logits.abs().max())
     assert size > 0.1
-    torch.testing.assert_close(found.logits, wanted.logits, rtol=0, atol=1e-4 * max(1.0, size))
+    torch.testing.assert_close(output.logits, wanted.logits, rtol=0, atol=1e-4 * max(1.0, size))
 
 
 def test_openvino_gives_the_tokens_and_logits_of_torch_at_every_keep_ratio(
@@ -147,9 +147,9 @@ def test_a_graph_is_converted_once_and_found_again_in_memory_and_on_disk(
         make_backend(linear_model(seed=1), "openvino")
         assert graphs.conversions == 1
         graphs._compiled.clear()  # as in another process
-        found = make_backend(linear_model(seed=1), "openvino")(image).logits
+        logits = make_backend(linear_model(seed=1), "openvino")(image).logits
     assert graphs.conversions == 1
-    assert torch.equal(found, wanted)
+    assert torch.equal(logits, wanted)
     make_backend(linear_model(seed=2), "openvino")
     assert graphs.conversions == 2
 
@@ -383,14 +383,14 @@ def test_half_precision_leaves_scores_in_float32_and_logits_near(make_model: Mak
 def test_half_precision_is_tried_once_and_left_where_it_is_wrong(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, tried = make_model(), []
-    monkeypatch.setattr(amp, "_measured", lambda *_: tried.append(1) or float("nan"))
+    model, names = make_model(), []
+    monkeypatch.setattr(amp, "_measured", lambda *_: names.append(1) or float("nan"))
     for _ in range(2):
         backend = amp_backend(model, torch.bfloat16)
         assert (backend.name, backend.autocast) == ("plain", None)
         (note,) = backend.notes
         assert note.startswith("bfloat16 on cpu gives other logits than float32 (by nan of")
-    assert tried == [1]
+    assert names == [1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -399,8 +399,8 @@ def test_auto_on_a_gpu_agrees_with_float32(make_model: MakeModel) -> None:
     backend, image = make_backend(model), windows(model).cuda()
     assert backend.name == "amp" or backend.notes
     with torch.inference_mode():
-        found, wanted = backend(image, 1.0).logits, model(image, 1.0).logits
-    assert (found - wanted).square().mean().sqrt() < 0.05 * wanted.square().mean().sqrt()
+        logits, wanted = backend(image, 1.0).logits, model(image, 1.0).logits
+    assert (logits - wanted).square().mean().sqrt() < 0.05 * wanted.square().mean().sqrt()
 
 
 def test_segment_runs_on_the_backend_that_it_is_told(graphs: Any, make_model: MakeModel) -> None:
@@ -450,8 +450,8 @@ def test_a_backend_is_called_like_the_network() -> None:
     model = linear_model()
     image = windows(model)
     with torch.inference_mode():
-        found = Backend("plain", model)(image, 0.5)
-        assert torch.equal(found.logits, model(image, 0.5).logits)
+        output = Backend("plain", model)(image, 0.5)
+        assert torch.equal(output.logits, model(image, 0.5).logits)
 
 
 def in_a_box(model: SCD, *size: int) -> torch.Tensor:
@@ -473,12 +473,12 @@ def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(
         for size in sizes:
             for ratio in (1.0, 0.3):
                 image = in_a_box(model, *size)
-                found = backend(image, ratio)
-                assert found.box is not None
-                assert found.box.size == tuple(n // 4 for n in size)
-                check_agreement(found, model(image, ratio))
+                output = backend(image, ratio)
+                assert output.box is not None
+                assert output.box.size == tuple(n // 4 for n in size)
+                check_agreement(output, model(image, ratio))
     assert graphs.conversions == 2
-    assert backend.found_out == []
+    assert backend.late_notes == []
     make_backend(model, "openvino")(in_a_box(model, *sizes[0]))
     assert graphs.conversions == 2
 
@@ -509,7 +509,7 @@ def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
     with torch.inference_mode():
         check_agreement(backend(image), model(image))
         backend(image)
-    (note,) = backend.found_out
+    (note,) = backend.late_notes
     assert note.startswith("OpenVINO cannot decode here, so torch does (RuntimeError: no such")
 
 

@@ -37,16 +37,16 @@ def compare_on(
 ) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(None, {"image": image.numpy()}), strict=True))
+    outputs = dict(zip(names, session.run(None, {"image": image.numpy()}), strict=True))
     with torch.inference_mode():
         out = model(image, ratio)
-    np.testing.assert_array_equal(found["kept"], out.trace.kept)
+    np.testing.assert_array_equal(outputs["kept"], out.trace.kept)
     for n, (ids, scores) in enumerate(zip(out.trace.pruned, out.trace.scores, strict=True), 1):
-        np.testing.assert_array_equal(found[f"pruned_{n}"], ids)
-        np.testing.assert_allclose(found[f"score_{n}"], scores, atol=MOST)
-    np.testing.assert_allclose(found["logits"], out.logits, atol=MOST, rtol=0)
+        np.testing.assert_array_equal(outputs[f"pruned_{n}"], ids)
+        np.testing.assert_allclose(outputs[f"score_{n}"], scores, atol=MOST)
+    np.testing.assert_allclose(outputs["logits"], out.logits, atol=MOST, rtol=0)
     assert out.logits.std() > 100 * MOST
-    return found
+    return outputs
 
 
 def spread_scores(model: SCD) -> SCD:
@@ -76,7 +76,7 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
 def test_a_graph_crops_every_window_to_what_it_holds(
     tmp_path: Path, make_cropping: Callable[..., SCD]
 ) -> None:
-    model = spread_scores(make_cropping())
+    model = spread_scores(make_cropping(depth=5))
     file = export_onnx(model, tmp_path / "model.onnx", (0.75, 0.3))
     lengths = []
     for first, end in (
@@ -87,9 +87,9 @@ def test_a_graph_crops_every_window_to_what_it_holds(
         image = torch.zeros(1, 1, 32, 24, 16)
         where = tuple(slice(a, b) for a, b in zip(first, end, strict=True))
         image[0, 0][where] = 3 + torch.randn([b - a for a, b in zip(first, end, strict=True)])
-        found = compare_on(image, model, file, (0.75, 0.3))
-        assert found["logits"].shape == (1, 4, 32, 24, 16)
-        lengths.append(found["score_1"].shape[1])
+        outputs = compare_on(image, model, file, (0.75, 0.3))
+        assert outputs["logits"].shape == (1, 4, 32, 24, 16)
+        lengths.append(outputs["score_1"].shape[1])
     assert lengths == [36, 24, 192]
     compare_on(torch.zeros(1, 1, 32, 24, 16), model, file, (0.75, 0.3))  # looked at whole
     said = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map

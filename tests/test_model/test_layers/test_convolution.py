@@ -32,8 +32,8 @@ def test_gradients_are_torchs(
     own, torchs = pair(bias)
     x = torch.randn(windows, 12, 7, 6, 5).contiguous(memory_format=layout).requires_grad_()
     like = torch.randn(windows, 16, 7, 6, 5).contiguous(memory_format=layout)
-    found, wanted = gradients(own, x, like), gradients(torchs, x, like)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    ours, wanted = gradients(own, x, like), gradients(torchs, x, like)
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 2), (4, 1, 3)])
@@ -46,13 +46,13 @@ def test_gradients_of_the_smallest_maps_are_torchs(size: tuple[int, int, int]) -
 def test_the_gradient_of_weights_keeps_its_digits_in_a_large_map() -> None:
     generator = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(2, 64, 64, 64, generator=generator) + 1 for _ in range(2))
-    found = weight_gradient(x, grad).double()
+    gradient = weight_gradient(x, grad).double()
     around = nn.functional.pad(x.double(), (1,) * 6)
     places = product(range(3), repeat=3)
     moved = [around[:, a : a + 64, b : b + 64, c : c + 64] for a, b, c in places]
     exact = torch.stack([torch.einsum("ohwd,ihwd->oi", grad.double(), m) for m in moved], dim=-1)
     exact = exact.view(2, 2, 3, 3, 3)
-    assert float((found - exact).abs().max() / exact.abs().max()) < 1e-6
+    assert float((gradient - exact).abs().max() / exact.abs().max()) < 1e-6
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
@@ -82,5 +82,5 @@ def test_what_is_not_float32_goes_to_torch() -> None:
     own, torchs = pair()
     x = torch.randn(1, 12, 4, 4, 4, dtype=torch.float64, requires_grad=True)
     like = torch.randn(1, 16, 4, 4, 4, dtype=torch.float64)
-    found, wanted = (gradients(conv.double(), x, like) for conv in (own, torchs))
-    torch.testing.assert_close(found, wanted)
+    ours, wanted = (gradients(conv.double(), x, like) for conv in (own, torchs))
+    torch.testing.assert_close(ours, wanted)

@@ -36,9 +36,9 @@ def plackett_luce_inclusion(log_scores: tuple[float, ...], k: int) -> NDArray[np
 
 
 def check_frequencies(kept: torch.Tensor, expected: NDArray[np.float64]) -> None:
-    found = np.bincount(kept.flatten().numpy(), minlength=len(expected)) / len(kept)
+    shares = np.bincount(kept.flatten().numpy(), minlength=len(expected)) / len(kept)
     error = np.sqrt(expected * (1 - expected) / len(kept))
-    assert np.all(np.abs(found - expected) <= 4 * error)
+    assert np.all(np.abs(shares - expected) <= 4 * error)
 
 
 def test_the_expected_inclusions_are_probabilities_that_add_up_to_k() -> None:

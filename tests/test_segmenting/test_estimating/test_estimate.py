@@ -81,22 +81,22 @@ def test_an_outline_is_that_of_the_run(
     steps = tuple({"_target_": name, "keys": "image", **SHAPES[name]} for name in names)
     model, volume = make_model(preprocessing=steps), brain_in_a_box()
     assert model.info is not None
-    found = outline.outline(volume, model.config, model.info, region)
+    outlined = outline.outline(volume, model.config, model.info, region)
     run = segment(volume, model, region=region)
-    assert found.windows == run.stats.windows
-    assert found.voxels == (96 * 80 * 64 if region is None else 8000)
+    assert outlined.windows == run.stats.windows
+    assert outlined.voxels == (96 * 80 * 64 if region is None else 8000)
     grid = windowed(volume, model.config, model.info, model.info.overlap).grid
     cropped = "CropForegroundd" in names and voxels < 2**20
-    assert found.grid.shape == pytest.approx(grid.shape, abs=4 if cropped else 0)
+    assert outlined.grid.shape == pytest.approx(grid.shape, abs=4 if cropped else 0)
 
 
 def test_the_sample_is_looked_at_coarsely() -> None:
     volume = read_volume(sample_path())
     folder = describe_folder(bundled_models_folder() / "brain-structures")
-    found = outline.outline(volume, folder.config, folder.info)
+    outlined = outline.outline(volume, folder.config, folder.info)
     exact = windowed(volume, folder.config, folder.info, folder.info.overlap)
-    assert found.grid.shape == pytest.approx(exact.grid.shape, abs=2)  # it is cropped
-    assert found.windows == sum(map(exact.is_foreground, exact.grid.starts))
+    assert outlined.grid.shape == pytest.approx(exact.grid.shape, abs=2)  # it is cropped
+    assert outlined.windows == sum(map(exact.is_foreground, exact.grid.starts))
 
 
 def test_seconds_are_rates_times_what_there_is_to_do(
@@ -104,12 +104,12 @@ def test_seconds_are_rates_times_what_there_is_to_do(
 ) -> None:
     monkeypatch.setattr(estimate_module, "calibrating", known_rates)
     noise = np.random.default_rng(0).normal(100, 20, (1, 60, 50, 40)).astype(np.float32)
-    found = estimate(Volume(noise, np.eye(4), "noise"), make_model(), (1.0, 0.5, 0.25))
-    assert found.windows == 18  # run 6 at a time, on a grid of 60 x 50 x 40
+    estimated = estimate(Volume(noise, np.eye(4), "noise"), make_model(), (1.0, 0.5, 0.25))
+    assert estimated.windows == 18  # run 6 at a time, on a grid of 60 x 50 x 40
     share = (6 * 1 + 3 * 0.5 + 3 * 0.125) / 12  # of tokens: 64, 64, 32, 8 after 0, 3, 6, 9 blocks
     voxels = 60 * 50 * 40
     expected = 0.5 + 18 * (0.25 + share) + 18 * 0.125 + voxels * (1e-6 + 2e-6 + 3e-6 + 4e-6)
-    assert found.seconds == pytest.approx(expected, rel=1e-6)
+    assert estimated.seconds == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_is_measured_is_kept_until_something_changes(
@@ -193,9 +193,9 @@ def test_sharpening_is_measured_by_how_much_there_is_to_sharpen(
     monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
     monkeypatch.setattr(labelrates, "sharpen", slowly)
     backend = make_backend(make_model(), "plain")
-    found = value_of(measuring(backend, lambda: now[0]))
-    assert found.sharpen == pytest.approx((1.0, 1e-5), rel=0.01)
-    assert found.label == (0.0, 0.0)
+    measured = value_of(measuring(backend, lambda: now[0]))
+    assert measured.sharpen == pytest.approx((1.0, 1e-5), rel=0.01)
+    assert measured.label == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("sharpen", [None, False, True])
@@ -205,9 +205,9 @@ def test_sharpening_is_counted_where_the_run_does_it(
     monkeypatch.setattr(estimate_module, "calibrating", known_rates)
     volume, model = brain_in_a_box(), make_model(sharpen=True)
     bare = estimate(volume, model, 0.5, sharpen=False)
-    found = estimate(volume, model, 0.5, sharpen=sharpen)
+    estimated = estimate(volume, model, 0.5, sharpen=sharpen)
     wanted = 0.0 if sharpen is False else 0.25 + 6e-6 * 64 * 40 * 32  # voxels of the block
-    assert found.seconds - bare.seconds == pytest.approx(wanted, rel=0.1)
+    assert estimated.seconds - bare.seconds == pytest.approx(wanted, rel=0.1)
 
 
 def test_maps_of_probabilities_are_counted_by_class(
@@ -215,12 +215,12 @@ def test_maps_of_probabilities_are_counted_by_class(
 ) -> None:
     monkeypatch.setattr(estimate_module, "calibrating", known_rates)
     volume, model = brain_in_a_box(), make_model()
-    found = []
+    estimates = []
     for kept in ({}, {"confidence": True}, {"probabilities": ["all"]}):
-        found.append(
+        estimates.append(
             value_of(estimate_module.estimating(volume, model, options_for(model, **kept)))
         )
-    bare, sure, every = found
+    bare, sure, every = estimates
     voxels, channels = 96 * 80 * 64, model.config.out_channels
     assert sure.seconds - bare.seconds == pytest.approx(7e-6 * voxels * channels)
     names = len(model.info.classes)
@@ -257,10 +257,10 @@ def test_memory_counts_what_is_held(make_model: MakeModel, monkeypatch: pytest.M
     at_once = 8 if run.stats.windows >= 8 else run.stats.windows
     passes = -(-run.stats.windows // at_once)
     network = network_bytes(model.config, -(-run.stats.windows // passes))
-    found = room(volume, model)
-    assert found.device == "cpu"
-    assert found.peak_mb == pytest.approx(20 + (image + labels + sums + network) / 1e6)
-    assert found.is_enough
+    memory = room(volume, model)
+    assert memory.device == "cpu"
+    assert memory.peak_mb == pytest.approx(20 + (image + labels + sums + network) / 1e6)
+    assert memory.is_enough
     resampled = make_model(preprocessing=(spacing(0.6),))
     assert room(volume, resampled).peak_mb > 8 * 3 * image / 1e6  # doubles of a finer grid
 
@@ -300,14 +300,14 @@ def test_what_no_run_takes_has_no_estimate(make_model: MakeModel) -> None:
     ],
 )
 def test_an_estimate_in_words(seconds: float, said: str) -> None:
-    found = estimate_module.Estimate(seconds, 1, Room("cpu", 293.1, 18_000.0))
-    assert str(found) == f"About {said} and 293 MB of memory on cpu, of 18,000 free: 1 window"
+    estimated = estimate_module.Estimate(seconds, 1, Room("cpu", 293.1, 18_000.0))
+    assert str(estimated) == f"About {said} and 293 MB of memory on cpu, of 18,000 free: 1 window"
 
 
 @pytest.mark.deep
 def test_the_bundled_model_is_measured_whole(cache: Path) -> None:
     volume, model = read_volume(sample_path()), load_model("brain-structures")
-    found = estimate(volume, model, 0.5, backend="plain")
-    assert found.windows == 1
-    assert found.seconds > 0.0
+    estimated = estimate(volume, model, 0.5, backend="plain")
+    assert estimated.windows == 1
+    assert estimated.seconds > 0.0
     assert len(list(cache.iterdir())) == 1

@@ -198,12 +198,12 @@ def test_a_scan_to_judge_by_has_the_files_grid_and_the_labels_ids(folder: Path) 
 
 def test_spoiled_scans_are_of_the_same_person(folder: Path) -> None:
     clean = painted(folder, 13, 0, PERSON).scan.array[0]
-    found = {case.group: case for case in spoiled_cases(folder, (13,))}
-    assert len(found) == 6
+    by_group = {case.group: case for case in spoiled_cases(folder, (13,))}
+    assert len(by_group) == 6
     inside = clean > 0
-    inverted = found["inverted"].scan.array[0][inside]
+    inverted = by_group["inverted"].scan.array[0][inside]
     assert np.corrcoef(inverted, clean[inside])[0, 1] == pytest.approx(-1, abs=1e-3)
-    thick = found["1 x 1 x 4 mm"]
+    thick = by_group["1 x 1 x 4 mm"]
     assert thick.scan.shape[2] * 4 in range(clean.shape[2] - 3, clean.shape[2] + 1)
     assert thick.truth.shape == thick.scan.shape
 

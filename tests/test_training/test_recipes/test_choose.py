@@ -172,12 +172,12 @@ def test_a_published_recipe_says_what_is_not_as_published() -> None:
 
 def test_windows_at_a_time_follow_the_memory() -> None:
     cases = published(18, ORGANS, 1)
-    found = [recipe("btcv", cases, memory_bytes=n * GIB) for n in (4, 16, 80)]
-    assert found[0].training.micro_batch == 1
-    assert 1 < found[1].training.micro_batch < 8
-    assert found[2].training.micro_batch == 8
-    assert "choose a smaller size" in found[0].reasons[0]
-    assert "choose a smaller size" not in found[1].reasons[0]
+    recipes = [recipe("btcv", cases, memory_bytes=n * GIB) for n in (4, 16, 80)]
+    assert recipes[0].training.micro_batch == 1
+    assert 1 < recipes[1].training.micro_batch < 8
+    assert recipes[2].training.micro_batch == 8
+    assert "choose a smaller size" in recipes[0].reasons[0]
+    assert "choose a smaller size" not in recipes[1].reasons[0]
 
 
 def kept_bytes(model: SCD, image: torch.Tensor) -> int:
@@ -290,8 +290,8 @@ def test_auto_scales_each_scan_by_itself_where_units_have_no_meaning() -> None:
 
 def test_auto_takes_smaller_steps_for_wider_networks() -> None:
     sizes = ("nano", "small", "base", "paper")
-    found = [spaced((1, 1, 1), size=size).training.lr for size in sizes]
-    assert found == pytest.approx([5e-3, 5e-3, 1.25e-3, 6.25e-4])
+    rates = [spaced((1, 1, 1), size=size).training.lr for size in sizes]
+    assert rates == pytest.approx([5e-3, 5e-3, 1.25e-3, 6.25e-4])
 
 
 def spaced(*spacings: tuple[float, float, float], **options: Any) -> Recipe:
@@ -359,16 +359,16 @@ def test_auto_chooses_more_on_a_gpu_with_more_memory() -> None:
     def on(device: str, gib: int) -> Recipe:
         return make_recipe("auto", cases, facts, device=device, memory_bytes=gib * GIB)  # type: ignore[arg-type]
 
-    found = [on("cuda:0", gib) for gib in (2, 4, 12, 80)]
-    widths = [f.network.embed_dim for f in found]
-    voxels = [math.prod(f.network.window) for f in found]
+    chosen = [on("cuda:0", gib) for gib in (2, 4, 12, 80)]
+    widths = [f.network.embed_dim for f in chosen]
+    voxels = [math.prod(f.network.window) for f in chosen]
     assert widths == sorted(widths) and widths[0] < widths[-1] == SIZES["paper"]["embed_dim"]
-    for gib, made in zip((2, 4, 12, 80), found, strict=True):
+    for gib, made in zip((2, 4, 12, 80), chosen, strict=True):
         assert step_bytes(made.network, made.training.micro_batch) <= gib * GIB
         assert all(side % 16 == 0 and side >= 32 for side in made.network.window)
     assert voxels[-1] > 64**3
     assert math.prod(on("cpu", 80).network.window) <= 64**3
-    assert "GiB" in found[-1].reasons[2]
+    assert "GiB" in chosen[-1].reasons[2]
 
 
 def test_unlabelled_voxels_reach_the_plan() -> None:

@@ -36,9 +36,9 @@ def test_positions_rounded_in_headers_are_an_even_grid_with_a_note(
     assert volume.spacing[2] == pytest.approx(step, abs=10.0**-decimals / 20)
     (note,) = (note for note in volume.notes if "rounded" in note)
     assert note.startswith("the slices lie up to 0.")
-    told = float(note.split(" as ")[-1].split(" mm")[0])
-    assert told == pytest.approx(step, abs=10.0**-decimals / 20)
-    assert told == pytest.approx(volume.spacing[2], rel=5e-4)  # what is told is what is used
+    distance = float(note.split(" as ")[-1].split(" mm")[0])
+    assert distance == pytest.approx(step, abs=10.0**-decimals / 20)
+    assert distance == pytest.approx(volume.spacing[2], rel=5e-4)  # what is told is what is used
 
 
 def test_positions_that_are_not_rounded_stay_without_a_note(dicoms, tmp_path):

@@ -55,8 +55,8 @@ class Listed:
         """Wait until so many voxels are counted."""
 
         def counted() -> bool:
-            found = self.widget.model.row(0).found
-            return found is not None and found.voxels == voxels
+            result = self.widget.model.row(0).result
+            return result is not None and result.voxels == voxels
 
         self.inspected.qtbot.waitUntil(counted, timeout=30_000)
 
@@ -66,6 +66,6 @@ def listed(inspected: Inspected) -> Listed:
     """Open the Class list, as the menu does, and wait until it has counted."""
     window = inspected.viewer.window
     _, widget = window.add_plugin_dock_widget("napari-tokensparse", "Class list")
-    found = Listed(inspected, widget)
-    found.wait_for(int(np.count_nonzero(found.layer.data == 7)))
-    return found
+    made = Listed(inspected, widget)
+    made.wait_for(int(np.count_nonzero(made.layer.data == 7)))
+    return made

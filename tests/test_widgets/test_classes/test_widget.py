@@ -104,9 +104,9 @@ def test_the_table_and_the_surfaces_are_saved(
     qtbot.mouseClick(save.table_button, Qt.MouseButton.LeftButton)
     with (tmp_path / "scan_classes.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    found = listed.widget.model.row(0).found
-    assert found is not None
-    assert (row["name"], float(row["volume_ml"])) == ("seven", pytest.approx(found.ml))
+    result = listed.widget.model.row(0).result
+    assert result is not None
+    assert (row["name"], float(row["volume_ml"])) == ("seven", pytest.approx(result.ml))
     qtbot.mouseClick(save.mesh_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: (tmp_path / "scan_surfaces.ply").exists(), timeout=30_000)
     assert (tmp_path / "scan_surfaces.ply").read_bytes().startswith(b"ply\n")

@@ -54,12 +54,12 @@ def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
     assert [x.name for x in maps] == ["scan", "scan labels", "scan difference"]
 
     assert pane.smallest.value() == 2  # mm³: a voxel of this model's grid, which is the scan's
-    found = [[c.name, c.change, c.before_mm3, c.after_mm3] for c in expected.components]
-    assert [row[:4] for row in pane.components.rows()] == found
+    rows = [[c.name, c.change, c.before_mm3, c.after_mm3] for c in expected.components]
+    assert [row[:4] for row in pane.components.rows()] == rows
     assert [tuple(row[4:]) for row in pane.components.rows()] == [
         c.centre_mm for c in expected.components
     ]
-    assert len(found) > 0
+    assert len(rows) > 0
     (row,) = pane.classes.rows()
     (seven,) = expected.classes
     assert seven.rebuilt is not None and seven.kept is not None
@@ -71,7 +71,7 @@ def test_a_click_audits_the_latest_result(inspected: Inspected) -> None:
     assert sides == [f"{s} {abs(mm):.1f}" for s, mm in zip(letters, (x, y, z), strict=True)]
     lost = expected.voxels()["lost"] * 2.0  # mm³ of a voxel
     assert f"lost&nbsp;{lost:.0f}&nbsp;mm³" in pane.summary.text()
-    assert f"{len(found)} components shrank" in pane.run.message.text()
+    assert f"{len(rows)} components shrank" in pane.run.message.text()
 
 
 @pytest.mark.parametrize("displayed", [2, 3])
@@ -95,9 +95,9 @@ def test_a_click_on_a_component_moves_the_viewer_there(
     where = inspected.image.world_to_data(viewer.dims.point)
     labels = inspected.scanned.segmented(1.0).labels
     run_labels = shown.segmentation.labels
-    found = run_labels if component.change == "appeared" else labels
+    drawn = run_labels if component.change == "appeared" else labels
     view = placement_of(shown.volume.affine, shown.volume.shape).view
-    assert view(found)[tuple(np.rint(where).astype(int))] == component.value
+    assert view(drawn)[tuple(np.rint(where).astype(int))] == component.value
     marked = viewer.layers["scan component"]
     voxels = max(component.before_mm3, component.after_mm3) / 2  # mm³ of a voxel
     assert marked.data.sum() == voxels and marked.bounding_box.visible

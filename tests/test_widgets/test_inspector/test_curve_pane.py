@@ -117,9 +117,9 @@ def test_labels_and_single_classes_can_be_looked_at(inspected: Inspected) -> Non
     truth[truth.shape[0] // 2 :] = 0  # shown from the other side
     expected = []
     for ratio in (0.5, 1.0):
-        found = inspected.scanned.segmented(ratio).labels == 7
+        predicted = inspected.scanned.segmented(ratio).labels == 7
         true = truth == 7
-        expected.append((ratio, 2 * (found & true).sum() / (found.sum() + true.sum())))
+        expected.append((ratio, 2 * (predicted & true).sum() / (predicted.sum() + true.sum())))
     before = drawn(pane, "learned")
     qtbot.keyClick(pane.against, Qt.Key.Key_Down)
     assert np.allclose(drawn(pane, "learned"), expected)

@@ -77,8 +77,8 @@ def test_the_canvas_shows_one_way_of_looking_at_tokens_at_a_time(inspected: Insp
 def test_a_dragged_cut_is_tried_as_the_stages_own_keep_ratio(inspected: Inspected) -> None:
     inspected.widget.tabs.setCurrentWidget(inspected.widget.stages)
     pane, qtbot = inspected.widget.stages, inspected.qtbot
-    tried: list[tuple[float, ...]] = []
-    results_of(inspected.viewer).keepRatiosTried.connect(tried.append)
+    ratios: list[tuple[float, ...]] = []
+    results_of(inspected.viewer).keepRatiosTried.connect(ratios.append)
     pane.stage.setValue(2)
     plot = pane.cut.histogram
     qtbot.waitExposed(plot)
@@ -90,8 +90,8 @@ def test_a_dragged_cut_is_tried_as_the_stages_own_keep_ratio(inspected: Inspecte
     for away in (20, 40, 60):
         qtbot.mouseMove(plot.viewport(), start + QPoint(away, 0))
     qtbot.mouseRelease(plot.viewport(), Qt.MouseButton.LeftButton, pos=end)
-    assert tried
-    first, second, third = tried[-1]
+    assert ratios
+    first, second, third = ratios[-1]
     assert (first, third) == (0.5, 0.5)
     assert second == pytest.approx(max((live >= plot.cut()).mean(), 0.05))
     assert second < 0.5
@@ -101,7 +101,7 @@ def test_a_dragged_cut_is_tried_as_the_stages_own_keep_ratio(inspected: Inspecte
     pane.stage.setValue(1)  # a moved cut stays
     assert pane.cut.ratio.value() == 0.5
     qtbot.keyClick(pane.cut.ratio, Qt.Key.Key_Up)
-    assert tried[-1] == pytest.approx((0.55, second, 0.5))
+    assert ratios[-1] == pytest.approx((0.55, second, 0.5))
     qtbot.mouseClick(pane.cut.reset, Qt.MouseButton.LeftButton)
-    assert tried[-1] == (0.5, 0.5, 0.5)
+    assert ratios[-1] == (0.5, 0.5, 0.5)
     assert pane.cut.meaning.text() == "50 % per stage → 12.5 % of tokens reach the end"

@@ -27,7 +27,7 @@ CHANNELS = ("T1", "FLAIR")
 
 
 @pytest.mark.parametrize(
-    ("channels", "names", "fixed", "found"),
+    ("channels", "names", "fixed", "guessed"),
     [
         (["T1", "FLAIR"], ["flair", "t1"], {}, [1, 0]),
         (["T1", "T1ce"], ["sub-01_T1CE", "sub-01_T1"], {}, [1, 0]),
@@ -40,9 +40,9 @@ CHANNELS = ("T1", "FLAIR")
     ],
 )
 def test_layers_are_guessed_from_whole_words_of_their_names_and_none_is_taken_twice(
-    channels: list[str], names: list[str], fixed: dict[int, int], found: list[int | None]
+    channels: list[str], names: list[str], fixed: dict[int, int], guessed: list[int | None]
 ) -> None:
-    assert guess_channels(channels, names, fixed) == found
+    assert guess_channels(channels, names, fixed) == guessed
 
 
 def noise(seed: int, shape: tuple[int, int, int]) -> np.ndarray:
@@ -74,10 +74,10 @@ def test_two_files_are_segmented_as_the_channels_that_their_names_say(
 
     volumes = {name: read_volume(path) for name, path in zip(CHANNELS, files[::-1], strict=True)}
     stacked = stack_channels(volumes, CHANNELS)
-    found = segment(stacked, folder)
+    result = segment(stacked, folder)
     view = placement_of(stacked.affine, stacked.shape).view
-    assert found.labels.any() and not found.labels.all()
-    np.testing.assert_array_equal(viewer.layers["t1 labels"].data, view(found.labels))
+    assert result.labels.any() and not result.labels.all()
+    np.testing.assert_array_equal(viewer.layers["t1 labels"].data, view(result.labels))
     assert widget.message.text().endswith(
         "\nNote: channel FLAIR was resampled to the grid of channel T1 (linear)."
     )

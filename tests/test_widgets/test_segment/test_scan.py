@@ -59,13 +59,13 @@ def test_the_finest_level_of_a_multiscale_dask_layer_is_read_block_by_block_for_
     scan = read_scan([layer])
     assert scan.volume.shape == SHAPE[::-1] and scan.volume.spacing == (1, 1, 2)
     assert not blocks.read  # nor is anything read before the run
-    found = segment(scan.volume, network)
+    result = segment(scan.volume, network)
     assert len(blocks.read) == len(set(blocks.read)) == 12  # each once
 
     whole = segment(read_scan([Image(grey(), scale=(2, 1, 1))]).volume, network)
     assert whole.labels.any() and not whole.labels.all()
-    np.testing.assert_array_equal(found.labels, whole.labels)
-    np.testing.assert_array_equal(found.tokens.pruned_at, whole.tokens.pruned_at)
+    np.testing.assert_array_equal(result.labels, whole.labels)
+    np.testing.assert_array_equal(result.tokens.pruned_at, whole.tokens.pruned_at)
     session = PreviewSession(scan.volume, network)
     before = len(blocks.read)
     for ratio in (0.5, 0.25):
@@ -87,8 +87,8 @@ def test_dask_layers_are_stacked_as_channels_beside_those_in_memory(
     assert scan.notes[-1].startswith("channel T2 was resampled to the grid of channel T1")
     for one in blocks:
         one.read.clear()
-    found = segment(scan.volume, network)
-    np.testing.assert_array_equal(found.labels, segment(whole.volume, network).labels)
+    result = segment(scan.volume, network)
+    np.testing.assert_array_equal(result.labels, segment(whole.volume, network).labels)
     assert [len(one.read) for one in blocks] == [12, 12]
     assert [len(set(one.read)) for one in blocks] == [12, 12]
 

@@ -39,12 +39,12 @@ def amp_backend(
     """
     chosen = dtype or (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
     half = Backend(AMP, model, autocast=chosen)
-    found = _difference(model, half)
-    if found <= tolerance:  # not so for NaN
+    difference = _difference(model, half)
+    if difference <= tolerance:  # not so for NaN
         return half
     said = str(chosen).removeprefix("torch.")
     note = (
-        f"{said} on {_device(model)} gives other logits than float32 (by {found:.2g} of their "
+        f"{said} on {_device(model)} gives other logits than float32 (by {difference:.2g} of their "
         f"size, at most {tolerance:g} is allowed): running in float32"
     )
     return Backend(PLAIN, model, (note,))

@@ -43,7 +43,7 @@ class Backend:
         What could not be done as asked, one line each.
     autocast
         Half precision of all but the score predictors; None for float32.
-    found_out
+    late_notes
         The same as notes, of what shows while windows are run.
     """
 
@@ -51,7 +51,7 @@ class Backend:
     network: SCD
     notes: tuple[str, ...] = ()
     autocast: torch.dtype | None = None
-    found_out: list[str] = field(default_factory=list)
+    late_notes: list[str] = field(default_factory=list)
 
     def __call__(
         self,

@@ -124,11 +124,11 @@ def _kept(file: Path, threads: int) -> Any:
 def _check(model: SCD, grid: Grid, compiled: Any) -> None:
     """Compare with torch on noise."""
     inputs = _examples(model, grid)
-    found = torch.empty(1, *inputs[1].shape[2:], model.config.out_channels)
-    decode(compiled.create_infer_request(), inputs, found)
+    decoded = torch.empty(1, *inputs[1].shape[2:], model.config.out_channels)
+    decode(compiled.create_infer_request(), inputs, decoded)
     with torch.inference_mode():
         wanted = ChannelsLast(model.decoder, grid)(*inputs)
-    off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
+    off = float((decoded - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     if not off <= TOLERANCE:  # so also for NaN
         raise GraphError(f"logits differ by {off:.2g} of the largest, more than {TOLERANCE:g}")
 

@@ -57,7 +57,7 @@ def openvino_backend(model: SCD) -> Backend:
     twin = with_parts(model, lambda part: part)
     decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
     twin.decoder = decoder
-    return Backend(OPENVINO, twin, found_out=decoder.notes)
+    return Backend(OPENVINO, twin, late_notes=decoder.notes)
 
 
 def _said(error: GraphError) -> str:

@@ -111,16 +111,16 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     planes = grad.new_zeros(h + 2, out, plane)
     planes[1:-1] = grad.flatten(2).transpose(0, 1)
     three = planes.as_strided((h, 3 * out, plane), (out * plane, plane, 1))
-    found = x.new_zeros(3, 3 * out, 3 * c)  # (w, h * C', d * C)
+    gradient = x.new_zeros(3, 3 * out, 3 * c)  # (w, h * C', d * C)
     at_once = max(1, _AT_ONCE // (3 * c * plane))
     for first in range(0, h, at_once):
         rows = F.pad(x[:, first : first + at_once].movedim(0, -1), (0, 0, 1, 1, 1, 1))
         n = len(rows)  # (n, w + 2, d + 2, C)
         rows = rows.as_strided((n, w + 2, d, 3 * c), rows.stride()).reshape(n, -1, 3 * c)
-        for shift, part in enumerate(found):
+        for shift, part in enumerate(gradient):
             moved = rows[:, shift * d : shift * d + plane]
             part += torch.bmm(three[first : first + n], moved).sum(dim=0)
-    return found.view(3, 3, out, 3, c).flip(1).permute(2, 4, 1, 0, 3)
+    return gradient.view(3, 3, out, 3, c).flip(1).permute(2, 4, 1, 0, 3)
 
 
 class _OtherConvolution(torch.autograd.Function):

@@ -75,8 +75,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     adds all voxels of a channels-last map one after another, and 10⁶ of them lose three.
     """
     rows = _rows(x)
-    found = _STATS(rows, None, None, 0.0)
-    means, variances = (each.view(-1, x.shape[1]) for each in found)
+    statistics = _STATS(rows, None, None, 0.0)
+    means, variances = (each.view(-1, x.shape[1]) for each in statistics)
     mean = means.mean(dim=0)
     return mean, (variances + (means - mean).square()).mean(dim=0)
 

@@ -28,7 +28,7 @@ def operator(name: str) -> Any:
     >>> operator("torch.mkldnn_convolution") is None
     False
     """
-    found: Any = torch
+    part_of: Any = torch
     for part in name.split(".")[1:]:
-        found = getattr(found, part, None)
-    return found
+        part_of = getattr(part_of, part, None)
+    return part_of

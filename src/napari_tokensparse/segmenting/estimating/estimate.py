@@ -157,20 +157,20 @@ def estimating(
     """
     info, config = check_fit(volume, model), model.config
     info = info.model_copy(update={"sharpen": options.sharpen})
-    found = outline(volume, config, info, options.box(volume))
+    seen = outline(volume, config, info, options.box(volume))
     yield
     rates = yield from calibrating(model, options.backend, clock)
-    at_once = windows_at_once(config, found.windows, _device(model))
-    filled = -found.windows % at_once  # so many windows are run again to fill the last pass
-    shares = (*found.looked_at, *found.looked_at[-1:] * filled)
+    at_once = windows_at_once(config, seen.windows, _device(model))
+    filled = -seen.windows % at_once  # so many windows are run again to fill the last pass
+    shares = (*seen.looked_at, *seen.looked_at[-1:] * filled)
     network = _network_seconds(rates, shares, config, options.most_kept)
-    others = _other_seconds(volume, found, rates, options.sharpen)
+    others = _other_seconds(volume, seen, rates, options.sharpen)
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
-    others += rates.likely * maps * found.covered * found.inside
+    others += rates.likely * maps * seen.covered * seen.inside
     return Estimate(
         (network + others) * rates.slowdown(clock),
-        found.windows,
-        _room(volume, model, info, found, options.maps),
+        seen.windows,
+        _room(volume, model, info, seen, options.maps),
     )
 
 
@@ -213,14 +213,14 @@ def _network_seconds(
     return whole * sum(looked_at) + pairs * pairs_seen(config, keep_ratios) * squares
 
 
-def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool) -> float:
-    model_voxels = math.prod(found.grid.shape)
-    contested = _CONTESTED * found.filled
+def _other_seconds(volume: Volume, seen: Outline, rates: Rates, sharpened: bool) -> float:
+    model_voxels = math.prod(seen.grid.shape)
+    contested = _CONTESTED * seen.filled
     once, each = rates.sharpen if sharpened else (0.0, 0.0)
     amounts = (
-        (rates.stitch, sum(found.looked_at)),
-        (rates.label[0], model_voxels * found.inside),
-        (rates.label[1], found.covered * found.inside),
+        (rates.stitch, sum(seen.looked_at)),
+        (rates.label[0], model_voxels * seen.inside),
+        (rates.label[1], seen.covered * seen.inside),
         (each, contested),
         (rates.prepare[0], volume.array.size),
         (rates.prepare[1], model_voxels * len(volume.array)),
@@ -228,14 +228,14 @@ def _other_seconds(volume: Volume, found: Outline, rates: Rates, sharpened: bool
     return rates.start + once + sum(rate * amount for rate, amount in amounts)
 
 
-def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline, maps: int) -> Room:
+def _room(volume: Volume, model: SCD, info: ModelInfo, seen: Outline, maps: int) -> Room:
     """Return the scarcer of the memory of the device and of this machine's own."""
     config, device = model.config, _device(model)
-    at_once = windows_at_once(config, found.windows, device)
+    at_once = windows_at_once(config, seen.windows, device)
     network, mapped = network_bytes(config, at_once), maps * math.prod(volume.shape)
 
     def held(more: int) -> float:
-        return (_host_bytes(volume, config, info, found, more) + mapped) / 1e6
+        return (_host_bytes(volume, config, info, seen, more) + mapped) / 1e6
 
     if device.type == "cpu":
         return Room("cpu", held(network), free_mb(device))
@@ -246,34 +246,34 @@ def _room(volume: Volume, model: SCD, info: ModelInfo, found: Outline, maps: int
 
 
 def _host_bytes(
-    volume: Volume, config: SCDConfig, info: ModelInfo, found: Outline, network: int
+    volume: Volume, config: SCDConfig, info: ModelInfo, seen: Outline, network: int
 ) -> int:
     """Return the peak of this machine's memory: before the first window, or from then on."""
-    kept = _kept_bytes(volume, config, info, found)
-    model_voxels = math.prod(found.grid.shape)
+    kept = _kept_bytes(volume, config, info, seen)
+    model_voxels = math.prod(seen.grid.shape)
     at_once = min(1.0, _ROWS / model_voxels)  # of all rows
     return _ONCE + max(
-        _preparing_bytes(volume, info, found),
-        kept + max(network, int(at_once * _LABELLING * found.voxels)),
+        _preparing_bytes(volume, info, seen),
+        kept + max(network, int(at_once * _LABELLING * seen.voxels)),
     )
 
 
-def _preparing_bytes(volume: Volume, info: ModelInfo, found: Outline) -> int:
+def _preparing_bytes(volume: Volume, info: ModelInfo, seen: Outline) -> int:
     """Return what is needed until the volume lies on the model's grid."""
-    channels, model_voxels = len(volume.array), math.prod(found.grid.shape)
+    channels, model_voxels = len(volume.array), math.prod(seen.grid.shape)
     placed = 0 if is_lazy(volume.array) else np.dtype(first_dtype(info.preprocessing)).itemsize
-    made = _FLOAT * channels * (found.grid.padded != found.grid.shape)
+    made = _FLOAT * channels * (seen.grid.padded != seen.grid.shape)
     if any(each["_target_"] == "Spacingd" for each in info.preprocessing):
         made = _RESAMPLING + _DOUBLE * channels
     return placed * volume.array.size + made * model_voxels
 
 
-def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, found: Outline) -> int:
+def _kept_bytes(volume: Volume, config: SCDConfig, info: ModelInfo, seen: Outline) -> int:
     """Return what is held from the first window to the last: image, sums, labels."""
-    grid, rule = found.grid, label_rule(info)
+    grid, rule = seen.grid, label_rule(info)
     image = _FLOAT * len(volume.array) * math.prod(grid.padded)
     labels = (rule.dtype.itemsize + rule.regions) * math.prod(volume.shape)
-    labels += NOTED_BYTES * found.voxels if info.sharpen else 0
+    labels += NOTED_BYTES * seen.voxels if info.sharpen else 0
     if len(grid.starts) == 1:
         return image + labels
     row, window = math.prod(grid.padded[1:]), math.prod(config.window)

@@ -139,12 +139,12 @@ def _resamples(definition: Mapping[str, Any]) -> bool:
 
 def _whole_shape(shape: Shape, thin: Shape, prepared: Prepared, step: int) -> Shape:
     """Return the shape on the model's grid, for that of the thinned volume there."""
-    found = [0, 0, 0]
+    lengths = [0, 0, 0]
     for axis, n, few in zip(prepared.axes, shape, thin, strict=True):
         whole, seen = (round((m - 1) * abs(axis.slope)) + 1 for m in (n, few))
         left = prepared.image.shape[1 + axis.axis]
-        found[axis.axis] = whole if left == seen else left * step  # else it was cropped
-    return found[0], found[1], found[2]
+        lengths[axis.axis] = whole if left == seen else left * step  # else it was cropped
+    return lengths[0], lengths[1], lengths[2]
 
 
 def _whole_axes(
@@ -167,10 +167,10 @@ def _looked_at(start: Shape, grid: WindowGrid, step: int) -> tuple[slice, ...]:
 def _box(start: Shape, grid: WindowGrid, step: int, held: Tensor) -> list[tuple[int, int]]:
     """Return, per axis, the padded voxels of the tokens of a window that hold anything."""
     seen = _looked_at(start, grid, step)
-    found = held[seen].nonzero()
-    if not len(found):  # nothing is looked at whole
+    places = held[seen].nonzero()
+    if not len(places):  # nothing is looked at whole
         return [(at, at + n) for at, n in zip(start, grid.window, strict=True)]
-    box, ends = [], zip(found.amin(dim=0).tolist(), found.amax(dim=0).tolist(), strict=True)
+    box, ends = [], zip(places.amin(dim=0).tolist(), places.amax(dim=0).tolist(), strict=True)
     for axis, (first, last) in enumerate(ends):
         at, before = start[axis], grid.before[axis]
         low, high = (step * (seen[axis].start + n) + before for n in (first, last + 1))

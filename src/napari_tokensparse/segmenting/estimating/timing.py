@@ -19,10 +19,10 @@ _LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something
 
 def usual(work: Callable[[], object], clock: Clock) -> float:
     """Time some work, a few times if it is short, and return the median."""
-    found: list[float] = []
-    while len(found) < _TIMES and sum(found) < _LONG:
-        found.append(timed(work, clock))
-    return median(found)
+    seconds: list[float] = []
+    while len(seconds) < _TIMES and sum(seconds) < _LONG:
+        seconds.append(timed(work, clock))
+    return median(seconds)
 
 
 def timed(work: Callable[[], object], clock: Clock) -> float:
@@ -41,5 +41,5 @@ def two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
 def rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
     """Split seconds between kinds of work, of which there was more or less each time."""
     scale = np.max(amounts, axis=0)
-    found: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
-    return found
+    rates: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
+    return rates

@@ -80,13 +80,13 @@ _GPU = _Pace(0.192, 2e-3, 20_000, 200, 2, 2, 0.999, 0.5, 200)
 
 def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) -> Recipe:
     """Choose spacing, intensities, window, network and training for a data set."""
-    found = fingerprint(data_set, facts)
+    data = fingerprint(data_set, facts)
     pace = _CPU if request.on_cpu else _GPU
-    voxel = _spacing(found, data_set, request, pace)
-    shape = found.shape(voxel.value)
+    voxel = _spacing(data, data_set, request, pace)
+    shape = data.shape(voxel.value)
     network = _network(data_set, shape, voxel.value, request)
-    intensity = _intensity(found)
-    mirrored = _mirrored(found)
+    intensity = _intensity(data)
+    mirrored = _mirrored(data)
     preprocessing = (orientation(), spacing(voxel.value), intensity.value)
     plan = SamplingPlan(
         window=network.value.window,
@@ -95,8 +95,8 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) 
         positive_share=2 / 3,
         balanced=True,
         preprocessing=preprocessing,
-        augmentation=(*flips(0.5, mirrored.value), *_gains(found)),
-        background=_background(found),
+        augmentation=(*flips(0.5, mirrored.value), *_gains(data)),
+        background=_background(data),
         values=(0, *data_set.labels),
         unlabelled=data_set.unlabelled,
     )
@@ -106,7 +106,7 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) 
         classes=exclusive_classes(data_set.labels),
         preprocessing=preprocessing,
         background=plan.background,
-        expects=HOUNSFIELD if found.hounsfield else None,
+        expects=HOUNSFIELD if data.hounsfield else None,
         overlap=pace.overlap,
     )
     training = _training(network.value, plan, shape, data_set, request, pace)
@@ -121,30 +121,30 @@ def auto(data_set: DataSet, facts: Sequence[CaseFacts], request: RecipeRequest) 
     )
 
 
-def _spacing(found: Fingerprint, data_set: DataSet, request: RecipeRequest, pace: _Pace) -> _Choice:
+def _spacing(data: Fingerprint, data_set: DataSet, request: RecipeRequest, pace: _Pace) -> _Choice:
     """Take the typical spacing, coarser only where a volume is too big and structures bear it."""
-    said = f"Spacing {_mm(found.spacing)}: typical of the {found.cases} training cases"
-    if found.cases == 1:
-        said = f"Spacing {_mm(found.spacing)}: that of the training case"
-    if found.anisotropic:
+    said = f"Spacing {_mm(data.spacing)}: typical of the {data.cases} training cases"
+    if data.cases == 1:
+        said = f"Spacing {_mm(data.spacing)}: that of the training case"
+    if data.anisotropic:
         said += "; slices this thick are kept, not cut into thinner ones"
     most = _MOST_WINDOWS[request.on_cpu]
     edge = _BIGGEST.get(request.size, 64) if request.on_cpu else 96
-    windows = _windows(found, found.spacing, edge, pace)
+    windows = _windows(data, data.spacing, edge, pace)
     if windows <= most:
-        return _Choice(found.spacing, f"{said}.")
-    limit, finest = thinnest_mm(data_set) / _ACROSS, min(found.spacing)
-    coarse = found.spacing
-    while _windows(found, coarse, edge, pace) > most and finest * 1.05 <= limit:
+        return _Choice(data.spacing, f"{said}.")
+    limit, finest = thinnest_mm(data_set) / _ACROSS, min(data.spacing)
+    coarse = data.spacing
+    while _windows(data, coarse, edge, pace) > most and finest * 1.05 <= limit:
         finest *= 1.05
-        coarse = _at_least(found.spacing, finest)
-    if coarse == found.spacing:
+        coarse = _at_least(data.spacing, finest)
+    if coarse == data.spacing:
         why = f"the thinnest structures, {_ACROSS * limit:.1f} mm, bear nothing coarser"
         return _Choice(coarse, f"{said}; {windows} windows per volume are many, but {why}.")
     return _Choice(
         coarse,
-        f"Spacing {_mm(coarse)} rather than {_mm(found.spacing)}: a volume is "
-        f"{_windows(found, coarse, edge, pace)} windows instead of {windows}, and the thinnest "
+        f"Spacing {_mm(coarse)} rather than {_mm(data.spacing)}: a volume is "
+        f"{_windows(data, coarse, edge, pace)} windows instead of {windows}, and the thinnest "
         f"structures, {_ACROSS * limit:.1f} mm, keep {_ACROSS} voxels or more.",
     )
 
@@ -154,8 +154,8 @@ def _at_least(spacing: Triple, finest: float) -> Triple:
     return h, w, d
 
 
-def _windows(found: Fingerprint, voxel: Triple, edge: int, pace: _Pace) -> int:
-    shape = found.shape(voxel)
+def _windows(data: Fingerprint, voxel: Triple, edge: int, pace: _Pace) -> int:
+    shape = data.shape(voxel)
     return _count(shape, _window(shape, voxel, edge**3), pace)
 
 
@@ -227,14 +227,14 @@ def _crops(shape: Shape, window: Shape, pace: _Pace) -> int:
     return 1 if whole else pace.crops
 
 
-def _intensity(found: Fingerprint) -> _Choice:
+def _intensity(data: Fingerprint) -> _Choice:
     """Keep absolute values where they mean something."""
-    if found.hounsfield:
-        low, high = _hu_range(found)
+    if data.hounsfield:
+        low, high = _hu_range(data)
         return _Choice(
             intensity_range(low, high),
             f"Intensities are Hounsfield units (CT), the same in every scan: {low:g} to {high:g} "
-            f"HU, which the structures ({found.low:.0f} to {found.high:.0f} HU) leave room around, "
+            f"HU, which the structures ({data.low:.0f} to {data.high:.0f} HU) leave room around, "
             "become -1 to 1, the rest is clipped.",
         )
     return _Choice(
@@ -244,24 +244,24 @@ def _intensity(found: Fingerprint) -> _Choice:
     )
 
 
-def _hu_range(found: Fingerprint) -> tuple[float, float]:
-    width = max(found.high - found.low, _NARROWEST_HU)
-    low, high = found.low - _MARGIN * width, found.high + _MARGIN * width
+def _hu_range(data: Fingerprint) -> tuple[float, float]:
+    width = max(data.high - data.low, _NARROWEST_HU)
+    low, high = data.low - _MARGIN * width, data.high + _MARGIN * width
     return float(math.floor(low)), float(math.ceil(high))
 
 
-def _background(found: Fingerprint) -> float:
-    return -1.0 if found.hounsfield else 0.0
+def _background(data: Fingerprint) -> float:
+    return -1.0 if data.hounsfield else 0.0
 
 
-def _gains(found: Fingerprint) -> tuple[dict[str, Any], ...]:
+def _gains(data: Fingerprint) -> tuple[dict[str, Any], ...]:
     """Vary intensities a little where scans differ in scale; zeros stay zero."""
-    return () if found.hounsfield or found.cases == 1 else (random_gain(0.1, 0.3),)
+    return () if data.hounsfield or data.cases == 1 else (random_gain(0.1, 0.3),)
 
 
-def _mirrored(found: Fingerprint) -> _Choice:
+def _mirrored(data: Fingerprint) -> _Choice:
     """Flip crops along the axes where a mirror image is as good."""
-    if found.sided:
+    if data.sided:
         return _Choice(
             (1, 2), "Crops are flipped front-back and top-bottom; class names tell left from right."
         )

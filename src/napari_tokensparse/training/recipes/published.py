@@ -227,18 +227,18 @@ def _reasons(
 
 def _tumour_parts(data_set: DataSet) -> tuple[int, int, int]:
     """Find oedema, non-enhancing and enhancing tumour among the labels by their names."""
-    found: dict[str, int] = {}
+    parts: dict[str, int] = {}
     for value, name in data_set.labels.items():
         lowered = name.lower()
         if "edema" in lowered:  # oedema as well
-            found["oedema"] = value
+            parts["oedema"] = value
         elif "non" in lowered and "enhanc" in lowered:
-            found["rest"] = value
+            parts["rest"] = value
         elif "enhanc" in lowered:
-            found["enhancing"] = value
-    if len(found) < 3 or len(data_set.labels) != 3:
+            parts["enhancing"] = value
+    if len(parts) < 3 or len(data_set.labels) != 3:
         raise RecipeError(
             f"recipe 'brats': labels {', '.join(data_set.labels.values())}: must be edema, "
             "non-enhancing tumor and enhancing tumour; use recipe auto for others"
         )
-    return found["oedema"], found["rest"], found["enhancing"]
+    return parts["oedema"], parts["rest"], parts["enhancing"]

@@ -37,7 +37,7 @@ _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Contents:
     """What a folder holds: slices, and names of what was left out, by why."""
 
     slices: list[Slice]
@@ -74,8 +74,8 @@ def read_dicom(folder: Path, choice: Choice) -> Volume:
         In one line: pydicom is not installed, there is no series or several and none was chosen,
         or slices are missing, lie twice in one place or differ in orientation, spacing or size.
     """
-    name, found = volume_name(folder), _found(folder)
-    return _volume(choose_series(found.slices, choice.series, name), choice, name, found.notes)
+    name, held = volume_name(folder), _contents(folder)
+    return _volume(choose_series(held.slices, choice.series, name), choice, name, held.notes)
 
 
 def read_each(folder: Path) -> tuple[list[Volume], list[Volume], list[str]]:
@@ -99,10 +99,10 @@ def read_each(folder: Path) -> tuple[list[Volume], list[Volume], list[str]]:
     volumes: list[Volume] = []
     films: list[Volume] = []
     problems: list[str] = []
-    there = _found(folder)
-    found = find_series(there.slices)
-    for series in found:
-        name = volume_name(folder) + f" {series.number}" * (len(found) > 1)
+    there = _contents(folder)
+    each_series = find_series(there.slices)
+    for series in each_series:
+        name = volume_name(folder) + f" {series.number}" * (len(each_series) > 1)
         try:
             volumes.append(_volume(series.slices, Choice(), name, there.notes))
         except TimeSeriesError as error:
@@ -137,16 +137,16 @@ def _film(
 
 def number_of(folder: Path, wanted: str) -> str:
     """Return the number, as it is listed, of the series that is chosen by it or its unique name."""
-    found = find_series(_found(folder).slices)
-    return next(one.number for one in found if wanted in (one.number, one.uid))
+    listed = find_series(_contents(folder).slices)
+    return next(one.number for one in listed if wanted in (one.number, one.uid))
 
 
 def number_among(folder: Path, slices: Sequence[Path]) -> str | None:
     """Return the number of the series that has these slices; None where there is no other."""
-    found = find_series(_found(folder).slices)
+    listed = find_series(_contents(folder).slices)
     names = {path.name for path in slices}
-    held = (one.number for one in found if names <= {each.path.name for each in one.slices})
-    return next(held, None) if len(found) > 1 else None
+    held = (one.number for one in listed if names <= {each.path.name for each in one.slices})
+    return next(held, None) if len(listed) > 1 else None
 
 
 def _volume(
@@ -220,24 +220,24 @@ def _may_hold(folder: Path) -> bool:
         return False
 
 
-def _found(folder: Path) -> _Found:
-    found = _Found([], [], [], _passed_over(folder))
+def _contents(folder: Path) -> _Contents:
+    contents = _Contents([], [], [], _passed_over(folder))
     with quiet_pydicom() as pydicom:
         for path in sorted(_files(folder)):
             header = _header(path, pydicom)
             if header is None:
-                found.not_dicom.append(path.name)
+                contents.not_dicom.append(path.name)
             elif "Rows" not in header or _is_no_image(header):
-                found.not_images.append(path.name)
+                contents.not_images.append(path.name)
             else:
-                found.slices.extend(_of_header(path, partial(slices_of, path, header)))
-    if not found.slices and not found.not_images:
-        within = found.passed_over["in folders within"]
+                contents.slices.extend(_of_header(path, partial(slices_of, path, header)))
+    if not contents.slices and not contents.not_images:
+        within = contents.passed_over["in folders within"]
         mend = f"its folders do ({_names(within)}): give" if within else "give a file, or"
         raise VolumeError(f"{folder}: holds no DICOM files; {mend} the folder of a series")
-    if not found.slices:
+    if not contents.slices:
         raise VolumeError(f"{folder}: none of its DICOM files is an image; give another folder")
-    return found
+    return contents
 
 
 def _header(path: Path, pydicom: Any) -> Any | None:

@@ -46,7 +46,7 @@ def choose_frame(slices: Sequence[Slice], wanted: int | None, name: str) -> tupl
     TimeSeriesError
         There are several and none was chosen: the line lists them as they are chosen.
     """
-    kinds, images = _told_apart(slices)
+    kinds, images = _distinguished(slices)
     if len(images) == 1:
         if wanted:
             raise VolumeError(
@@ -88,7 +88,7 @@ def describe(parts: Sequence[Sequence[Slice]], kinds: Sequence[str] | None = Non
     return [", ".join(texts) for texts in said]
 
 
-def _told_apart(slices: Sequence[Slice]) -> tuple[tuple[str, ...], list[tuple[Slice, ...]]]:
+def _distinguished(slices: Sequence[Slice]) -> tuple[tuple[str, ...], list[tuple[Slice, ...]]]:
     """Return what tells images of one place apart, and them; all as one where nothing does.
 
     What leaves every frame with every place goes before what leaves some with fewer: a trigger time

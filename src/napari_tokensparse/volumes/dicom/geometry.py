@@ -111,11 +111,11 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
         common = Counter(map(key, slices)).most_common(1)[0][0]
         odd = [one for one in slices if not np.allclose(key(one), common, atol=2e-3)]
         if odd:
-            found, usual = (
+            odd_one, usual = (
                 " x ".join(f"{v:g}" for v in values) for values in (key(odd[0]), common)
             )
             raise VolumeError(
-                f"{name}: {_names(odd)}: {what} otherwise than the other slices ({found}, not "
+                f"{name}: {_names(odd)}: {what} otherwise than the other slices ({odd_one}, not "
                 f"{usual}); leave it out"
             )
 

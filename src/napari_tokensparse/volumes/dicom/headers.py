@@ -106,42 +106,42 @@ def _grouped(groups: Sequence[Any]) -> Get:
 
     def get(keyword: str, sequences: str) -> Any:
         for group in groups:
-            found: list[Any] = [group]
+            items: list[Any] = [group]
             for sequence in filter(None, sequences.split(".")):
                 names = _FRAME_TYPES if sequence.startswith("*") else (sequence,)
-                found = [i for one in found for name in names for i in one.get(name) or ()][:1]
-            if found and found[0].get(keyword) is not None:
-                return found[0].get(keyword)
+                items = [i for one in items for name in names for i in one.get(name) or ()][:1]
+            if items and items[0].get(keyword) is not None:
+                return items[0].get(keyword)
         return None
 
     return get
 
 
 def _kinds(header: Any, get: Get) -> dict[str, Kind]:
-    found: dict[str, Kind] = {}
+    kinds: dict[str, Kind] = {}
     for name, (keyword, path) in _KINDS.items():
         sequences, _, last = path.rpartition(".")
         value = header.get(keyword) if keyword else None
         inside = get(last, sequences) if last else None
         kind = _kind(value if inside is None else inside)
         if kind is not None:
-            found[name] = kind
-    return found
+            kinds[name] = kind
+    return kinds
 
 
 def _private_kinds(header: Any) -> dict[str, Kind]:
     """Read what makers of scanners write in places of their own."""
-    found: dict[str, Kind] = {}
+    kinds: dict[str, Kind] = {}
     siemens, ge, kind = (
         _first(header[tag].value) if tag in header else None
         for tag in (_SIEMENS_B_VALUE, _GE_B_VALUE, _GE_IMAGE_TYPE)
     )
     value = siemens if siemens is not None else ge
     if value is not None and "DiffusionBValue" not in header:
-        found["b-value"] = value % _GE_B_VALUE_ABOVE
+        kinds["b-value"] = value % _GE_B_VALUE_ABOVE
     if kind is not None and kind in range(len(_GE_IMAGE_TYPES)):
-        found["component"] = _GE_IMAGE_TYPES[int(kind)]
-    return found
+        kinds["component"] = _GE_IMAGE_TYPES[int(kind)]
+    return kinds
 
 
 def _first(value: Any) -> float | None:

@@ -23,6 +23,7 @@ from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.batch.control import batch_of
 from napari_tokensparse.widgets.batch.log import HEADERS
 from napari_tokensparse.widgets.batch.run import BatchRequest
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     KeepRatioSlider,
@@ -67,6 +68,7 @@ class BatchWidget(QWidget):
         self._model_changed()
         self._recall()
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)
 
     def _build(self) -> None:

@@ -35,10 +35,10 @@ def show_legend(viewer: napari.Viewer, entries: Sequence[tuple[str, str | None]]
 
 def legend_of(viewer: napari.Viewer) -> list[str]:
     """Return the texts that the canvas shows."""
-    found: list[str] = []
-    while (line := viewer.canvas.overlays.get(_key(len(found)))) is not None and line.visible:
-        found.append(str(line.text))
-    return found[::-1]
+    texts: list[str] = []
+    while (line := viewer.canvas.overlays.get(_key(len(texts)))) is not None and line.visible:
+        texts.append(str(line.text))
+    return texts[::-1]
 
 
 def _key(number: int) -> str:

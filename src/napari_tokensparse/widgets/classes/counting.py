@@ -36,8 +36,8 @@ def count(result: ShownResult, shown: NDArray[np.unsignedinteger]) -> Counted:
     info, volume = result.network.info, result.volume
     assert info is not None
     labels = shown_placement(volume).unview(shown)
-    found = class_results(replace(result.segmentation, labels=labels), volume, info)
-    return Counted(result, labels, found)
+    classes = class_results(replace(result.segmentation, labels=labels), volume, info)
+    return Counted(result, labels, classes)
 
 
 def middle_voxel(labels: NDArray[np.unsignedinteger], value: int, box: Box) -> Shape:

@@ -49,7 +49,7 @@ class Row:
     """A class, and what was found of it; None until it is counted."""
 
     of: LabelClass
-    found: ClassResult | None = None
+    result: ClassResult | None = None
 
 
 class ClassModel(QAbstractTableModel):
@@ -161,12 +161,12 @@ class ClassModel(QAbstractTableModel):
             return row.of.name.casefold()
         if column == Column.LOCK:
             return row.of.value in self._locked
-        value = None if row.found is None else _figure(row.found, column)
+        value = None if row.result is None else _figure(row.result, column)
         return -1.0 if value is None or value != value else value  # NaN is less than any
 
 
-def _figure(found: ClassResult, column: Column) -> float:
-    return found.ml if column == Column.ML else 100 * found.kept
+def _figure(result: ClassResult, column: Column) -> float:
+    return result.ml if column == Column.ML else 100 * result.kept
 
 
 def _text(row: Row, column: Column) -> str:
@@ -174,10 +174,10 @@ def _text(row: Row, column: Column) -> str:
         return row.of.name
     if column == Column.LOCK:
         return ""
-    return shown(None if row.found is None else _figure(row.found, column))
+    return shown(None if row.result is None else _figure(row.result, column))
 
 
 def _tip(row: Row) -> str:
-    if row.found is None:
+    if row.result is None:
         return row.of.name
-    return f"{row.of.name} ({row.of.value}): {row.found.voxels} voxels, {row.found.ml:.3f} ml"
+    return f"{row.of.name} ({row.of.value}): {row.result.voxels} voxels, {row.result.ml:.3f} ml"

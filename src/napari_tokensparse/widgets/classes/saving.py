@@ -118,7 +118,7 @@ def save_surfaces(path: Path, counted: Counted, shown: Collection[int]) -> Path:
 
     info = counted.result.network.info
     colours = {c.value: c.color for c in info.classes}
-    found = [(c.value, c.box) for c in counted.classes if c.value in shown and c.box is not None]
+    boxes = [(c.value, c.box) for c in counted.classes if c.value in shown and c.box is not None]
     affine = counted.result.volume.affine
-    meshes = [class_mesh(counted.labels, value, box).in_mm(affine) for value, box in found]
-    return write_meshes(path, meshes, [colours[value] for value, _ in found])
+    meshes = [class_mesh(counted.labels, value, box).in_mm(affine) for value, box in boxes]
+    return write_meshes(path, meshes, [colours[value] for value, _ in boxes])

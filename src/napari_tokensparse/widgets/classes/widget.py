@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.canvas.places import go_to
 from napari_tokensparse.widgets.canvas.surfaces import surfaces_of
@@ -61,6 +62,7 @@ class ClassListWidget(QWidget):
         self._connect()
         self._result_changed()
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)
 
     def _build(self) -> None:
@@ -214,8 +216,8 @@ class ClassListWidget(QWidget):
         if info is None or layer is None:
             self.model.show_rows([], (), ())
             return
-        found = (None,) * len(info.classes) if self._counted is None else self._counted.classes
-        rows = [Row(of, each) for of, each in zip(info.classes, found, strict=True)]
+        results = (None,) * len(info.classes) if self._counted is None else self._counted.classes
+        rows = [Row(of, each) for of, each in zip(info.classes, results, strict=True)]
         hidden = hidden_classes(layer)
         self.model.show_rows(rows, hidden, locked_values(layer.metadata))
         self.all.setChecked(not hidden)
@@ -240,11 +242,11 @@ class ClassListWidget(QWidget):
     def _jump(self, index: QModelIndex) -> None:
         """Go to the class of a row; one without voxels is nowhere."""
         row, counted = self.model.row(self.sorted.mapToSource(index).row()), self._counted
-        if counted is None or row.found is None or row.found.box is None:
+        if counted is None or row.result is None or row.result.box is None:
             self._say(f"{row.of.name}: no voxel has this label.")
             return
         labels = counted.labels
-        go_to(self._viewer, counted.result, middle_voxel(labels, row.of.value, row.found.box))
+        go_to(self._viewer, counted.result, middle_voxel(labels, row.of.value, row.result.box))
 
     def _kept_clicked(self, shown: bool) -> None:
         self._display.setValue((PRUNED_AT, 1) if shown else None)

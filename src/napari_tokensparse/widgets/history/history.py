@@ -97,8 +97,8 @@ class History(QObject):
         self._worker.finished.connect(self._compared)
         self._worker.start()
 
-    def _take(self, found: tuple[Pair, float | None]) -> None:
-        self._agreement[found[0]] = found[1]
+    def _take(self, compared: tuple[Pair, float | None]) -> None:
+        self._agreement[compared[0]] = compared[1]
         self.changed.emit()
 
     def _compared(self) -> None:

@@ -78,10 +78,10 @@ class RunTable(QAbstractTableModel):
         return str(run.number), run.info.name, run.keep, seconds, self._agreement(run)
 
     def _agreement(self, run: Run) -> str:
-        found = self._history.agreement(run)
-        if found is None or found[1] is None:
+        agreement = self._history.agreement(run)
+        if agreement is None or agreement[1] is None:
             return "–"
-        other, dice = found
+        other, dice = agreement
         return f"{dice:.3f}, " + ("keep 1" if other.is_unpruned else f"run {other.number}")
 
     def _follow(self) -> None:

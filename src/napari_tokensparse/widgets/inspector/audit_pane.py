@@ -23,14 +23,12 @@ from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layers import (
+from napari_tokensparse.widgets.inspector.differences import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
-    RESULT_KEY,
     difference_layer,
-    hex_colour,
-    placement_kwargs,
 )
+from napari_tokensparse.widgets.layers import RESULT_KEY, hex_colour, placement_kwargs
 from napari_tokensparse.widgets.outline import COMPONENT, show_component
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.run_control import RunControl
@@ -178,8 +176,8 @@ class AuditPane(QWidget):
         self._show_components()
         stages = range(1, len(audit.keep_ratio) + 1)
         headers = ("Class", "Before", "After", "Dice", *(f"at {n}" for n in stages), "kept")
-        found = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
-        self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in found])
+        changed = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
+        self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in changed])
         _stretch_names(self.classes)
         hide_token_maps(self._viewer, image)
 
@@ -187,8 +185,8 @@ class AuditPane(QWidget):
         """Return the components that are not too small to be listed."""
         assert self._audited is not None
         smallest = self.smallest.value()
-        found = self._audited.audit.components
-        return [c for c in found if max(c.before_mm3, c.after_mm3) >= smallest]
+        components = self._audited.audit.components
+        return [c for c in components if max(c.before_mm3, c.after_mm3) >= smallest]
 
     def _show_components(self) -> None:
         if self._audited is None:
@@ -300,11 +298,11 @@ def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:
         from napari_tokensparse.inspecting.progress import RunProgress, Setting
         from napari_tokensparse.inspecting.runs import running_each
 
-    network, found = result.network, result.segmentation
+    network, segmented = result.network, result.segmentation
     whole = [Setting(unpruned(network.config.stages))]
-    for event in running_each(result.volume, network, whole, found.region):
+    for event in running_each(result.volume, network, whole, segmented.region):
         if isinstance(event, RunProgress):
             yield event
         else:
-            audit = compare(result.volume, network.info, event.segmentation, found)
+            audit = compare(result.volume, network.info, event.segmentation, segmented)
             yield Audited(result, audit, event.segmentation)

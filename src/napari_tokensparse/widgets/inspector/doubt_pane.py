@@ -152,11 +152,11 @@ def _list(question: Question) -> tuple[ShownResult, tuple[Doubt, ...]]:
         from napari_tokensparse.inspecting.doubt import least_sure
 
     result = question.result
-    found = least_sure(
+    places = least_sure(
         result.segmentation,
         result.volume,
         result.network.info,
         question.below / 100,
         question.smallest,
     )
-    return result, found
+    return result, places

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.controls import research_note
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
@@ -47,4 +48,5 @@ class InspectorWidget(QWidget):
         layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addWidget(self.tabs)
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)

@@ -56,9 +56,9 @@ class Advice(AskedLabel):
         self._confirmed: Chosen | None = None
         make_amber(self)
 
-    def show_answer(self, found: Any) -> None:
+    def show_answer(self, answer: Any) -> None:
         """Show warnings, a line each; without any there is no box."""
-        show_warnings(self, found or ())
+        show_warnings(self, answer or ())
 
     def asks_first(self, scan: Scan, folder: Path, others: str = "") -> str:
         """Return what to say instead of a run, once for each scan and model; empty to go on.

@@ -60,9 +60,9 @@ class AskedLabel(QLabel):
     def show_waiting(self) -> None:
         """Say that the answer is sought."""
 
-    def show_answer(self, found: Any) -> None:
+    def show_answer(self, answer: Any) -> None:
         """Show an answer, or nothing for None."""
-        self.setText("" if found is None else str(found))
+        self.setText("" if answer is None else str(answer))
 
     def _begin(self) -> None:
         if self._worker is not None:  # it is about to stop
@@ -80,9 +80,9 @@ class AskedLabel(QLabel):
         self.destroyed.connect(self._worker.quit)
         self._worker.start()
 
-    def _receive(self, found: Any) -> None:
-        if found is not None and self._worker is not None and not self._worker.abort_requested:
-            self.show_answer(found)
+    def _receive(self, answer: Any) -> None:
+        if answer is not None and self._worker is not None and not self._worker.abort_requested:
+            self.show_answer(answer)
 
     def _fail(self, _error: BaseException) -> None:
         self.show_answer(None)  # a run says the same

@@ -75,8 +75,8 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
     missing = missing_images(layers, channels)
     if missing:
         raise ValueError(missing)
-    found = tuple(layer for layer in layers if layer is not None)
-    read = [read_layer(layer, lazy=True) for layer in found]
+    chosen = tuple(layer for layer in layers if layer is not None)
+    read = [read_layer(layer, lazy=True) for layer in chosen]
     known = all(oriented for _, oriented in read)
     volume = read[0][0]
     notes: tuple[str, ...] = () if known else (NOTE_FOREIGN_LAYER,)
@@ -88,7 +88,7 @@ def read_scan(layers: Sequence[Image | None], channels: Sequence[str] = ()) -> S
         )
         before = {note for one, _ in read for note in one.notes}
         notes += tuple(note for note in volume.notes if note not in before)
-    return Scan(found[0], volume, notes, found, tuple(_states(found)))
+    return Scan(chosen[0], volume, notes, chosen, tuple(_states(chosen)))
 
 
 def missing_images(layers: Sequence[Image | None], channels: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_tokensparse.model.folder import ModelError, describe_folder, is_bundle
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
@@ -99,6 +100,7 @@ class SegmentWidget(QWidget):
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)
 
     def _build(self) -> None:

@@ -67,8 +67,8 @@ class TrainRequest:
         """Say what speaks against training on the layers as they are, one sentence each."""
         if self.resume or self.config.zero_is_unlabelled:
             return ()
-        found = ((pair.label.name, painted_slices(pair.label.array[0])) for pair in self.pairs)
-        return tuple(f"{name}: {painted.note}." for name, painted in found if painted is not None)
+        layers = ((pair.label.name, painted_slices(pair.label.array[0])) for pair in self.pairs)
+        return tuple(f"{name}: {painted.note}." for name, painted in layers if painted is not None)
 
     def data_set(self) -> DataSet:
         """Return the cases as they are stored, none of them read yet."""

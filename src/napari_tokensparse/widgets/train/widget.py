@@ -23,6 +23,7 @@ from napari_tokensparse.model.folder import is_bundle
 from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.accessible import name_inputs
+from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.closing import CloseGuard, ClosingTexts
 from napari_tokensparse.widgets.controls import models, research_note
 from napari_tokensparse.widgets.fitting import ScrollArea, StatusLine, dock_as_tab, scrolled
@@ -84,6 +85,7 @@ class TrainWidget(QWidget):
         self._connect()
         self._update_buttons()
         name_inputs(self)
+        hold_context(napari_viewer, self)
         dock_as_tab(self)
 
     def _build(self) -> None:

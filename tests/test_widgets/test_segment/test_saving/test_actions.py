@@ -101,9 +101,9 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
         f"Saved {labels.name}, and beside it {', '.join(path.name for path in others)}."
     )
     assert dialogs.offered[0][0] == str(labels) and "DICOM" not in dialogs.offered[0][1]
-    found = nib.load(labels)
-    np.testing.assert_array_equal(found.affine, nib.load(scan).affine)
-    flipped = np.asarray(found.dataobj)[:, :, ::-1].T  # the file runs left, back and down
+    written = nib.load(labels)
+    np.testing.assert_array_equal(written.affine, nib.load(scan).affine)
+    flipped = np.asarray(written.dataobj)[:, :, ::-1].T  # the file runs left, back and down
     np.testing.assert_array_equal(flipped, layer.data)
     with open(others[2], encoding="utf-8") as file:
         (row,) = csv.DictReader(file)

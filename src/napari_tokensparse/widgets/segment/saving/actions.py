@@ -126,10 +126,10 @@ class SaveActions(QWidget):
 
     def _labels(self) -> Labels | None:
         """Return the selected labels of a result, else the last of them that are shown."""
-        found = [layer for layer in self._viewer.layers if _are_labels(layer)]
+        label_layers = [layer for layer in self._viewer.layers if _are_labels(layer)]
         active = self._viewer.layers.selection.active
-        shown = [layer for layer in found if layer.visible] or found
-        return active if active in found else (shown[-1] if shown else None)
+        shown = [layer for layer in label_layers if layer.visible] or label_layers
+        return active if active in label_layers else (shown[-1] if shown else None)
 
     def _read_labels(self, layer: Labels) -> LabelsToSave:
         run = history_of(self._viewer).numbered(layer.metadata.get(RUN_KEY))
@@ -160,8 +160,8 @@ class SaveActions(QWidget):
 
     def _place(self, shown: ShownResult, name: str, suffix: str = ".nii.gz") -> Path:
         """Return where something of a result goes by default: beside the scan, named after it."""
-        found = open_scans([shown.image])
-        labels = labels_path(shown.image.name, found[0] if found else None)
+        scans = open_scans([shown.image])
+        labels = labels_path(shown.image.name, scans[0] if scans else None)
         stem = labels.name.removesuffix(f"_{LABELS}.nii.gz")
         return labels.with_name(f"{stem}_{name}{suffix}")
 

@@ -66,14 +66,14 @@ def in_the_way(asked: LabelsToSave) -> list[Path]:
     earlier = earlier_run(files.labels)
     beside = [*(class_files(files.labels) if files.has_legend() else ())]
     beside += [] if files.table is None else [files.table]
-    found = [path for path in beside if not is_ours(path, written_by(earlier))]
+    foreign = [path for path in beside if not is_ours(path, written_by(earlier))]
     receipt = receipt_path(files.labels)
     if files.receipt and receipt.exists():
         name = None if earlier is None else earlier.output.name
         others = name is not None and name != files.labels.name
         if earlier is None or (others and files.labels.with_name(str(name)).exists()):
-            found.append(receipt)
-    return found
+            foreign.append(receipt)
+    return foreign
 
 
 def save_labels(asked: LabelsToSave) -> list[Path]:
@@ -111,8 +111,8 @@ def save_labels(asked: LabelsToSave) -> list[Path]:
     labels = layer_volume(asked.data, asked.meta, finite=False)[0].array[0]
     result = replace(asked.shown.segmentation, labels=labels)
     shown, info = replace(asked.shown, segmentation=result), asked.shown.network.info
-    found = class_results(result, shown.volume, info)
-    written.append(write_class_results(files.table, found, shown.volume.channel_names))
+    classes = class_results(result, shown.volume, info)
+    written.append(write_class_results(files.table, classes, shown.volume.channel_names))
     receipt = result_receipt(shown, asked.inputs, written[0], written[1:], files.table)
     return [*written, write_receipt(receipt_path(files.labels), receipt)]
 

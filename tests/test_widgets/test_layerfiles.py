@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from napari.layers._source import layer_source
 
 from napari_tokensparse.volumes.samples import SAMPLE_KEY, sample_path
 from napari_tokensparse.widgets.layerfiles import layer_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.gui
 

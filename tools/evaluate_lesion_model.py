@@ -58,23 +58,23 @@ def figures(model: SCD, case: Case) -> Iterator[dict[str, Any]]:
 def adaptive(model: SCD, case: Case) -> dict[str, Any]:
     """Segment by importance with half the tokens of the hard keep ratio, or just less."""
     most = _figure(model, case, "learned", HARD)["tokens"] / 2
-    found = {}
+    figure = {}
     for least in LEASTS:
-        found = _figure(model, case, "importance", least, importance=least)
-        if found["tokens"] <= most:
+        figure = _figure(model, case, "importance", least, importance=least)
+        if figure["tokens"] <= most:
             break
-    return found
+    return figure
 
 
 def _figure(model: SCD, case: Case, by: str, setting: float, **how: Any) -> dict[str, Any]:
     """Segment a case in one way; ``tokens`` is the share alive past the first stage."""
     keep_ratio = None if "importance" in how else setting
-    found = segment(case.scan, model, keep_ratio, **how)
-    tokens = found.stats.tokens
+    result = segment(case.scan, model, keep_ratio, **how)
+    tokens = result.stats.tokens
     alive = tokens["processed"] - tokens["pruned at 1"]
-    return _scored(case, by, setting, found.labels > 0) | {
+    return _scored(case, by, setting, result.labels > 0) | {
         "tokens": alive / tokens["processed"],
-        "seconds": found.stats.seconds["network"],
+        "seconds": result.stats.seconds["network"],
     }
 
 
@@ -96,10 +96,10 @@ def main() -> None:
     cases = [real_case(arguments.masks)]
     if arguments.people:
         cases += made_up_cases(arguments.people, arguments.masks)
-    found = []
+    measured = []
     for case in cases:
         for figure in figures(model, case):
-            found.append(figure)
+            measured.append(figure)
             print(
                 f"{figure['case']:24} {figure['by']:16} {figure['setting']:6.3g} "
                 f"Dice {figure['dice']:.3f} F1 {figure['f1']:.3f} "
@@ -109,9 +109,9 @@ def main() -> None:
             )
     if chosen is None:
         FIGURES.parent.mkdir(exist_ok=True)
-        FIGURES.write_text(json.dumps(found, indent=1) + "\n")
-        write_card(TARGET, found)
-        draw_lost(PICTURE, found)
+        FIGURES.write_text(json.dumps(measured, indent=1) + "\n")
+        write_card(TARGET, measured)
+        draw_lost(PICTURE, measured)
 
 
 if __name__ == "__main__":

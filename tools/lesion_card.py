@@ -61,13 +61,13 @@ def _by_way(figures: Figures) -> dict[str, Figures]:
     settings: dict[str, set[float]] = {}
     for figure in figures:
         settings.setdefault(figure["by"], set()).add(figure["setting"])
-    found: dict[str, Figures] = {}
+    ways: dict[str, Figures] = {}
     for figure in figures:
         said = _NAMES[figure["by"]].format(figure["setting"])
         if figure["by"] == "importance" and len(settings["importance"]) > 1:
             said = "by importance"
-        found.setdefault(said, []).append(figure)
-    return found
+        ways.setdefault(said, []).append(figure)
+    return ways
 
 
 def _mean(figures: Figures, key: str, times: float, form: str) -> str:
@@ -79,13 +79,13 @@ def _mean(figures: Figures, key: str, times: float, form: str) -> str:
 def lost_shares(figures: Figures) -> dict[float, list[float]]:
     """Share of the true lesions of each group of sizes that is lost, by keep ratio, all scans."""
     learned = [f for f in figures if f["by"] == "learned"]
-    found = {}
+    shares = {}
     for keep in sorted({f["setting"] for f in learned}, reverse=True):
         of_keep = [f for f in learned if f["setting"] == keep]
         lost = np.sum([f["lost"] for f in of_keep], axis=0)
         lesions = np.sum([f["lesions"] for f in of_keep], axis=0)
-        found[keep] = (lost / np.maximum(lesions, 1)).tolist()
-    return found
+        shares[keep] = (lost / np.maximum(lesions, 1)).tolist()
+    return shares
 
 
 def draw_lost(path: Path, figures: Figures) -> None:

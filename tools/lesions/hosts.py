@@ -138,8 +138,8 @@ def _table(which: Iterable[int]) -> npt.NDArray[np.bool_]:
 def atlas_centroids() -> npt.NDArray[np.float64]:
     """Centroids ``(27, 3)`` of the average anatomy's structures in MNI mm."""
     labels, affine = build_atlas()
-    found: npt.NDArray[np.float64] = _centroids(labels) @ affine[:3, :3].T + affine[:3, 3]
-    return found
+    centroids: npt.NDArray[np.float64] = _centroids(labels) @ affine[:3, :3].T + affine[:3, 3]
+    return centroids
 
 
 def _to_mni(looks: npt.NDArray[np.uint8], mni: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -152,9 +152,11 @@ def _to_mni(looks: npt.NDArray[np.uint8], mni: npt.NDArray[np.float64]) -> npt.N
 
 def _centroids(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Centroids ``(27, 3)`` in voxels; not a number of what is not there."""
-    found = np.full((CLASS_COUNT - 1, 3), np.nan)
+    centroids = np.full((CLASS_COUNT - 1, 3), np.nan)
     for look, box in enumerate(ndimage.find_objects(looks, max_label=LOOKS), start=1):
         if look < CLASS_COUNT and box is not None:
-            where = np.nonzero(looks[box] == look)
-            found[look - 1] = [w.mean() + span.start for w, span in zip(where, box, strict=True)]
-    return found
+            voxels = np.argwhere(looks[box] == look)
+            centroids[look - 1] = voxels.mean(axis=0) + [span.start for span in box]
+                w.mean() + span.start for w, span in zip(where, box, strict=True)
+            ]
+    return centroids

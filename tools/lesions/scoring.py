@@ -90,6 +90,6 @@ def best_threshold(
     It is chosen by the truth, so nobody could do better by a threshold.
     """
     levels = np.quantile(image[where], np.linspace(0.8, 0.9999, steps))
-    found = [(dice(where & (image > level), true), float(level)) for level in levels]
-    level = max(found)[1]
+    scores = [(dice(where & (image > level), true), float(level)) for level in levels]
+    level = max(scores)[1]
     return level, where & (image > level)

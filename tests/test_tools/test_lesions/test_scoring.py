@@ -16,27 +16,27 @@ def mask(*boxes: tuple[int, int]) -> npt.NDArray[np.bool_]:
 def test_a_lesion_is_found_by_one_voxel_and_groups_go_by_size() -> None:
     true = mask((0, 2), (5, 10), (15, 16), (20, 30))  # 8, 20, 4 and 40 mm³
     marked = mask((1, 3), (29, 33), (36, 38))
-    found = score(marked, true)
-    assert found.lesions == [2, 1, 1, 0]
-    assert found.lost == [1, 1, 0, 0]
-    assert found.sensitivity == pytest.approx(2 / 4)
-    assert found.precision == pytest.approx(2 / 3)
-    assert found.f1 == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
-    assert found.dice == pytest.approx(2 * 8 / (72 + 32))
-    assert (found.volume_ml, found.marked_ml) == (0.072, 0.032)
+    scores = score(marked, true)
+    assert scores.lesions == [2, 1, 1, 0]
+    assert scores.lost == [1, 1, 0, 0]
+    assert scores.sensitivity == pytest.approx(2 / 4)
+    assert scores.precision == pytest.approx(2 / 3)
+    assert scores.f1 == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
+    assert scores.dice == pytest.approx(2 * 8 / (72 + 32))
+    assert (scores.volume_ml, scores.marked_ml) == (0.072, 0.032)
 
 
 def test_specks_below_3_mm3_are_not_counted() -> None:
     true, marked = mask((5, 10)), mask((6, 9))
     true[20, 2, 2:4] = True
     marked[30, 2, 2:4] = True
-    found = score(marked, true)
-    assert (found.sensitivity, found.precision, found.lesions) == (1.0, 1.0, [0, 1, 0, 0])
+    scores = score(marked, true)
+    assert (scores.sensitivity, scores.precision, scores.lesions) == (1.0, 1.0, [0, 1, 0, 0])
 
 
 def test_nothing_marked_scores_nothing() -> None:
-    found = score(mask(), mask((5, 10)))
-    assert (found.dice, found.sensitivity, found.precision, found.f1) == (0, 0, 0, 0)
+    scores = score(mask(), mask((5, 10)))
+    assert (scores.dice, scores.sensitivity, scores.precision, scores.f1) == (0, 0, 0, 0)
 
 
 def test_the_best_threshold_is_looked_for_within_a_mask() -> None:

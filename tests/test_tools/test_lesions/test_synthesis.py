@@ -93,8 +93,8 @@ def test_the_affine_takes_centroids_where_they_are_in_mni_space() -> None:
     ours = np.array([np.argwhere(looks == look).mean(axis=0) for look in there])
     mni = np.full((CLASS_COUNT - 1, 3), np.nan)
     mni[np.array(there) - 1] = 1.1 * ours + (-30, -40, -50)
-    found = host_of(anatomy_of(head()), mni).to_mni.numpy()
-    placed = ours @ found[:, :3].T + found[:, 3]
+    made = host_of(anatomy_of(head()), mni).to_mni.numpy()
+    placed = ours @ made[:, :3].T + made[:, 3]
     np.testing.assert_allclose(placed, mni[np.array(there) - 1], atol=0.01)
 
 
@@ -153,9 +153,9 @@ def test_each_lesion_has_its_margin_and_none_too_little() -> None:
     margins = []
     for seed in range(6):
         axes = grid_axes((40, 40, 40), 1.0)
-        found = with_lesions(image, share, axes, 0.5, config, keyed_generator(seed, 2))
-        assert torch.equal(found[18:22], image[18:22])
-        margins += [float(found[8:12, 8:12, 8:12].min()), float(found[28:32, 28:32, 28:32].min())]
+        made = with_lesions(image, share, axes, 0.5, config, keyed_generator(seed, 2))
+        assert torch.equal(made[18:22], image[18:22])
+        margins += [float(made[8:12, 8:12, 8:12].min()), float(made[28:32, 28:32, 28:32].min())]
     assert min(margins) >= 0.5 + config.least_margin - 1e-3
     assert max(margins) - min(margins) > 0.05
 

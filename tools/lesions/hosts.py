@@ -157,6 +157,4 @@ def _centroids(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         if look < CLASS_COUNT and box is not None:
             voxels = np.argwhere(looks[box] == look)
             centroids[look - 1] = voxels.mean(axis=0) + [span.start for span in box]
-                w.mean() + span.start for w, span in zip(where, box, strict=True)
-            ]
     return centroids

@@ -51,10 +51,10 @@ class FlairConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    margin: float = 0.28
+    margin: float = 0.30
     margin_spread: float = 0.30
     within_spread: float = 0.30
-    least_margin: float = 0.14
+    least_margin: float = 0.16
     texture: tuple[float, float] = (0.01, 0.035)
     noise: tuple[float, float] = (0.01, 0.05)
     bias: float = 0.10

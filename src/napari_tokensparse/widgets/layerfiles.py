@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_tokensparse.volumes.placement import MODEL_KEY
-from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.samples import SAMPLE_KEY, sample_path
 from napari_tokensparse.widgets.layervolumes import layer_volume
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def _check_class_files(path: Path, info: ModelInfo) -> None:
 def layer_file(layer: Image) -> Path | None:
     """Return the file that our own reader read a layer from; None of any other layer."""
     source = layer.source
-    if source.sample is not None and source.sample[0] == _PLUGIN:
-        return sample_path()
+    if source.sample is not None:
+        return sample_path() if source.sample == (_PLUGIN, SAMPLE_KEY) else None
     ours = source.path is not None and source.reader_plugin == _PLUGIN
     return Path(str(source.path)) if ours else None
 

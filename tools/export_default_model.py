@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from brain.people import TRAINING
 from brain.structures import STRUCTURES
 from default_model_card import NAME, SPACING_MM, TARGET
 from napari_tokensparse.model.anatomy import codes_of_name
@@ -112,7 +113,7 @@ def main() -> None:
         said += f", biases set back by {arguments.set_back:g}"
         if arguments.people is None:
             parser.error("--set-back needs the class weights: give --people FOLDER")
-        anatomies = training_anatomies(arguments.people, "cpu")
+        anatomies = training_anatomies(arguments.people, TRAINING, "cpu")
         bias = model.decoder.out.conv.conv.bias
         bias.data -= arguments.set_back * frequency_weights(anatomies, CLASS_WEIGHT_POWER).log()
     metadata = {**METADATA, "changelog": {METADATA["version"]: said}}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from napari_tokensparse.commands.app import main
+from napari_tokensparse.commands.options import plain_errors
+from napari_tokensparse.common.files import write_error
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp932", "cp437", "ascii"])
@@ -41,3 +47,24 @@ def test_whoever_reads_no_further_is_no_error_to_tell() -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_full_disk_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(typer.Exit) as ended, plain_errors(debug=False):
+        raise write_error(Path("maps/pruned-at.nii.gz"), full)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == (
+        "tokensparse: maps/pruned-at.nii.gz: cannot be written (No space left on device); free "
+        "some space, or choose another place\n".replace("/", os.sep)
+    )
+
+
+def test_the_package_itself_is_a_command(tokensparse: Any, run_python: Any, tmp_path: Path) -> None:
+    by_package, by_module = (
+        run(*name, "segment", "no.nii", "-o", "out.nii", cwd=tmp_path)
+        for run, name in ((run_python, ("-m", "napari_tokensparse")), (tokensparse, ()))
+    )
+    assert by_package.returncode == by_module.returncode == 1
+    assert by_package.stderr == by_module.stderr
+    assert by_package.stderr.startswith("tokensparse: no.nii")

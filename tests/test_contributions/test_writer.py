@@ -234,3 +234,14 @@ def test_nothing_is_saved_among_the_slices_of_a_series(
         with pytest.raises(OSError, match=r"input itself|lies in the folder of the scan"):
             write_image(str(path), data, meta)
     assert {path: path.read_bytes() for path in (tmp_path / "exam").iterdir()} == before
+
+
+def test_a_suffix_that_was_not_typed_leads_to_no_file_that_is_there(tmp_path: Path) -> None:
+    """The dialog asks whether to replace the name that was typed, and no other."""
+    data, meta, _ = Labels(np.ones((2, 3, 4), int)).as_layer_data_tuple()
+    there = tmp_path / "mine.nii.gz"
+    there.write_bytes(b"corrected")
+    with pytest.raises(OSError, match=r"mine\.nii\.gz: is there already, .* give it whole"):
+        write_labels(str(tmp_path / "mine"), data, meta)
+    assert there.read_bytes() == b"corrected"
+    assert write_labels(str(there), data, meta) == [str(there)]  # the dialog has asked

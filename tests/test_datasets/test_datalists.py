@@ -261,7 +261,11 @@ def test_labels_without_a_class_are_refused(write_folders):
     folder = write_folders("pairs", cases=1, **SMALL)
     label = nib.load(folder / "labelsTr/tubes_000.nii.gz")
     nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), label.get_filename())
-    with pytest.raises(DataError, match=r"^pairs: no label file holds a class beside"):
+    with pytest.raises(DataError, match=r"^pairs: no label file holds a class beside background;"):
+        read_data_set(folder)
+    halves = np.full(label.shape, 3.5, np.float32)
+    nib.save(nib.Nifti1Image(halves, label.affine), label.get_filename())
+    with pytest.raises(DataError, match=r"background \(.* are not whole numbers: resample .*\);"):
         read_data_set(folder)
 
 

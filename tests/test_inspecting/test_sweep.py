@@ -10,7 +10,7 @@ from PIL import Image
 
 from napari_tokensparse.benchmarks.macs import gmacs
 from napari_tokensparse.inspecting.curve import save_curve
-from napari_tokensparse.inspecting.drawing import SCORER_COLOURS
+from napari_tokensparse.inspecting.drawing import RULE_COLOURS, SCORER_COLOURS
 from napari_tokensparse.inspecting.progress import RunProgress
 from napari_tokensparse.inspecting.sweep import Sweep, SweepPoint, sweep, sweeping
 from napari_tokensparse.model.scd import SCD
@@ -131,6 +131,39 @@ def test_the_reference_runs_first_and_once_and_progress_counts_all_runs(
     )
     assert progress[0].seconds_left is None
     assert progress[-1].seconds_left == 0
+
+
+def test_by_importance_as_many_tokens_are_kept_as_by_a_share(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    model, volume = make_model(), scan()
+    events = list(sweeping(volume, model, [0.8, 0.5], scorers=["learned"], by_importance=True))
+    assert {e.runs for e in events if isinstance(e, RunProgress)} == {5}
+    result = events[-1]
+    assert isinstance(result, Sweep)
+    by_share, by_importance = result.line("learned"), result.importance_line
+    assert len(by_share) == len(by_importance) == 3
+    assert by_importance[-1].importance == 0.0 and by_importance[-1].mean_dice == 1.0
+    least = [p.importance for p in by_importance]
+    assert least == sorted(least, reverse=True)
+    for point, share in zip(by_importance[:-1], by_share[:-1], strict=True):
+        run = segment(volume, model, importance=point.importance)
+        kept = run.stats.tokens["kept"]
+        assert (point.tokens_kept, point.tokens) == (kept, share.tokens)
+        assert point.keep_ratio**3 == pytest.approx(kept / share.tokens)
+        assert abs(point.kept_share - share.kept_share) < 0.15
+        assert 0 < point.gmacs < by_share[-1].gmacs
+    points = json.loads(result.to_json(tmp_path / "sweep.json").read_text())["points"]
+    assert [p.get("importance") for p in points][:3] == [None] * 3
+    assert points[3]["importance"] == pytest.approx(least[0])
+    with result.to_csv(tmp_path / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file))[-1]["importance"]
+    with Image.open(save_curve(tmp_path / "sweep.png", result)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    middle = pixels[:, pixels.shape[1] // 3 : 2 * pixels.shape[1] // 3]
+    for colour in RULE_COLOURS.values():
+        wanted = tuple(bytes.fromhex(colour[1:]))
+        assert (np.abs(middle - wanted).max(axis=-1) < 8).sum() > 100
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,18 @@ from napari_tokensparse.common.ownership import RECORD, OwnershipError
 from napari_tokensparse.manyscans.cases import ManyScansError, ScanCase, is_many, list_scans
 from napari_tokensparse.manyscans.cluster import ClusterOptions, segmenting_scans
 from napari_tokensparse.manyscans.scans import (
+    ScanResult,
     check_work,
     describe_model,
     plan,
     segment_scan,
+    segmenting_scan,
     write_summary,
 )
 from napari_tokensparse.outputs.receipts import read_receipt
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.options import Options
+from napari_tokensparse.segmenting.result import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -344,3 +347,16 @@ def test_without_dask_distributed_one_line_says_what_to_install(
     monkeypatch.setattr("napari_tokensparse.manyscans.cluster.find_spec", lambda _: None)
     with pytest.raises(ManyScansError, match=r"pip install 'napari-tokensparse\[cluster\]'"):
         next(segmenting_scans([], work, ClusterOptions()))
+
+
+def test_labels_that_a_person_makes_during_the_run_stay(tmp_path: Path, work: Work) -> None:
+    case = ScanCase("one", write_scan(tmp_path / "in/one.nii"))
+    events = segmenting_scan(case, work)
+    assert isinstance(next(events), Progress)
+    labels = work.folder / "one_labels.nii.gz"
+    labels.write_bytes(b"drawn meanwhile")
+    *_, end = events
+    assert isinstance(end, ScanResult)
+    assert end.status == "changed by hand"
+    assert labels.read_bytes() == b"drawn meanwhile"
+    assert not (work.folder / "one_labels.receipt.json").exists()

@@ -233,6 +233,15 @@ def test_a_cut_off_weights_file_is_named(tmp_path: Path) -> None:
     assert refusal(folder).startswith(f"{folder / WEIGHTS}: not a weights file (")
 
 
+def test_a_pointer_in_the_place_of_weights_says_how_to_fetch_them(tmp_path: Path) -> None:
+    folder = written(tmp_path, network())
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1f\nsize 99\n"
+    (folder / WEIGHTS).write_text(pointer)
+    assert "model.safetensors only stands for the weights; fetch them with git lfs pull" in refusal(
+        folder
+    )
+
+
 def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
     folder = written(tmp_path / "two", network())
     other = written(tmp_path / "other", SCD(preset("nano", out_channels=3, depth=11), INFO))

@@ -27,6 +27,7 @@ from napari_tokensparse.segmenting.infer import (
     available_devices,
     check_scorer,
     choose_device,
+    read_input,
     segment,
     segmenting,
 )
@@ -617,3 +618,13 @@ def test_overlapping_regions_are_not_sharpened_and_one_line_says_so(make_model: 
     model = make_model(exclusive=False)
     with pytest.raises(ValueError, match=r"nano: its regions overlap.*leave sharpen out"):
         segment(volume_of(noise(20, 20, 20)), model, sharpen=True)
+
+
+def test_a_file_of_several_volumes_names_how_to_choose_one(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "bold.nii"
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 9, 3), np.float32), np.eye(4)), path)
+    with pytest.raises(VolumeError, match=r"^bold: has 3 channels, or frames; .* with --frame N"):
+        segment(path, make_model())
+    assert read_input(path, make_model().info, frame=2).array.shape == (1, 9, 9, 9)

@@ -318,3 +318,9 @@ def test_a_failed_write_leaves_no_partial_file(tmp_path):
 def test_a_volume_that_makes_no_sense_cannot_be_made(array, affine, names, message):
     with pytest.raises(VolumeError, match=message):
         Volume(array, affine, "made", channel_names=names)
+
+
+@pytest.mark.parametrize("address", ["https://x.org/a.ome.zarr", "s3://bucket/a.nii.gz"])
+def test_an_address_is_no_file_of_this_machine(address: str) -> None:
+    with pytest.raises(VolumeError, match="is no file of this machine; download it"):
+        read_volume(address)

@@ -6,15 +6,15 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLineEdit, QSlider
 
+from napari_tokensparse.model.folder import bundled_models_folder
 from napari_tokensparse.segmenting.infer import available_devices
 from napari_tokensparse.widgets.controls import (
     AUTO_DEVICE,
     DeviceCombo,
-    KeepRangeSlider,
-    KeepRatioSlider,
     ModelCombo,
     models,
 )
+from napari_tokensparse.widgets.pruning.sliders import KeepRangeSlider, KeepRatioSlider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +93,11 @@ def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(
     combo = ModelCombo()
     qtbot.addWidget(combo)
     assert [combo.combo.itemText(n) for n in range(combo.combo.count())] == [
-        "brain-structures",
+        *(folder.name for folder in sorted(bundled_models_folder().iterdir()) if folder.is_dir()),
         "mine",
     ]
+    assert combo.combo.itemText(0) == "brain-structures"
+    listed = combo.combo.count()
     with qtbot.waitSignal(combo.valueChanged) as changed:
         combo.setValue(mine)
     assert changed.args == [mine]
@@ -103,7 +105,7 @@ def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(
     combo.setValue(elsewhere)
     combo.setValue(elsewhere)
     assert combo.value() == elsewhere
-    assert combo.combo.count() == 3
+    assert combo.combo.count() == listed + 1
 
 
 def test_browse_adds_the_model_that_the_dialog_gives_and_refuses_what_is_none(

@@ -97,7 +97,7 @@ def scan(
     if float(uniform(rng, 0, 1)) < config.slice_share:
         thickness = float(uniform(rng, spacing_mm, max(spacing_mm, config.slice_mm)))
         axis = int(torch.randint(3, (), generator=rng))
-        image = _thick_slices(image, axis, thickness / spacing_mm)
+        image = thick_slices(image, axis, thickness / spacing_mm)
     noise = torch.randn(image.shape, generator=rng) * uniform(rng, 0, 1) ** 2 * config.noise
     image = _to_unit(image, inside) + noise.to(image.device)
     gamma = math.exp(config.gamma * float(torch.randn((), generator=rng)))
@@ -120,7 +120,7 @@ def box_blur(image: torch.Tensor, width: float) -> torch.Tensor:
     Tensor
         The same shape.
     """
-    return _three_taps(image, (width - 1) / 2)
+    return three_taps(image, (width - 1) / 2)
 
 
 def _normalise(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
@@ -137,7 +137,7 @@ def _to_unit(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return (image - low) / max(float(high - low), 1e-6)
 
 
-def _thick_slices(image: torch.Tensor, axis: int, factor: float) -> torch.Tensor:
+def thick_slices(image: torch.Tensor, axis: int, factor: float) -> torch.Tensor:
     """Average into slices `factor` voxels thick along an axis and interpolate back."""
     shape = list(image.shape)
     shape[axis] = max(2, round(shape[axis] / factor))
@@ -148,10 +148,10 @@ def _thick_slices(image: torch.Tensor, axis: int, factor: float) -> torch.Tensor
 def _gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur by a Gaussian of at most one voxel with three taps per axis."""
     side = math.exp(-0.5 / max(sigma, 1e-3) ** 2)
-    return _three_taps(image, side)
+    return three_taps(image, side)
 
 
-def _three_taps(image: torch.Tensor, side: float) -> torch.Tensor:
+def three_taps(image: torch.Tensor, side: float) -> torch.Tensor:
     """Convolve each axis with (side, 1, side), normalised; the border is left as it is."""
     if side == 0:
         return image

@@ -264,7 +264,7 @@ class People:
         shift = (uniform(rng, -1, 1, 3) * reach / SPACING_MM).round() * SPACING_MM
         box = self._whole() if with_head else self._box(size, shift)
         points = self._points(anatomy, warp, middle - shift, box)
-        looks = _look_up(anatomy.looks, points)
+        looks = look_up(anatomy.looks, points)
         eighths = _eighths(looks)  # (h, w, d, 8)
         image = None
         if anatomy.images and chances[1] < config.real_share:
@@ -371,7 +371,7 @@ class People:
         if with_head:
             limits = torch.tensor(anatomy.looks.shape, device=self._device)[:, None, None, None]
             covered = ((middle >= 0) & (middle < limits)).all(dim=0)
-            air = _look_up(anatomy.looks, middle) == 0
+            air = look_up(anatomy.looks, middle) == 0
             return covered & ~air if clean_air else covered
         cut = cut.clamp(max=0) if real else cut  # outside its mask a real scan shows nothing
         return (self._depth(anatomy, middle) < cut) | (shares[1:].sum(dim=0) > 0.5)
@@ -421,7 +421,7 @@ def _t1_mean(name: str) -> float:
     return _T1[name.removeprefix("Left-").removeprefix("Right-")]
 
 
-def _look_up(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+def look_up(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Take the nearest voxel at points ``(3, ...)``; 0 outside the volume."""
     flat = torch.zeros(points.shape[1:], dtype=torch.int64, device=points.device)
     outside = torch.zeros(points.shape[1:], dtype=torch.bool, device=points.device)

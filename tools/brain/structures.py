@@ -125,11 +125,10 @@ def merge_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
     ndarray
         Ids of the 27 structures, 0, or `BY_SIDE`; the same shape.
     """
-    merged = np.zeros(labels.shape, dtype=np.int16)
-    own = {structure.id: structure.id for structure in STRUCTURES}
-    for source in np.unique(labels).tolist():
-        merged[labels == source] = (own | _MERGED_IDS).get(source, _special_target(source))
-    return merged
+    own = {structure.id: structure.id for structure in STRUCTURES} | _MERGED_IDS
+    found = np.unique(labels)
+    table = np.array([own.get(i, _special_target(i)) for i in found.tolist()], dtype=np.int16)
+    return table[np.searchsorted(found, labels)]
 
 
 def _special_target(source: int) -> int:

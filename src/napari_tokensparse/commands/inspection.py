@@ -77,6 +77,13 @@ def sweep(
     scorers: Annotated[
         str, typer.Option(metavar="SCORER,…", help="Of learned, random, intensity, foreground.")
     ] = DEFAULT_SCORERS,
+    by_importance: Annotated[
+        bool,
+        typer.Option(
+            "--by-importance",
+            help="Prune by importance too, at thresholds that leave about as many tokens.",
+        ),
+    ] = False,
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
@@ -99,6 +106,7 @@ def sweep(
             _ratios(keep_ratios),
             labels=None if labels is None else _true_labels(labels),
             scorers=cast("list[Scorer]", [name.strip() for name in scorers.split(",")]),
+            by_importance=by_importance,
             **where,
         )
         result = _last(_shown(events, output), Sweep)
@@ -194,9 +202,8 @@ def _shown(events: Iterator[Any], folder: Path) -> Iterator[Any]:
 
 
 def _doing(progress: RunProgress) -> str:
-    ratios = dict.fromkeys(progress.setting.keep_ratios)
-    text = ", ".join(f"{ratio:g}" for ratio in ratios)
-    return f"Run {progress.run} of {progress.runs}: keep ratio {text}, {progress.setting.scorer}"
+    setting = progress.setting
+    return f"Run {progress.run} of {progress.runs}: {setting.kept}, {setting.scorer}"
 
 
 def _last(events: Iterable[Any], kind: type[T]) -> T:
@@ -239,7 +246,8 @@ def _print_sweep(result: Sweep) -> None:
         costs = (f"{p.seconds:.2f}", f"{p.gmacs:.2f}", f"{p.peak_mb:.0f}")
         kept = f"{p.tokens_kept} of {p.tokens}"
         true = (_figure(p.mean_labels_dice),) if result.has_labels else ()
-        table.add_row(p.scorer, f"{p.keep_ratio:g}", _figure(p.mean_dice), *costs, kept, *true)
+        said = f"{p.keep_ratio:g}" if p.importance is None else f"≥ {p.importance:.3g}"
+        table.add_row(p.scorer, said, _figure(p.mean_dice), *costs, kept, *true)
     Console().print(table)
     typer.echo(f"On {result.device}; MB: {result.memory}.")
 

@@ -48,10 +48,11 @@ def segment_one(asked: Mapping[str, Any]) -> int:
         **{name: asked[name] for name in beside},
         confidence=options.confidence,
         probabilities=options.probabilities,
+        overwrite=asked["overwrite"],
     )
     scans = asked_scans(asked["scan"], asked["channel"], options.frame, options.series)
     masks = filter(None, map(mask_file, (asked["pin"], asked["drop"])))
-    check_run_files(files, network, [*scans.values(), *masks], overwrite=asked["overwrite"])
+    check_run_files(files, network, [*scans.values(), *masks])
     volume = read_input(scans, network.info, frame=options.frame, series=options.series)
     check_output(output, volume, network.info)
     options = with_pins(options, asked, volume, network)

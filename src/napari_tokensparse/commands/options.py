@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_tokensparse.common.files import WriteError
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
@@ -384,7 +385,7 @@ def _said(error: Exception) -> str | None:
         return None
     if isinstance(error, ValidationError):
         said = one_line(error)
-    elif isinstance(error, OSError) and error.filename is not None:
+    elif isinstance(error, OSError) and error.filename and not isinstance(error, WriteError):
         reason = (error.strerror or type(error).__name__).lower()
         said = f"{error.filename}: {reason}; check the path, and whether you may use it"
     else:

@@ -65,9 +65,9 @@ def repeat(
     scans = scans_of(old, file, scan)
     use_threads(old.machine.threads if threads is None else threads)
     network = _network(old, file, changed.get("model"))
-    files = None if output is None else RunFiles(output, old.options.legend)
+    files = None if output is None else RunFiles(output, old.options.legend, overwrite=overwrite)
     if files is not None:
-        check_run_files(files, network, scans.values(), overwrite=overwrite)
+        check_run_files(files, network, scans.values())
     labels_alone = {"confidence": False, "probabilities": ()}
     same = {**changed, **labels_alone, "model": old.options.model}
     options = old.options.model_copy(update=same)

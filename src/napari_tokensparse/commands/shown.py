@@ -62,12 +62,15 @@ def say_notes(notes: Iterable[str]) -> None:
 
 def report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
     """Say what a run did, and which files it wrote."""
-    from napari_tokensparse.model.ratios import describe_keep_ratio
+    from napari_tokensparse.model.ratios import describe_importance, describe_keep_ratio
 
     stats = result.stats
     for note in (*volume.notes, *stats.notes):
         typer.echo(f"Note: {note}")
-    typer.echo(describe_keep_ratio(stats.keep_ratios))
+    least = stats.importance
+    typer.echo(
+        describe_keep_ratio(stats.keep_ratios) if least is None else describe_importance(least)
+    )
     typer.echo(
         f"{stats.windows} window{'s' * (stats.windows != 1)} "
         f"({stats.skipped} of background skipped), "

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_POINTERS = {
+    b"version https://git-lfs.github.com/": "git lfs pull",
+    b"/annex/objects/": "git annex get",
+}
+"""What files begin with that only stand for others, and how to get those."""
+
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -46,6 +52,19 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def how_to_fetch(path: Path) -> str | None:
+    """Return what gets the content of a file that only stands for it, as Git LFS leaves them.
+
+    None where it is the content itself, or cannot be read: whatever reads it says why.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return None
+    return next((how for begins, how in _POINTERS.items() if start.startswith(begins)), None)
 
 
 @contextmanager

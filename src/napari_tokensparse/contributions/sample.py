@@ -1,4 +1,4 @@
-"""The npe2 sample: a real brain, opened as any file is."""
+"""The npe2 samples: a real brain, opened as any file is, and a patient that never was."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def load_sample() -> list[LayerData]:
     from napari_tokensparse.volumes.samples import sample_path
 
     return read_layers(str(sample_path()))
+
+
+def load_patient() -> list[LayerData]:
+    """Return the made-up patient as a FLAIR image layer, and its true lesions, hidden."""
+    from napari_tokensparse.contributions.reader import volume_layers
+    from napari_tokensparse.volumes.madeup import made_up_patient
+
+    flair, lesions = made_up_patient()
+    ((truth, said, _),) = volume_layers(lesions)
+    return [*volume_layers(flair), (truth, {**said, "visible": False}, "labels")]

@@ -351,7 +351,8 @@ def _data_set(
     known = classes or _Classes(class_names(label_values(_readable_labels(cases))))
     if not known.names:
         what = "no label file holds a class" if classes is None else "names no class"
-        raise DataError(f"{name}: {what} beside background; label or name at least one")
+        why = "" if classes is not None else next(_label_faults(cases), "")
+        raise DataError(f"{name}: {what} beside background{why}; label or name at least one")
     return DataSet(
         name=name,
         channels=channels or _first_channels(cases),
@@ -369,6 +370,15 @@ def _readable_labels(cases: Sequence[Case]) -> Iterator[Volume]:
             yield case.read_label()
         except VolumeError:
             continue
+
+
+def _label_faults(cases: Sequence[Case]) -> Iterator[str]:
+    """Say of labels that cannot be read why."""
+    for case in cases:
+        try:
+            case.read_label()
+        except VolumeError as error:
+            yield f" ({error})"
 
 
 def _first_channels(cases: Sequence[Case]) -> tuple[str, ...]:

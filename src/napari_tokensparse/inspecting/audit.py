@@ -76,7 +76,7 @@ class Audit:
     model
         The model's name.
     keep_ratio
-        Of each stage.
+        Of each stage; where tokens were kept by their importance, the share that was kept.
     region
         The part of the volume, or None for all of it.
     difference
@@ -247,7 +247,7 @@ def compare(
         components += changed_components(*masks, volume.affine, label, box.start)
     return Audit(
         model=info.name,
-        keep_ratio=pruned.stats.keep_ratios,
+        keep_ratio=pruned.stats.kept_shares,
         region=pruned.region,
         difference=difference(reference.labels, pruned.labels),
         voxel_mm3=mm3,

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_tokensparse.common.files import written_whole
-from napari_tokensparse.inspecting.drawing import SCORER_COLOURS, dice_range
+from napari_tokensparse.inspecting.drawing import RULE_COLOURS, SCORER_COLOURS, dice_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,14 +27,19 @@ def save_curve(path: Path, sweep: Sweep) -> Path:
     """Draw a sweep as PNG: the learned pruning as a thick line, the controls as thin ones.
 
     A panel each for the agreement with keep ratio 1.0, for that with the labels where there are
-    any, and for what the first scorer's runs cost in per cent of keep ratio 1.0.
+    any, for the two rules over the tokens that they keep where both were run, and for what the
+    first scorer's runs cost in per cent of keep ratio 1.0.
     """
-    figure = Figure((_PANEL_INCHES * (2 + sweep.has_labels), 3.6), dpi=150, layout="constrained")
+    by_importance = bool(sweep.importance_line)
+    count = 2 + sweep.has_labels + by_importance
+    figure = Figure((_PANEL_INCHES * count, 3.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    panels: Sequence[Axes] = figure.subplots(1, 2 + sweep.has_labels)
+    panels: Sequence[Axes] = figure.subplots(1, count)
     _draw_dice(panels[0], sweep, "keep ratio 1.0", lambda point: point.mean_dice)
     if sweep.has_labels:
         _draw_dice(panels[1], sweep, "the labels", lambda point: point.mean_labels_dice)
+    if by_importance:
+        _draw_rules(panels[-2], sweep)
     _draw_costs(panels[-1], sweep)
     figure.suptitle(f"{sweep.model} on {sweep.device}", fontsize=10)
     with written_whole(path) as part:
@@ -63,6 +68,22 @@ def _draw_dice(
     axes.set_ylabel(f"mean Dice with {against}")
     axes.set_ylim(dice_range(shown))
     _finish(axes)
+
+
+def _draw_rules(axes: Axes, sweep: Sweep) -> None:
+    """Draw pruning by a share and by importance over the share of tokens kept, without pruning."""
+    shown: list[float] = []
+    lines = {"share": sweep.line("learned"), "importance": sweep.importance_line}
+    for (name, line), marker in zip(lines.items(), "os", strict=True):
+        points = [(100 * p.kept_share, p.mean_dice) for p in line if p.mean_dice is not None]
+        kept, scores = [x for x, _ in points], [dice for _, dice in points]
+        axes.plot(kept, scores, color=RULE_COLOURS[name], marker=marker, linewidth=2, label=name)
+        shown += scores
+    axes.set_ylabel("mean Dice with keep ratio 1.0")
+    axes.set_ylim(dice_range(shown))
+    _finish(axes)
+    axes.set_xlabel("tokens kept to the end, %")
+    axes.set_xlim(0.0, 103.0)
 
 
 def _draw_costs(axes: Axes, sweep: Sweep) -> None:

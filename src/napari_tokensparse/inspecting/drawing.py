@@ -17,6 +17,7 @@ SCORER_COLOURS: dict[Scorer, str] = {
     "intensity": "#cc79a7",
     "foreground": "#0072b2",
 }
+RULE_COLOURS = {"share": SCORER_COLOURS["learned"], "importance": "#009e73"}
 _TOP = 1.01  # a marker at 1 is not cut
 
 

@@ -11,10 +11,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one run differs in: keep ratio per stage, and scorer."""
+    """What one run differs in: keep ratio per stage, or the least importance, and scorer."""
 
     keep_ratios: tuple[float, ...]
     scorer: Scorer = "learned"
+    importance: float | None = None
+
+    @property
+    def kept(self) -> str:
+        """What is kept, in words.
+
+        Examples
+        --------
+        >>> Setting((0.5, 0.5)).kept, Setting((0.5,), importance=0.25).kept
+        ('keep ratio 0.5', 'importance 0.25')
+        """
+        if self.importance is not None:
+            return f"importance {self.importance:.3g}"
+        return "keep ratio " + ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(self.keep_ratios))
 
 
 @dataclass(frozen=True)

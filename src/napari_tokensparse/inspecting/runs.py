@@ -12,7 +12,7 @@ from napari_tokensparse.segmenting.infer import Segmentation, segmenting
 from napari_tokensparse.segmenting.options import options_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from napari_tokensparse.inspecting.progress import Setting
     from napari_tokensparse.model.scd import SCD
@@ -31,9 +31,15 @@ class SettingRun:
 
 
 def running_each(
-    volume: Volume, model: SCD, settings: Sequence[Setting], region: Box | None = None
+    volume: Volume,
+    model: SCD,
+    settings: Iterable[Setting],
+    region: Box | None = None,
+    runs: int | None = None,
 ) -> Iterator[RunProgress | SettingRun]:
     """Segment a volume at every setting, on the model's device.
+
+    ``runs`` is how many settings there are, where later ones follow from earlier runs.
 
     Yields
     ------
@@ -43,9 +49,17 @@ def running_each(
         At the end of each run.
     """
     began = time.perf_counter()
+    if runs is None:
+        settings = list(settings)
+        runs = len(settings)
     for number, setting in enumerate(settings, start=1):
         options = options_for(
-            model, setting.keep_ratios, scorer=setting.scorer, region=region, device=None
+            model,
+            setting.keep_ratios,
+            importance=setting.importance,
+            scorer=setting.scorer,
+            region=region,
+            device=None,
         )
         result = None
         with PeakMemory(next(model.parameters()).device) as memory:
@@ -53,7 +67,7 @@ def running_each(
                 if isinstance(event, Segmentation):
                     result = event
                 else:
-                    yield _progress(setting, (number, len(settings)), event, began)
+                    yield _progress(setting, (number, runs), event, began)
         assert result is not None
         yield SettingRun(setting, result, memory.mb)
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from napari_tokensparse.common.tables import plain, write_csv, write_json
 from napari_tokensparse.compute.memory import memory_measured
 from napari_tokensparse.datasets.checks import grid_problems
 from napari_tokensparse.datasets.dataset import whole_labels
+from napari_tokensparse.inspecting.costs import Costs
 from napari_tokensparse.inspecting.progress import RunProgress, Setting
 from napari_tokensparse.inspecting.runs import SettingRun, running_each
-from napari_tokensparse.model.crop import corner_box
+from napari_tokensparse.inspecting.thresholds import Thresholds
 from napari_tokensparse.model.ratios import keep_ratios as checked_ratios
 from napari_tokensparse.scoring.masks import agreement, result_masks, true_masks
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, check_scorer, choose_device
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.infer import Segmentation
     from napari_tokensparse.volumes.volume import Volume
-    from napari_tokensparse.volumes.windows import Shape
 
     Dice: TypeAlias = dict[str, float]
 
@@ -69,6 +67,9 @@ class SweepPoint:
         Peak memory in 10⁶ bytes, as `Sweep.memory` says.
     tokens_kept, tokens
         Tokens kept to the end, and processed.
+    importance
+        The least importance of what was kept; None where shares were. The keep ratio is then the
+        one that leaves as many tokens to the end.
     """
 
     scorer: Scorer
@@ -81,6 +82,12 @@ class SweepPoint:
     peak_mb: float
     tokens_kept: int
     tokens: int
+    importance: float | None = None
+
+    @property
+    def kept_share(self) -> float:
+        """Share of the tokens, the mean over windows, that is kept to the end."""
+        return self.tokens_kept / self.tokens if self.tokens else 0.0
 
     @property
     def mean_dice(self) -> float | None:
@@ -109,7 +116,7 @@ class Sweep:
         The part of the volume, or None for all of it.
     points
         By scorer, then by ascending keep ratio. At keep ratio 1.0 a scorer decides nothing: it was
-        run once, and the point stands for every scorer.
+        run once, and the point stands for every scorer. Those by importance come last.
     """
 
     model: str
@@ -131,7 +138,15 @@ class Sweep:
 
     def line(self, scorer: Scorer) -> tuple[SweepPoint, ...]:
         """Return the points of one scorer, by ascending keep ratio."""
-        return tuple(point for point in self.points if point.scorer == scorer)
+        by_share = (point for point in self.points if point.importance is None)
+        return tuple(point for point in by_share if point.scorer == scorer)
+
+    @property
+    def importance_line(self) -> tuple[SweepPoint, ...]:
+        """Return the points by importance, by ascending tokens; without pruning at the end."""
+        points = [point for point in self.points if point.importance is not None]
+        whole = self.line(self.scorers[0])[-1:]
+        return (*points, *(replace(point, importance=0.0) for point in whole)) if points else ()
 
     def to_csv(self, path: Path) -> Path:
         """Write a row per point and class; class ``mean`` is the mean over classes."""
@@ -141,8 +156,10 @@ class Sweep:
             scores: list[list[Cell]] = [["mean", point.mean_dice, point.mean_labels_dice]]
             scores += [[name, dice.get(name), true.get(name)] for name in {**dice, **true}]
             costs: list[Cell] = [getattr(point, name) for name in _COSTS]
+            costs += [point.importance] if self.importance_line else []
             rows += [[point.scorer, point.keep_ratio, *score, *costs] for score in scores]
-        headers = ("scorer", "keep_ratio", "class", "dice", "labels_dice", *_COSTS)
+        headers = ["scorer", "keep_ratio", "class", "dice", "labels_dice", *_COSTS]
+        headers += ["importance"] if self.importance_line else []
         return write_csv(path, headers, rows)
 
     def to_json(self, path: Path) -> Path:
@@ -167,6 +184,7 @@ def sweep(
     *,
     labels: Volume | None = None,
     scorers: Sequence[Scorer] = SCORERS_OF_A_SWEEP,
+    by_importance: bool = False,
     region: Box | None = None,
     device: str | torch.device | None = None,
 ) -> Sweep:
@@ -184,6 +202,9 @@ def sweep(
         True labels on the input's grid, with the model's label values, to compare with as well.
     scorers
         What tokens are pruned by: ``learned`` and any control.
+    by_importance
+        Prune by importance as well, by the learned scores and at thresholds that leave about as
+        many tokens to the end as the keep ratios do.
     region
         Compare, and run, this part of the volume alone.
     device
@@ -199,7 +220,14 @@ def sweep(
     One window is run beforehand, so that the first run does not pay for what a first run sets up.
     """
     *_, result = sweeping(
-        volume, model, keep_ratios, labels=labels, scorers=scorers, region=region, device=device
+        volume,
+        model,
+        keep_ratios,
+        labels=labels,
+        scorers=scorers,
+        by_importance=by_importance,
+        region=region,
+        device=device,
     )
     assert isinstance(result, Sweep)
     return result
@@ -212,6 +240,7 @@ def sweeping(
     *,
     labels: Volume | None = None,
     scorers: Sequence[Scorer] = SCORERS_OF_A_SWEEP,
+    by_importance: bool = False,
     region: Box | None = None,
     device: str | torch.device | None = None,
 ) -> Iterator[RunProgress | Sweep]:
@@ -227,16 +256,19 @@ def sweeping(
     """
     info = check_fit(volume, model)
     settings = _settings(model, keep_ratios, scorers)
+    thresholds = Thresholds(settings if by_importance else [])
     judge = _Judge(volume, info, labels, region)
     placed = model if device is None else model.to(choose_device(str(device)))
-    counted = _Costs(placed)
+    counted = Costs(placed)
     _warm_up(placed)
     device = next(placed.parameters()).device
     points: list[SweepPoint] = []
-    for event in running_each(volume, placed, settings, region):
+    every, runs = chain(settings, thresholds), len(settings) + thresholds.count
+    for event in running_each(volume, placed, every, region, runs):
         if isinstance(event, RunProgress):
             yield event
             continue
+        thresholds.learn(event)
         points.append(judge.point(event, counted.gmacs(event)))
         yield Sweep(
             model=info.name,
@@ -246,28 +278,6 @@ def sweeping(
             region=region,
             points=_lines(points, scorers),
         )
-
-
-class _Costs:
-    """Counts the multiply-accumulates of runs, as ``tokensparse bench --macs`` does."""
-
-    def __init__(self, model: SCD) -> None:
-        self._weightless = deepcopy(model).to("meta")
-        self._known: dict[tuple[float, Shape], float] = {}
-
-    def gmacs(self, run: SettingRun) -> float:
-        """Count the billions of multiply-accumulates of all windows of a run."""
-        ratio = run.setting.keep_ratios[0]
-        return sum(self._window(ratio, size) for size in run.segmentation.stats.looked_at)
-
-    def _window(self, keep_ratio: float, looked_at: Shape) -> float:
-        if (keep_ratio, looked_at) not in self._known:
-            config, counter = self._weightless.config, FlopCounterMode(display=False)
-            image = torch.empty(1, config.in_channels, *config.window, device="meta")
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-                self._weightless(image, keep_ratio, box=corner_box(config, looked_at))
-            self._known[keep_ratio, looked_at] = counter.get_total_flops() / 2e9
-        return self._known[keep_ratio, looked_at]
 
 
 class _Judge:
@@ -285,18 +295,23 @@ class _Judge:
     def point(self, run: SettingRun, gmacs: float) -> SweepPoint:
         """Give a run its figures."""
         self._reference = self._reference or run.segmentation
-        stats = run.segmentation.stats
+        stats, least = run.segmentation.stats, run.setting.importance
+        kept, processed = stats.tokens["kept"], stats.tokens["processed"]
+        ratio = run.setting.keep_ratios[0]
+        if least is not None and processed:
+            ratio = (kept / processed) ** (1 / len(run.setting.keep_ratios))
         return SweepPoint(
             scorer=run.setting.scorer,
-            keep_ratio=run.setting.keep_ratios[0],
+            keep_ratio=ratio,
+            importance=least,
             dice=self._dice(run.segmentation, self._masks(self._reference)),
             labels_dice=self._labels_dice(run.segmentation),
             seconds=stats.seconds["total"],
             network_seconds=stats.seconds["network"],
             gmacs=gmacs,
             peak_mb=run.peak_mb,
-            tokens_kept=stats.tokens["kept"],
-            tokens=stats.tokens["processed"],
+            tokens_kept=kept,
+            tokens=processed,
         )
 
     def _masks(self, result: Segmentation) -> Iterator[NDArray[np.bool_]]:
@@ -354,8 +369,12 @@ def _warm_up(model: SCD) -> None:
 
 def _lines(points: Sequence[SweepPoint], scorers: Sequence[Scorer]) -> tuple[SweepPoint, ...]:
     """Order the points by scorer and keep ratio; the reference stands at the end of each line."""
-    reference, *others = points
-    return tuple(
+    reference, *runs = points
+    others = [point for point in runs if point.importance is None]
+    by_importance = sorted(
+        (point for point in runs if point.importance is not None), key=lambda p: p.tokens_kept
+    )
+    by_share = tuple(
         point
         for scorer in dict.fromkeys(scorers)
         for point in [
@@ -363,6 +382,7 @@ def _lines(points: Sequence[SweepPoint], scorers: Sequence[Scorer]) -> tuple[Swe
             replace(reference, scorer=scorer),
         ]
     )
+    return (*by_share, *by_importance)
 
 
 def _point_dict(point: SweepPoint) -> dict[str, Any]:
@@ -380,4 +400,5 @@ def _point_dict(point: SweepPoint) -> dict[str, Any]:
         "peak_mb": plain(point.peak_mb),
         "tokens_kept": point.tokens_kept,
         "tokens": point.tokens,
+        **({} if point.importance is None else {"importance": plain(point.importance)}),
     }

@@ -73,6 +73,8 @@ class Token:
         0 not processed, 1..S pruned at that stage, S + 1 kept to the end.
     kept
         Whether it was kept to the end.
+    pinned
+        1 where a person kept it, -1 where it was dropped, 0 where its scores decided.
     predicted
         Name of the class at the voxel; of several overlapping regions, all with commas between.
     """
@@ -85,6 +87,7 @@ class Token:
     stages: tuple[StageScore, ...]
     pruned_at: int
     kept: bool
+    pinned: int
     predicted: str
 
 
@@ -191,6 +194,7 @@ def token_at(result: Segmentation, voxel: Shape, volume: Volume, info: ModelInfo
         stages=_stage_scores(result, position, pruned_at),
         pruned_at=pruned_at,
         kept=pruned_at == tokens.stages + 1,
+        pinned=0 if tokens.pins is None else int(tokens.pins[position]),
         predicted=_predicted(result, voxel, info),
     )
 

@@ -206,12 +206,10 @@ def segmenting_scan(case: ScanCase, work: Work) -> Iterator[Progress | ScanResul
     """
     try:
         earlier = earlier_receipt(case, work)
-        changed = None if earlier or work.overwrite else _changed(labels_path(case, work))
         if earlier is not None:
             yield ScanResult(case, "skipped", earlier)
-        elif changed is not None:
-            why = f"{changed.name} is not as it was written, and stays; --overwrite replaces it"
-            yield ScanResult(case, "changed by hand", error=why)
+        elif (kept := _kept(case, work)) is not None:
+            yield kept
         else:
             yield from _segmenting(case, work)
     except (VolumeError, RegionError) as error:
@@ -307,7 +305,8 @@ def _segmenting(case: ScanCase, work: Work) -> Iterator[Progress | ScanResult]:
             yield event
         else:
             run = FinishedRun(volume, network, work.options, event)
-            yield ScanResult(case, "done", _written(case, work, run))
+            # Once more: a person may have worked on them since.
+            yield _kept(case, work) or ScanResult(case, "done", _written(case, work, run))
 
 
 def _written(case: ScanCase, work: Work, run: FinishedRun) -> Receipt:
@@ -316,13 +315,25 @@ def _written(case: ScanCase, work: Work, run: FinishedRun) -> Receipt:
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.parts) as folder:
         scans = (input_scan(file, channel) for channel, file in case.files)
-        written = write_all(RunFiles(Path(folder) / final.name, legend=False), run, scans)
+        try:
+            written = write_all(RunFiles(Path(folder) / final.name, legend=False), run, scans)
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(folder, str(final.parent))) from error
         assert written.receipt is not None  # it is asked for
         labels, receipt = written.files
         # The receipt first: labels without one would be a person's if it ended between the two.
         receipt.replace(receipt_path(final))
         labels.replace(final)
     return written.receipt
+
+
+def _kept(case: ScanCase, work: Work) -> ScanResult | None:
+    """Return the result of a scan whose files a person changed, unless they are to be replaced."""
+    changed = None if work.overwrite else _changed(labels_path(case, work))
+    if changed is None:
+        return None
+    why = f"{changed.name} is not as it was written, and stays; --overwrite replaces it"
+    return ScanResult(case, "changed by hand", error=why)
 
 
 def _changed(labels: Path) -> Path | None:

@@ -14,7 +14,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from napari_tokensparse.common import settings
-from napari_tokensparse.common.files import file_sha256
+from napari_tokensparse.common.files import file_sha256, how_to_fetch
 from napari_tokensparse.common.surroundings import user_place
 from napari_tokensparse.common.untrusted import PlainError, json_object, one_line
 from napari_tokensparse.model.config import SCDConfig
@@ -216,10 +216,13 @@ def check_weights_size(path: Path, config: SCDConfig) -> None:
     Raises
     ------
     ValueError
-        The file has fewer bytes than the network has parameters.
+        The file only stands for weights elsewhere, or has fewer bytes than the network parameters.
     OSError
         It cannot be read.
     """
+    fetch = how_to_fetch(path)
+    if fetch is not None:
+        raise ValueError(f"{path.name} only stands for the weights; fetch them with {fetch}")
     size, fewest, file = path.stat().st_size, config.fewest_parameters, path.name
     if size < fewest:
         raise ValueError(f"{file} has {size} bytes; its network has {fewest} parameters or more")

@@ -97,6 +97,22 @@ def describe_keep_ratio(ratios: Sequence[float]) -> str:
     return f"{per_stage} % per stage → {end:.3g} % of tokens reach the end"
 
 
+def describe_importance(least: float) -> str:
+    """Say what a least importance does, as a person should read it.
+
+    Examples
+    --------
+    >>> describe_importance(0.2)
+    'Importance ≥ 0.2: each stage keeps what a window needs, and never fewer than one token'
+    """
+    if not least:
+        return "No pruning: every token reaches the end"
+    return (
+        f"Importance ≥ {least:g}: each stage keeps what a window needs, and never fewer than one "
+        "token"
+    )
+
+
 @dataclass(frozen=True)
 class Share:
     """Each stage keeps ``int(live * keep)`` of the tokens that reach it (paper, section 3.2).

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.ownership import (
     OwnershipError,
     check_apart,
@@ -32,8 +36,7 @@ from napari_tokensparse.outputs.tokens import token_file_names, write_tokens
 from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from napari_tokensparse.model.folder import Described
     from napari_tokensparse.outputs.receipts import FinishedRun, InputScan, Receipt
@@ -54,6 +57,9 @@ class RunFiles:
     confidence, probabilities
         Whether the winner's probability is written beside the labels, and the names of the classes
         whose own is.
+    overwrite
+        Whether files that are not as the receipt beside the labels says are replaced; an input
+        never is.
     """
 
     labels: Path
@@ -64,6 +70,7 @@ class RunFiles:
     regions: Path | None = None
     confidence: bool = False
     probabilities: tuple[str, ...] = ()
+    overwrite: bool = False
 
     def has_legend(self) -> bool:
         """Whether names of classes lie beside: DICOM SEG and OME-Zarr have them in themselves."""
@@ -96,6 +103,9 @@ class Written:
 def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) -> Written:
     """Write the labels of a run, all that is asked for beside them, and last the receipt.
 
+    Where that fails, the receipt is of what was written so far, so that the next run knows it as
+    ours.
+
     Parameters
     ----------
     files
@@ -109,19 +119,20 @@ def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) ->
     ------
     OSError, VolumeError
         A file cannot be written.
+    OwnershipError
+        A person made or changed one of them since `check_run_files`.
     """
-    volume, result, info = run.volume, run.result, run.network.info
-    written = [write_volume(files.labels, result.labels, volume, info=info)]
-    if files.has_legend():
-        written += write_class_files(files.labels, info)
-    if files.table is not None:
-        rows = class_results(result, volume, info)
-        written.append(write_class_results(files.table, rows, info.channels))
-    if files.regions is not None:
-        written += write_regions(files.regions, result, volume, info)
-    if files.tokens is not None:
-        written += write_tokens(files.tokens, result, volume)
-    written += write_probabilities(files.labels, result, volume, info)
+    _check_free(files, run.network)
+    written: list[Path] = []
+    others = _others(files, run.network)
+    try:
+        for part in _parts(files, run):
+            written += part
+    except BaseException:
+        if written and files.receipt:
+            there = [p for p in files.paths(run.network)[1:] if p.is_file()]
+            _note(files, run, inputs, [p for p in there if file_sha256(p) not in others])
+        raise
     if not files.receipt:
         return Written(written, None)
     receipt = receipt_of(run, [*inputs], files.labels, written[1:])
@@ -129,9 +140,40 @@ def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) ->
     return Written(written, receipt)
 
 
-def check_run_files(
-    files: RunFiles, model: Described, inputs: Iterable[Path], *, overwrite: bool = False
+def _others(files: RunFiles, model: Described) -> frozenset[str]:
+    """Return hashes of files that a person wants replaced, and that are not as we wrote them."""
+    if not files.overwrite:
+        return frozenset()
+    there = (path for path in files.paths(model) if path.is_file())
+    return frozenset(map(file_sha256, there)) - written_by(earlier_run(files.labels))
+
+
+def _note(
+    files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan], beside: Sequence[Path]
 ) -> None:
+    """Write the receipt of a run whose writing failed, if that much can be written."""
+    with suppress(OSError):
+        receipt = receipt_of(run, [*inputs], files.labels, beside)
+        write_receipt(receipt_path(files.labels), receipt)
+
+
+def _parts(files: RunFiles, run: FinishedRun) -> Iterator[list[Path]]:
+    """Write part by part, the labels first, and yield the files of each."""
+    volume, result, info = run.volume, run.result, run.network.info
+    yield [write_volume(files.labels, result.labels, volume, info=info)]
+    if files.has_legend():
+        yield write_class_files(files.labels, info)
+    if files.table is not None:
+        rows = class_results(result, volume, info)
+        yield [write_class_results(files.table, rows, info.channels)]
+    if files.regions is not None:
+        yield write_regions(files.regions, result, volume, info)
+    if files.tokens is not None:
+        yield write_tokens(files.tokens, result, volume)
+    yield write_probabilities(files.labels, result, volume, info)
+
+
+def check_run_files(files: RunFiles, model: Described, inputs: Iterable[Path]) -> None:
     """Refuse a run that would replace a person's files, before it is begun.
 
     Parameters
@@ -142,9 +184,6 @@ def check_run_files(
         What it is made with.
     inputs
         What is read.
-    overwrite
-        Whether files that are not as the receipt beside the labels says are replaced; an input
-        never is.
 
     Raises
     ------
@@ -155,13 +194,29 @@ def check_run_files(
     folders = [folder for folder in (files.tokens, files.regions) if folder is not None]
     folders += [probabilities_folder(files.labels)] if files.probabilities else []
     check_apart(paths, inputs)
+    _check_folders(folders, paths)
     for place in (*folders, *([files.table.parent] if files.table is not None else [])):
         check_place(place)
     check_apart({*folders, *([receipt] if files.receipt else [])}, inputs)
+    _check_free(files, model)
+
+
+def _check_free(files: RunFiles, model: Described) -> None:
+    """Refuse where a file is there that is not as the receipt beside the labels says."""
     earlier = earlier_run(files.labels)
-    check_free(paths, written_by(earlier), overwrite=overwrite)
-    if files.receipt and not overwrite:
-        _check_receipt(receipt, earlier, files.labels)
+    check_free(files.paths(model), written_by(earlier), overwrite=files.overwrite)
+    if files.receipt and not files.overwrite:
+        _check_receipt(receipt_path(files.labels), earlier, files.labels)
+
+
+def _check_folders(folders: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse a folder of outputs that is, or lies in, what is to be a file."""
+    names = {os.path.abspath(file) for file in files}
+    for folder in folders:
+        whole = Path(os.path.abspath(folder))
+        within = next((each for each in (whole, *whole.parents) if str(each) in names), None)
+        if within is not None:
+            raise OwnershipError(f"{within}: is named for two outputs; give each a name of its own")
 
 
 def earlier_run(labels: Path) -> Receipt | None:

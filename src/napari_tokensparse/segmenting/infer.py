@@ -27,7 +27,7 @@ from napari_tokensparse.segmenting.result import (
 from napari_tokensparse.segmenting.run import WindowRun
 from napari_tokensparse.volumes.channels import read_channels, read_scan
 from napari_tokensparse.volumes.definitions import working_spacing
-from napari_tokensparse.volumes.volume import Volume, check_finite
+from napari_tokensparse.volumes.volume import Volume, VolumeError, check_finite
 
 if TYPE_CHECKING:
     import os
@@ -165,7 +165,13 @@ def read_input(
     if isinstance(source, Volume):
         return source
     spacing = working_spacing(info.preprocessing)
-    return read_scan(source, info.channels, frame=frame, series=series, spacing=spacing)
+    volume = read_scan(source, info.channels, frame=frame, series=series, spacing=spacing)
+    if frame is None and len(info.channels) == 1 < len(volume.array):
+        raise VolumeError(
+            f"{volume.name}: has {len(volume.array)} channels, or frames; model {info.name} takes "
+            f"1: {info.channels[0]}; choose one with --frame N (frame=N in Python)"
+        )
+    return volume
 
 
 def segment_with(volume: Volume, model: SCD, options: Options) -> Segmentation:

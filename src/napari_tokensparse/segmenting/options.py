@@ -137,6 +137,33 @@ class Options(BaseModel):
         return self.keep_ratio if self.importance is None else (1.0,) * len(self.keep_ratio)
 
     @property
+    def prunes_nothing(self) -> bool:
+        """Whether every token reaches the end."""
+        return self.drop is None and not self.importance and set(self.most_kept) <= {1.0}
+
+    @property
+    def kept(self) -> str:
+        """What is kept, in a word: a keep ratio, one for each stage, or the least importance.
+
+        Examples
+        --------
+        >>> Options(model="m", keep_ratio=(0.5, 0.5)).kept
+        '0.5'
+        >>> Options(model="m", keep_ratio=(0.5, 0.5), importance=0.2, pin="3").kept
+        '≥ 0.2, pins'
+        """
+        ratios = self.keep_ratio[:1] if len(set(self.keep_ratio)) == 1 else self.keep_ratio
+        said = " / ".join(f"{ratio:g}" for ratio in ratios)
+        if self.importance is not None:
+            said = f"≥ {self.importance:g}"
+        return said if (self.pin, self.drop) == (None, None) else f"{said}, pins"
+
+    @property
+    def kept_in_words(self) -> str:
+        """The same as `kept`, with what it is."""
+        return f"{'keep ratio' if self.importance is None else 'importance'} {self.kept}"
+
+    @property
     def windows_differ(self) -> bool:
         """Whether stages keep other numbers of tokens in other windows, so that each runs alone."""
         return (self.importance, self.pin, self.drop) != (None, None, None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.result import SegmentError
@@ -20,12 +21,13 @@ from napari_tokensparse.volumes.reading import read_volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
     from napari_tokensparse.volumes.volume import Volume
-    from napari_tokensparse.volumes.windows import Shape
+    from napari_tokensparse.volumes.windows import Shape, WindowGrid
 
 _SPAN = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?")
 _LIST = re.compile(r"[\d,\s-]+")
@@ -118,6 +120,32 @@ def pins_of(options: Options, shape: Shape) -> NDArray[np.int8] | None:
     if options.pin is not None:
         pins[read(options.pin, shape)] = KEEP
     return pins
+
+
+def of_window(
+    pins: NDArray[np.int8] | None, grid: WindowGrid, start: Shape, device: torch.device
+) -> Tensor | None:
+    """Return what is pinned of a window's tokens, ``(1, L)``; None if nothing is.
+
+    Parameters
+    ----------
+    pins
+        Of all tokens, or None.
+    grid
+        The windows.
+    start
+        Of this one, in padded voxels.
+    device
+        Where the network is.
+    """
+    if pins is None:
+        return None
+    h, w, d = (
+        slice(at // grid.patch, (at + n) // grid.patch)
+        for at, n in zip(start, grid.window, strict=True)
+    )
+    window = pins[h, w, d].reshape(1, -1)
+    return torch.from_numpy(window).to(device) if window.any() else None
 
 
 def pins_under(

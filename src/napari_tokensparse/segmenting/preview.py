@@ -7,15 +7,17 @@ import time
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
-from napari_tokensparse.model.ratios import keep_ratios
+from napari_tokensparse.model.ratios import Importance, Share, rule_of
 from napari_tokensparse.segmenting.agreement import agreement
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit
+from napari_tokensparse.segmenting.pins import of_window
 from napari_tokensparse.segmenting.windowing import decision, label_dtype, windowed
 from napari_tokensparse.volumes.region import Box
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.model.encoder import TokenTrace
+    from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.model.scd import SCD, Begun, SCDOutput
+    from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
 
@@ -46,12 +50,14 @@ class Preview:
     trace
         Which tokens each stage pruned; None where the window is background alone, which is not run.
     keep_ratios
-        Per stage.
+        Per stage: of the tokens that reached it, the share that it kept.
     seconds
         Time that the update took.
     agreement
         Share of the labelled voxels that have the label of keep ratio 1.0; None where that is not
         known.
+    importance
+        The least importance of what was kept; None where shares were.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -60,6 +66,14 @@ class Preview:
     keep_ratios: tuple[float, ...]
     seconds: float
     agreement: float | None = None
+    importance: float | None = None
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """Tokens of the window before the first stage and after each; none of background alone."""
+        if self.trace is None:
+            return ()
+        return (*(n.shape[1] for n in self.trace.scores), self.trace.kept.shape[1])
 
 
 class PreviewSession:
@@ -146,13 +160,20 @@ class PreviewSession:
         """Forget what is begun, so that the next update runs the whole window."""
         self._begun = None
 
-    def update(self, keep_ratio: float | Sequence[float] | None = None) -> Preview:
+    def update(
+        self,
+        keep_ratio: float | Sequence[float] | Rule | None = None,
+        pins: NDArray[np.int8] | None = None,
+    ) -> Preview:
         """Segment the window.
 
         Parameters
         ----------
         keep_ratio
-            One number or one per stage, in (0, 1]; the model's default if not given.
+            One number or one per stage, in (0, 1], or another rule; the model's default if not
+            given.
+        pins
+            ``(gh, gw, gd)`` of the volume's tokens (`TokenPlaces`): 1 keeps, -1 drops, 0 neither.
 
         Raises
         ------
@@ -160,24 +181,36 @@ class PreviewSession:
             A keep ratio is out of range, or there are not as many as stages.
         """
         began, config = time.perf_counter(), self.model.config
-        ratios = keep_ratios(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+        rule = rule_of(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
+        ratios = rule.ratios if isinstance(rule, Share) else (1.0,) * config.stages
         labels, trace = torch.zeros(config.window, dtype=torch.int32), None
         if self.is_foreground:
-            out = self.run(ratios)
+            out = self.run(rule, pins)
+            ratios = rule.ratios if isinstance(rule, Share) else _shares(out.trace)
             inside = slice(None) if out.box is None else out.box.voxels
             labels[inside], trace = self._decide(out.inside[0].cpu()), out.trace
         shown, box = self._on_input_grid(labels)
         seconds, same = time.perf_counter() - began, self._reference
         agrees = None if same is None else agreement(shown, same)
-        return Preview(shown, box, trace, ratios, seconds, agrees)
+        least = rule.least if isinstance(rule, Importance) else None
+        return Preview(shown, box, trace, ratios, seconds, agrees, least)
 
-    def run(self, ratios: tuple[float, ...]) -> SCDOutput:
+    @property
+    def places(self) -> TokenPlaces:
+        """Where the volume's voxels lie on its token grid."""
+        return self._windowed.places(self.volume.shape)
+
+    def run(
+        self, rule: tuple[float, ...] | Rule, pins: NDArray[np.int8] | None = None
+    ) -> SCDOutput:
         """Finish the forward pass of the window: logits and ids are those of a whole run.
 
         Where that runs several small windows at once, the last digits may differ.
         """
         with torch.inference_mode():
-            return self.model.finish(self._begin(), ratios)
+            device = next(self.model.parameters()).device
+            fixed = of_window(pins, self._windowed.grid, self.start, device)
+            return self.model.finish(self._begin(), rule, fixed)
 
     def _begin(self) -> Begun:
         """Run what does not depend on keep ratios, once for each window."""
@@ -208,3 +241,9 @@ class PreviewSession:
         if not len(inside):
             raise SegmentError(f"{self.volume.name}: no voxel lies in this window; look elsewhere")
         return slice(int(inside[0]), int(inside[-1]) + 1), nearest[inside] - start
+
+
+def _shares(trace: TokenTrace) -> tuple[float, ...]:
+    """Return which share of the tokens that reached it each stage kept."""
+    live = [*(scores.shape[1] for scores in trace.scores), trace.kept.shape[1]]
+    return tuple(after / max(before, 1) for before, after in pairwise(live))

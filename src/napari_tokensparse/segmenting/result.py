@@ -64,6 +64,21 @@ class Stats:
     importance: float | None = None
     looked_at: tuple[Shape, ...] = ()
 
+    @property
+    def kept_shares(self) -> tuple[float, ...]:
+        """Of the tokens that reach it, the share that each stage keeps: the keep ratios.
+
+        Of tokens that are kept by their importance it is counted; 1 where none reached a stage.
+        """
+        if self.importance is None:
+            return self.keep_ratios
+        live, shares = self.tokens["processed"], []
+        for stage in range(1, len(self.keep_ratios) + 1):
+            after = live - self.tokens[f"pruned at {stage}"]
+            shares.append(after / live if live else 1.0)
+            live = after
+        return tuple(shares)
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:

@@ -17,7 +17,7 @@ from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.inputgrid import InputGrid
-from napari_tokensparse.segmenting.pins import pins_of
+from napari_tokensparse.segmenting.pins import of_window, pins_of
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
 from napari_tokensparse.segmenting.result import (
     Progress,
@@ -108,6 +108,7 @@ class WindowRun:
     def result(self, total_seconds: float) -> Segmentation:
         """Gather the result of a finished run."""
         tokens = self._tokens.finish(self._windowed.places(self._volume.shape))
+        tokens = replace(tokens, pins=self._pins)
         if self._region is not None:
             tokens = tokens.within(self._region)
         config, options = self._model.config, self._options
@@ -238,18 +239,9 @@ class WindowRun:
             token_scores=self._control_scores(windows, [number for number, _ in chosen]),
             skip_blocks=self._options.ablate == "encoder",
             box=self._boxes[chosen[0][1]],  # where there is one, windows go one at a time
-            pins=self._pins_of(chosen[0][1]),  # so they do where there are any
+            # So they do where tokens are pinned.
+            pins=of_window(self._pins, self._grid, chosen[0][1], self._device),
         )
-
-    def _pins_of(self, start: Shape) -> Tensor | None:
-        """Return what is pinned of a window's tokens, ``(1, L)``; None if nothing is."""
-        if self._pins is None:
-            return None
-        patch, tokens = self._grid.patch, self._model.config.grid
-        first = [at // patch for at in start]
-        h, w, d = (slice(a, a + n) for a, n in zip(first, tokens, strict=True))
-        window = self._pins[h, w, d].reshape(1, -1)
-        return torch.from_numpy(window).to(self._device) if window.any() else None
 
     def _control_scores(self, windows: Tensor, numbers: Sequence[int]) -> Tensor | None:
         options = self._options

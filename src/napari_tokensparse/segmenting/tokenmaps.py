@@ -97,6 +97,9 @@ class TokenMaps:
         none was processed.
     places
         Where the input's voxels lie on the token grid.
+    pins
+        ``(gh, gw, gd)`` int8: 1 of tokens that a person kept, -1 of those that were dropped, 0 of
+        the others; None where nobody pinned any.
     """
 
     importance: tuple[NDArray[np.float32], ...]
@@ -104,6 +107,7 @@ class TokenMaps:
     pruned_at: NDArray[np.uint8]
     among: tuple[NDArray[np.int32], ...]
     places: TokenPlaces
+    pins: NDArray[np.int8] | None = None
 
     @property
     def stages(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.common.files import how_to_fetch
 from napari_tokensparse.volumes.formats import Choice, other_half
 from napari_tokensparse.volumes.volume import (
     READ_SUFFIXES,
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Reader = Callable[[Path, Choice], Volume]
-
-_POINTERS = {
-    b"version https://git-lfs.github.com/": "git lfs pull",
-    b"/annex/objects/": "git annex get",
-}
-"""What files begin with that only stand for others, and how to get those."""
 
 
 def read_volume(
@@ -127,6 +123,8 @@ def _absent(path: Path) -> str:
             f"is a link to {path.readlink()}, which is not there; fetch its content, for example "
             "with datalad get, git annex get or dvc pull"
         )
+    if re.match(r"\w{2,}:/", path.as_posix()):  # one letter is a drive
+        return "is no file of this machine; download it, and name what that gives"
     return "no such file; check the path"
 
 
@@ -138,12 +136,7 @@ def _check_content(path: Path) -> None:
     VolumeError
         In one line: how to get what it stands for.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return  # whatever reads it says why
-    fetch = next((how for begins, how in _POINTERS.items() if start.startswith(begins)), None)
+    fetch = how_to_fetch(path)
     if fetch is not None:
         raise VolumeError(f"{path.name}: only stands for the scan; fetch that with {fetch}")
 

@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 SAMPLE_FILE = "mni_icbm152_t1_1mm.nii.gz"
+SAMPLE_KEY = "mni-brain"
+"""What the manifest calls it."""
 
 
 def sample_path() -> Path:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
-    QEvent,
     QObject,
     QSignalBlocker,
     Qt,
     Signal,
 )
-from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -22,11 +20,9 @@ from qtpy.QtWidgets import (
     QInputDialog,
     QLabel,
     QPushButton,
-    QSlider,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QLabeledDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_tokensparse.model.folder import (
     available_models,
@@ -34,8 +30,6 @@ from napari_tokensparse.model.folder import (
     shown_name,
 )
 from napari_tokensparse.model.hub import PREFIX, model_folder
-from napari_tokensparse.model.ratios import describe_keep_ratio, live_counts
-from napari_tokensparse.widgets.amber import make_amber, show_warnings
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.workers import in_thread
@@ -43,21 +37,8 @@ from napari_tokensparse.widgets.workers import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SMALLEST_KEEP_RATIO = 0.05
 AUTO_DEVICE = "auto"
-NO_TOKEN = "No token is left after stage {}: raise the keep ratio."
 _HUB = "Hub…"
-_STEP, _PAGE = 0.05, 0.1
-_KEYS = {
-    Qt.Key.Key_Left: -_STEP,
-    Qt.Key.Key_Down: -_STEP,
-    Qt.Key.Key_Right: _STEP,
-    Qt.Key.Key_Up: _STEP,
-    Qt.Key.Key_PageDown: -_PAGE,
-    Qt.Key.Key_PageUp: _PAGE,
-    Qt.Key.Key_Home: -1.0,
-    Qt.Key.Key_End: 1.0,
-}
 
 
 class _Models(QObject):
@@ -78,144 +59,6 @@ class _Models(QObject):
 
 
 models = _Models()
-
-
-class KeepRatioSlider(QWidget):
-    """Slider for the keep ratio, with a line that says what it means.
-
-    Parameters
-    ----------
-    parent
-        Qt parent.
-    """
-
-    valueChanged = Signal(float)
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._stages, self._tokens, self._crops = 3, 0, False
-        self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip(
-            "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
-        )
-        self.meaning, self.warning, self.gains = QLabel(), QLabel(), QLabel()
-        _set_up(self, self.slider, self.meaning, self.warning, self.gains)
-        make_amber(self.warning)
-        self.gains.hide()
-        for handle in self.slider.findChildren(QSlider):
-            handle.installEventFilter(self)
-        self.slider.valueChanged.connect(self._changed)
-        self.setValue(0.5)
-
-    def value(self) -> float:
-        """Return the keep ratio of each stage, in [0.05, 1]."""
-        return round(float(self.slider.value()), 2)
-
-    def setValue(self, keep_ratio: float) -> None:
-        """Set the keep ratio; beyond the slider's range it is the nearest end."""
-        self.slider.setValue(keep_ratio)
-        self._describe()
-
-    def eventFilter(self, _watched: QObject | None, event: QEvent | None) -> bool:
-        """Move by keys, which superqt's sliders of floats do not do themselves."""
-        step = _KEYS.get(Qt.Key(event.key())) if isinstance(event, QKeyEvent) else None
-        if step is None or event is None or event.type() != QEvent.Type.KeyPress:
-            return False
-        self.setValue(self.value() + step)
-        return True
-
-    def set_network(self, stages: int, tokens: int, crops: bool = False) -> None:
-        """Describe the keep ratio for a network.
-
-        Parameters
-        ----------
-        stages, tokens
-            Of the network, and of a window.
-        crops
-            Whether windows are cropped to what they hold: they then have fewer tokens.
-        """
-        self._stages, self._tokens, self._crops = stages, tokens, crops
-        self._describe()
-
-    def say_gains(self, text: str) -> None:
-        """Say, below what it means, what the keep ratio buys: time and agreement."""
-        self.gains.setText(text)
-        self.gains.setVisible(bool(text))
-
-    def _changed(self) -> None:
-        self._describe()
-        self.valueChanged.emit(self.value())
-
-    def _describe(self) -> None:
-        ratios = (self.value(),) * self._stages
-        text = describe_keep_ratio(ratios)
-        live = live_counts(self._tokens, ratios) if self._tokens else (1,)
-        show_warnings(self.warning, [] if all(live) else [NO_TOKEN.format(live.index(0))])
-        if self._tokens:
-            counts = " → ".join(f"{n}" for n in live)
-            window = "full window (fewer where it is empty)" if self._crops else "window"
-            text += f"\nTokens of a {window} after each stage: {counts}"
-        self.meaning.setText(text)
-
-
-class KeepRangeSlider(QWidget):
-    """Slider with two handles for the lowest and the highest keep ratio, with what they mean.
-
-    Parameters
-    ----------
-    parent
-        Qt parent.
-    """
-
-    valueChanged = Signal(tuple)
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.slider = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip(
-            "Lowest and highest share of the live tokens that each pruning stage keeps"
-        )
-        self.meaning = QLabel()
-        _set_up(self, self.slider, self.meaning)
-        self.slider.valueChanged.connect(self._changed)
-        self.setValue((0.1, 1.0))
-
-    def value(self) -> tuple[float, float]:
-        """Return the lowest and the highest keep ratio of each stage, in [0.05, 1]."""
-        low, high = self.slider.value()
-        return round(float(low), 2), round(float(high), 2)
-
-    def setValue(self, keep_range: tuple[float, float]) -> None:
-        """Set both ends; beyond the slider's range they are its nearest end."""
-        self.slider.setValue(keep_range)
-        self._describe()
-
-    def _changed(self) -> None:
-        self._describe()
-        self.valueChanged.emit(self.value())
-
-    def _describe(self) -> None:
-        ends = zip(("Lowest", "Highest"), self.value(), strict=True)
-        self.meaning.setText(
-            "\n".join(f"{end}: {describe_keep_ratio((ratio,) * 3)}" for end, ratio in ends)
-        )
-
-
-def _set_up(
-    widget: QWidget, slider: QLabeledDoubleSlider | QLabeledDoubleRangeSlider, *below: QLabel
-) -> None:
-    """Let a slider go over the keep ratios, with lines below it."""
-    # superqt types its sliders of floats as integer ones.
-    slider.setRange(SMALLEST_KEEP_RATIO, 1.0)  # type: ignore[arg-type]
-    slider.setSingleStep(_STEP)  # type: ignore[arg-type]
-    slider.setPageStep(_PAGE)  # type: ignore[arg-type]
-    slider.setDecimals(2)
-    layout = QVBoxLayout(widget)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(slider)
-    for line in below:
-        line.setWordWrap(True)
-        layout.addWidget(line)
 
 
 class DeviceCombo(QComboBox):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_tokensparse.volumes.placement import MODEL_KEY
-from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.samples import SAMPLE_KEY, sample_path
 from napari_tokensparse.widgets.layervolumes import layer_volume
 
 if TYPE_CHECKING:
@@ -62,17 +62,19 @@ def write_layer(
         In one line: the layer is not 3-D, the file is a scan or cannot be written. (napari would
         swallow a ValueError.)
     """
-    from napari_tokensparse.common.ownership import check_apart
+    from napari_tokensparse.common.ownership import check_apart, check_free
     from napari_tokensparse.outputs.classfiles import write_class_files
     from napari_tokensparse.outputs.omezarr import is_zarr_output
     from napari_tokensparse.outputs.writing import SEG_SUFFIX, write_volume
 
-    path = with_suffix(Path(path))
+    named, path = Path(path), with_suffix(Path(path))
     info = model_of(meta) if labels else None
     holds_them = path.name.lower().endswith(SEG_SUFFIX) or is_zarr_output(path)
     legend = info is not None and not holds_them
     try:
         check_apart([path], scans)
+        if path != named and not replace:  # the dialog asked of the name without a suffix
+            check_free([path], (), mend="give it whole, with its suffix")
         if info is not None and legend and not replace:
             _check_class_files(path, info)
         finest = data[0] if meta.get("multiscale") else data
@@ -127,8 +129,8 @@ def _check_class_files(path: Path, info: ModelInfo) -> None:
 def layer_file(layer: Image) -> Path | None:
     """Return the file that our own reader read a layer from; None of any other layer."""
     source = layer.source
-    if source.sample is not None and source.sample[0] == _PLUGIN:
-        return sample_path()
+    if source.sample is not None:
+        return sample_path() if source.sample == (_PLUGIN, SAMPLE_KEY) else None
     ours = source.path is not None and source.reader_plugin == _PLUGIN
     return Path(str(source.path)) if ours else None
 

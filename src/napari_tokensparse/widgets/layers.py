@@ -10,7 +10,12 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.transforms import Affine
 
-from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.inspecting.fates import (
+    Fate,
+    fate_map,
+    pruned_at_fates,
+    stage_fates,
+)
 from napari_tokensparse.volumes.placement import MODEL_KEY, WARNINGS_KEY, shown_placement
 
 if TYPE_CHECKING:
@@ -55,9 +60,6 @@ KEPT_BOXES: Final = "kept tokens"
 PRUNED_BOXES: Final = "pruned tokens"
 INNER_SURFACES: Final = "surfaces"
 OUTER_SURFACES: Final = "surfaces outside"
-LIVE_COLOUR: Colour = (190, 190, 190)
-"""Of the tokens that are live after a stage: calm beside the stages' own colours."""
-
 LABELS: Final = "labels"
 CONFIDENCE: Final = "confidence"
 
@@ -224,18 +226,7 @@ def layer_kind(view: TokenView, stage: int) -> str:
 
 def stage_looks(tokens: TokenMaps, stage: int) -> dict[str, Any]:
     """Return colours and names of the stage layer: live, pruned here, and gone before."""
-    here, after = range(stage, stage + 1), range(stage + 1, tokens.stages + 2)
-    colours = {**dict.fromkeys(here, stage_colour(stage)), **dict.fromkeys(after, LIVE_COLOUR)}
-    names = [
-        "not processed",
-        *(f"gone: pruned at stage {earlier}" for earlier in range(1, stage)),
-        f"pruned at stage {stage}",
-        *(f"live after stage {stage}" for _ in after),
-    ]
-    return {
-        "features": {"index": list(range(tokens.stages + 2)), "name": names},
-        "colormap": label_colours({value: rgba(colour) for value, colour in colours.items()}),
-    }
+    return _fate_looks(stage_fates(tokens, stage))
 
 
 def class_table(info: ModelInfo) -> dict[str, list[Any]]:
@@ -257,19 +248,6 @@ def hidden_classes(layer: Labels) -> set[int]:
     """Return the values that a labels layer shows clear, the background left out."""
     colours: Mapping[int | None, Any] = layer.colormap.color_dict
     return {value for value, colour in colours.items() if value and colour[3] == 0}
-
-
-def pruned_at_legend(tokens: TokenMaps) -> dict[str, list[Any]]:
-    """Return the legend of "pruned at" as features: value, meaning, tokens, colour."""
-    counts = tokens.counts()
-    stages = range(1, tokens.stages + 1)
-    pruned = [counts[f"pruned at {stage}"] for stage in stages]
-    return {
-        "index": list(range(tokens.stages + 2)),
-        "name": ["not processed", *(f"pruned at stage {n}" for n in stages), "kept to the end"],
-        "tokens": [tokens.pruned_at.size - counts["processed"], *pruned, counts["kept"]],
-        "color": ["transparent", *map(hex_colour, map(stage_colour, stages)), "transparent"],
-    }
 
 
 def hex_colour(colour: Colour) -> str:
@@ -316,15 +294,21 @@ def _confidence(shown: NDArray[np.uint8]) -> LayerSpec:
 
 
 def _pruned_at(tokens: TokenMaps, view: View) -> LayerSpec:
-    colours = {stage: rgba(stage_colour(stage)) for stage in range(1, tokens.stages + 1)}
-    looks = {
-        "name": PRUNED_AT,
-        "features": pruned_at_legend(tokens),
-        "colormap": label_colours(colours),
-        "opacity": 0.4,
-        "visible": False,
+    fates = pruned_at_fates(tokens)
+    looks = {"name": PRUNED_AT, "opacity": 0.4, "visible": False, **_fate_looks(fates)}
+    looks["features"] |= {
+        "tokens": [fate.tokens for fate in fates],
+        "color": ["transparent" if f.colour is None else hex_colour(f.colour) for f in fates],
     }
-    return LayerSpec(Labels, view(tokens.on_input_grid(tokens.pruned_at)), looks)
+    return LayerSpec(Labels, view(tokens.on_input_grid(fate_map(tokens))), looks)
+
+
+def _fate_looks(fates: Sequence[Fate]) -> dict[str, Any]:
+    """Return names and colours of a map of fates."""
+    return {
+        "features": {"index": [f.value for f in fates], "name": [f.name for f in fates]},
+        "colormap": label_colours({f.value: rgba(f.colour) for f in fates if f.colour}),
+    }
 
 
 def _stage(tokens: TokenMaps, stage: int, view: View) -> LayerSpec:
@@ -334,7 +318,7 @@ def _stage(tokens: TokenMaps, stage: int, view: View) -> LayerSpec:
     stepping through them moves no voxel.
     """
     looks = {"name": STAGE, "opacity": 0.5, "visible": False, **stage_looks(tokens, stage)}
-    return LayerSpec(Labels, view(tokens.on_input_grid(tokens.pruned_at)), looks)
+    return LayerSpec(Labels, view(tokens.on_input_grid(fate_map(tokens))), looks)
 
 
 def labels_spec(data: NDArray[np.unsignedinteger], info: ModelInfo) -> LayerSpec:

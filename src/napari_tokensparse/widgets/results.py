@@ -52,6 +52,25 @@ class ShownResult:
     kept: tuple[str, ...] = ()
 
 
+@dataclass(eq=False)
+class RunAgain:
+    """A result that is to be run again, with other options.
+
+    Attributes
+    ----------
+    result
+        Of the run before.
+    options
+        Of the run to be.
+    refusal
+        Why it was not begun, in one line; empty once it is.
+    """
+
+    result: ShownResult
+    options: Options
+    refusal: str = "Open the Segment widget: it runs the image again."
+
+
 class Results(QObject):
     """The latest result of a viewer.
 
@@ -61,16 +80,25 @@ class Results(QObject):
         There is a new result.
     keepRatioChosen
         A person chose a keep ratio elsewhere than at the slider, for example on the curve.
+    importanceChosen
+        A person chose a least importance there.
     keepRatiosTried
         A person tries keep ratios, one per stage, on the latest result: the live preview shows
         them.
+    pinned
+        A person pinned tokens in a layer: the layer, and whether they are kept (1) or dropped (-1).
+    runAgain
+        A `RunAgain` is asked for, which the Segment widget takes.
     swept
         Keep ratios of the image of a result were compared: the result and its `Sweep`.
     """
 
     changed = Signal()
     keepRatioChosen = Signal(float)
+    importanceChosen = Signal(float)
     keepRatiosTried = Signal(tuple)
+    pinned = Signal(tuple)
+    runAgain = Signal(object)
     swept = Signal(tuple)
 
     def __init__(self) -> None:

@@ -103,9 +103,8 @@ class RunControl(QWidget):
 
 def progress_text(event: RunProgress) -> str:
     """Say in words how far several runs are."""
-    ratios = ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(event.setting.keep_ratios))
     text = (
-        f"Run {event.run} of {event.runs}: keep ratio {ratios}, {event.setting.scorer}, "
+        f"Run {event.run} of {event.runs}: {event.setting.kept}, {event.setting.scorer}, "
         f"window {min(event.done + 1, event.total)} of {event.total}"
     )
     if event.seconds_left is None:

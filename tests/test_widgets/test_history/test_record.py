@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.model.info import LabelClass, ModelInfo
+from napari_tokensparse.segmenting.options import Options
 from napari_tokensparse.widgets.history.record import Run, mean_dice, reference_of
 from napari_tokensparse.widgets.packed import Packed
 
@@ -24,8 +25,8 @@ INFO = ModelInfo(
 def run(number: int, ratio: float, region: str | None = None, image: object = IMAGE) -> Run:
     """Make a run of no image."""
     packed = Packed.of(np.zeros((2, 3, 4), np.uint8))
-    ratios, at = (ratio, ratio), datetime(2026, 1, 2)
-    return Run(number, at, image, INFO, ratios, 1.5, region, packed, packed, {}, None, None, None)
+    options, at = Options(model="nano", keep_ratio=(ratio, ratio)), datetime(2026, 1, 2)
+    return Run(number, at, image, INFO, options, 1.5, region, packed, packed, {}, None, None, None)
 
 
 def test_mean_dice_is_that_of_each_class_that_occurs() -> None:

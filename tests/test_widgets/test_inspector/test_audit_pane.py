@@ -147,6 +147,41 @@ def test_a_result_without_pruning_and_none_at_all_say_what_to_do(
     assert other.ratio.text() == NO_RESULT
 
 
+def test_what_was_lost_comes_back_once_it_is_pinned(inspected: Inspected) -> None:
+    viewer, qtbot = inspected.viewer, inspected.qtbot
+    shown, pane = inspected.publish(0.25), open_pane(inspected)
+    run(inspected, pane)
+    rows = pane.components.rows()
+    place = next(n for n, row in enumerate(rows) if row[1] != "appeared")
+    component = inspected.scanned.audited.components[place]
+    assert not pane.pin_button.isEnabled()
+    pane.components.rowChosen.emit(place)
+    qtbot.mouseClick(pane.pin_button, Qt.MouseButton.LeftButton)
+    assert pane.run.message.text().startswith("Open the Segment widget")
+
+    _, segment_widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+    results_of(viewer).show(shown)
+    pane.components.rowChosen.emit(place)
+    inspected.widget.tabs.setCurrentWidget(pane)
+    pane._pin_and_run_again()
+    assert segment_widget.button.text() == "Cancel"
+    assert segment_widget.pruning.keep.currentText() == "scan keep"
+    qtbot.waitUntil(lambda: results_of(viewer).latest is not shown, timeout=120_000)
+    qtbot.waitUntil(lambda: not pane.run.is_busy, timeout=60_000)
+
+    latest = results_of(viewer).latest
+    assert latest is not None and latest.options.pin is not None
+    assert latest.options.keep_ratio == shown.options.keep_ratio
+    before, mask = pane._audited.marked(component)
+    again = latest.segmentation.labels[before.slices][mask] == component.value
+    lost = shown.segmentation.labels[before.slices][mask] == component.value
+    assert again.mean() > lost.mean()
+    assert pane._audited.result is latest
+    assert "some tokens are pinned" in pane.ratio.text()
+    listed = [c for c in pane._audited.audit.components if c.change != "appeared"]
+    assert component.voxel not in [c.voxel for c in listed]
+
+
 def test_cancel_leaves_no_difference(inspected: Inspected) -> None:
     pane, qtbot = open_pane(inspected), inspected.qtbot
     inspected.publish(0.25)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_tokensparse.inspecting.sweep import sweep
 from napari_tokensparse.widgets.inspector.curve_pane import MEAN, NO_RESULT, CurvePane
+from napari_tokensparse.widgets.inspector.sweep_plot import BY_IMPORTANCE
 from napari_tokensparse.widgets.layers import placement_kwargs
 from napari_tokensparse.widgets.results import results_of
 
@@ -97,6 +98,27 @@ def test_a_click_on_a_point_or_a_row_chooses_its_keep_ratio(inspected: Inspected
     qtbot.keyClick(pane.table, Qt.Key.Key_Down)
     qtbot.keyClick(pane.table, Qt.Key.Key_Return)
     assert chosen == [0.25, 0.5, 1.0]
+
+
+def test_a_sweep_by_importance_too_is_a_second_curve_over_tokens_kept(
+    inspected: Inspected,
+) -> None:
+    pane, qtbot = open_pane(inspected, "0.5"), inspected.qtbot
+    click(qtbot, pane.controls)
+    click(qtbot, pane.by_importance)
+    run(inspected, pane)
+    assert list(pane.plot.lines) == ["learned", BY_IMPORTANCE]
+    assert pane._sweep is not None
+    expected = pane._sweep.importance_line
+    assert drawn(pane, BY_IMPORTANCE) == [(p.keep_ratio, p.mean_dice) for p in expected]
+    qtbot.keyClick(pane.over, Qt.Key.Key_Down)
+    assert drawn(pane, BY_IMPORTANCE) == [(100 * p.kept_share, p.mean_dice) for p in expected]
+    assert "by importance" in pane.legend.text()
+    assert pane.table.rows()[-1][0] == f"≥ {expected[0].importance:.3g}"
+    chosen: list[float] = []
+    results_of(inspected.viewer).importanceChosen.connect(chosen.append)
+    pane.plot.pointClicked.emit(BY_IMPORTANCE, 0)
+    assert chosen == [expected[0].importance]
 
 
 def test_labels_and_single_classes_can_be_looked_at(inspected: Inspected) -> None:

@@ -108,7 +108,7 @@ def test_memory_that_runs_out_is_told_and_the_next_run_works(
 
 def test_closing_the_viewer_during_a_run_ends_the_run(ready: Opened) -> None:
     begin(ready)
-    worker = ready.widget._worker
+    worker = ready.widget.running.worker
     assert isinstance(worker, GeneratorWorker)
     with ready.qtbot.waitSignal(worker.finished, timeout=60_000):
         ready.viewer.close()

@@ -92,11 +92,14 @@ class Estimate:
         That are run.
     room
         The memory.
+    at_most
+        Whether it may be less: how many tokens are important enough is only known afterwards.
     """
 
     seconds: float
     windows: int
     room: Room
+    at_most: bool = False
 
     @property
     def span(self) -> tuple[float, float]:
@@ -109,6 +112,8 @@ class Estimate:
         low, high = self.span
         unit, of = ("s", 1) if high < 120 else ("min", 60)
         first, last = max(1, int(low / of)), math.ceil(high / of)
+        if self.at_most:
+            return f"At most about {last} {unit}"
         return f"About {last} {unit}" if first == last else f"About {first} to {last} {unit}"
 
     def __str__(self) -> str:
@@ -171,6 +176,7 @@ def estimating(
         (network + others) * rates.slowdown(clock),
         seen.windows,
         _room(volume, model, info, seen, options.maps),
+        at_most=bool(options.importance),
     )
 
 

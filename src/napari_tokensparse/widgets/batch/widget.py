@@ -26,11 +26,11 @@ from napari_tokensparse.widgets.batch.run import BatchRequest
 from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
-    KeepRatioSlider,
     ModelCombo,
     research_note,
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
+from napari_tokensparse.widgets.pruning.sliders import KeepRatioSlider
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
 from napari_tokensparse.widgets.wrapped import WrappedLabel

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 
 from napari_tokensparse.inspecting.boxes import token_boxes
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR, PIN_COLOURS
+from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.widgets.canvas.legend import show_legend
 from napari_tokensparse.widgets.canvas.solids import kept_boxes, pruned_boxes
@@ -22,7 +24,6 @@ from napari_tokensparse.widgets.layers import (
     INNER_SURFACES,
     KEPT_BOXES,
     LABELS,
-    LIVE_COLOUR,
     OUTER_SURFACES,
     PRUNED_AT,
     PRUNED_BOXES,
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
     Choice = tuple[TokenView, int]
 
 _OUTLINE = 1  # voxels
+_PINS_LEGEND: list[tuple[str, str | None]] = [
+    ("■ pinned: kept", hex_colour(PIN_COLOURS[KEEP])),
+    ("■ pinned: dropped", hex_colour(PIN_COLOURS[DROP])),
+]
 
 
 class TokenDisplay(QObject):
@@ -207,11 +212,13 @@ class TokenDisplay(QObject):
         if self._is_solid:
             last = stages if view == PRUNED_AT else stage
             return _stages_legend(range(1, last + 1)) if self._pruned else []
+        pins = [] if result.segmentation.tokens.pins is None else _PINS_LEGEND
         if view == PRUNED_AT:
-            return _stages_legend(range(1, stages + 1))
+            return [*_stages_legend(range(1, stages + 1)), *pins]
         if view == STAGE:
             live = ("■ live", hex_colour(LIVE_COLOUR))
-            return [(f"stage {stage}", None), ("■ pruned", hex_colour(stage_colour(stage))), live]
+            pruned = ("■ pruned", hex_colour(stage_colour(stage)))
+            return [(f"stage {stage}", None), pruned, live, *pins[: 1 + (stage == 1)]]
         return []
 
     def _inserted(self, event: Any) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.model.info import ModelInfo
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.widgets.results import ShownResult
 
 _AT_ONCE = 1 << 20  # voxels that are compared in one step
@@ -36,8 +37,8 @@ class Run:
         The identity of the layer that was segmented, and its name then.
     info
         What the model says of itself.
-    keep_ratios
-        Per stage.
+    options
+        What was asked for.
     seconds
         That it took.
     region
@@ -53,7 +54,7 @@ class Run:
     at: datetime
     image: tuple[UUID, str]
     info: ModelInfo
-    keep_ratios: tuple[float, ...]
+    options: Options
     seconds: float
     region: str | None
     put: Packed
@@ -76,7 +77,7 @@ class Run:
             datetime.now(),
             (shown.image.unique_id, str(shown.image.name)),
             info,
-            result.stats.keep_ratios,
+            shown.options,
             result.stats.seconds["total"],
             None if result.region is None else str(result.region),
             put,
@@ -112,14 +113,13 @@ class Run:
 
     @property
     def keep(self) -> str:
-        """The keep ratio as text: one number, or one for each stage."""
-        ratios = self.keep_ratios[:1] if len(set(self.keep_ratios)) == 1 else self.keep_ratios
-        return " / ".join(f"{ratio:g}" for ratio in ratios)
+        """What was kept, as text: one number, one for each stage, or the least importance."""
+        return self.options.kept
 
     @property
     def is_unpruned(self) -> bool:
         """Whether every token reached the end."""
-        return set(self.keep_ratios) == {1.0}
+        return self.options.prunes_nothing
 
     def is_like(self, other: Run) -> bool:
         """Whether labels can be compared: one image and region, and the same weights."""

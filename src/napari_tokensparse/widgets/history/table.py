@@ -14,7 +14,7 @@ HEADERS = ("Run", "Model", "Keep", "s", "Agreement")
 _TIPS = (
     "Number of the run, and the image",
     "The model that was run",
-    "The keep ratio: one number, or one for each stage",
+    "The keep ratio: one number, or one for each stage; or the least importance, as ≥ 0.2",
     "Seconds that the run took",
     "Mean Dice over classes, with the run of keep ratio 1, or the one before if there is none",
 )
@@ -67,7 +67,7 @@ class RunTable(QAbstractTableModel):
             return self._cells(run)[index.column()]
         if role == Qt.ItemDataRole.ToolTipRole:
             where = "whole volume" if run.region is None else f"region {run.region}"
-            what = f"{run.info.name}, keep ratio {run.keep}, in {run.seconds:.1f} s"
+            what = f"{run.info.name}, {run.options.kept_in_words}, in {run.seconds:.1f} s"
             return f"{what}\n{run.image[1]}, {where}, ended at {run.at:%H:%M:%S}"
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() != 1:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

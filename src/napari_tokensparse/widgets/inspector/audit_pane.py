@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QPushButton,
     QSplitter,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_tokensparse.inspecting.components import component_at
-from napari_tokensparse.model.ratios import describe_keep_ratio
+from napari_tokensparse.model.ratios import KEEP, describe_importance, describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.widgets.canvas.places import go_to, side_text
 from napari_tokensparse.widgets.importing import IMPORTING
@@ -30,7 +32,8 @@ from napari_tokensparse.widgets.inspector.differences import (
 )
 from napari_tokensparse.widgets.layers import RESULT_KEY, hex_colour, placement_kwargs
 from napari_tokensparse.widgets.outline import COMPONENT, show_component
-from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.pruning.pinning import kept_tokens, pin_mask, with_neighbours
+from napari_tokensparse.widgets.results import RunAgain, results_of
 from napari_tokensparse.widgets.run_control import RunControl
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.table import Table
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import napari
-    import numpy as np
     from napari.layers import Image
     from numpy.typing import NDArray
 
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.inspecting.components import Component
     from napari_tokensparse.inspecting.progress import RunProgress
     from napari_tokensparse.segmenting.infer import Segmentation
+    from napari_tokensparse.segmenting.options import Options
+    from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.widgets.results import ShownResult
 
 NO_RESULT = "Nothing to audit yet: segment an image with the Segment widget."
@@ -66,6 +70,13 @@ class Audited:
     audit: Audit
     unpruned: Segmentation
 
+    def marked(self, component: Component) -> tuple[Box, NDArray[np.bool_]]:
+        """Return the box of a component and its mask: without pruning, or as it appeared."""
+        appeared = component.change == "appeared"
+        run = self.result.segmentation if appeared else self.unpruned
+        mask = _class_mask(run, self.result, component.value)
+        return component_at(mask, component.voxel)
+
 
 class AuditPane(QWidget):
     """Compares the latest result with a run without pruning.
@@ -80,11 +91,14 @@ class AuditPane(QWidget):
         super().__init__()
         self._viewer, self._results = viewer, results_of(viewer)
         self._audited: Audited | None = None
+        self._chosen: Component | None = None
+        self._again: RunAgain | None = None
         self._build()
         self._lay_out()
         self.run.startClicked.connect(self._start)
         self.run.received.connect(self._take)
         self.components.rowChosen.connect(self._row_chosen)
+        self.pin_button.clicked.connect(lambda _: self._pin_and_run_again())
         self.smallest.valueChanged.connect(lambda _: self._show_components())
         self._results.changed.connect(self._result_changed)
         self._result_changed()
@@ -110,6 +124,11 @@ class AuditPane(QWidget):
             "voxel of the model's grid at first"
         )
         self.hidden = QLabel()
+        self.pin_button = QPushButton("Pin and run again")
+        self.pin_button.setToolTip(
+            "Add the tokens of the chosen component, and those that touch them, to the labels "
+            "layer <image> keep, and segment again with these kept"
+        )
         self.components, self.classes = Table("components"), Table("classes of an audit")
         self.components.setToolTip(
             "Connected components that shrank by more than 20 %, vanished or appeared: volumes "
@@ -142,6 +161,7 @@ class AuditPane(QWidget):
         layout.addWidget(self.ratio)
         layout.addWidget(self.run)
         layout.addWidget(self.summary)
+        layout.addWidget(self.pin_button)
         layout.addWidget(tables, stretch=1)
 
     def _result_changed(self) -> None:
@@ -149,14 +169,17 @@ class AuditPane(QWidget):
         if result is None:
             self.ratio.setText(NO_RESULT)
         else:
-            ratios = result.segmentation.stats.keep_ratios
-            self.ratio.setText(f"{result.image.name}: {describe_keep_ratio(ratios)}")
+            self.ratio.setText(f"{result.image.name}: {_kept_text(result.options)}")
+        self._chosen = None
+        self.pin_button.setEnabled(False)
+        if self._again is not None and result is not None and result.options == self._again.options:
+            self._compare_again(result)
 
     def _start(self) -> None:
         result = self._results.latest
         if result is None:
             self.run.say(NO_RESULT)
-        elif all(ratio == 1.0 for ratio in result.segmentation.stats.keep_ratios):
+        elif result.options.prunes_nothing:
             self.run.say(NOT_PRUNED)
         else:
             self.run.start(_audit, result)
@@ -201,11 +224,38 @@ class AuditPane(QWidget):
         """Go to a component, and mark it: as it was without pruning, or as it appeared."""
         assert self._audited is not None
         result, component = self._audited.result, self._listed()[place]
-        appeared = component.change == "appeared"
-        run = result.segmentation if appeared else self._audited.unpruned
-        box, mask = component_at(_class_mask(run, result, component.value), component.voxel)
+        box, mask = self._audited.marked(component)
+        self._chosen = component
+        self.pin_button.setEnabled(component.change != "appeared")
         show_component(self._viewer, result.image, result.volume, box, mask)
         go_to(self._viewer, result, component.voxel)
+
+    def _pin_and_run_again(self) -> None:
+        """Keep the tokens of what was lost, and segment as before."""
+        audited, component = self._audited, self._chosen
+        assert audited is not None and component is not None
+        result, (box, inside) = audited.result, audited.marked(component)
+        lost = np.zeros(result.volume.shape, bool)
+        lost[box.slices] = inside
+        mask = with_neighbours(lost, result.segmentation.tokens)
+        try:
+            layer = pin_mask(self._viewer, result.image, result.volume, mask, KEEP)
+        except ValueError as error:
+            self.run.say(str(error))
+            return
+        self._results.pinned.emit((layer, KEEP))
+        options = result.options.model_copy(update={"pin": kept_tokens(result, layer)})
+        self._again = RunAgain(result, options)
+        self._results.runAgain.emit(self._again)
+        self.run.say(self._again.refusal or f"{component.name} is pinned; segmenting again …")
+        if self._again.refusal:
+            self._again = None
+
+    def _compare_again(self, result: ShownResult) -> None:
+        """Compare a run with more pins with the same run without pruning."""
+        self._again, audited = None, self._audited
+        if audited is not None and not self.run.is_busy:
+            self.run.start(_compare, result, audited)
 
 
 def hide_token_maps(viewer: napari.Viewer, image: Image) -> None:
@@ -289,6 +339,21 @@ def _class_row(row: ClassAudit, stages: int) -> list[Cell]:
     shares = (*(row.rebuilt or (None,) * stages), row.kept)
     percent = (None if share is None else 100 * share for share in shares)
     return [row.name, row.before_mm3, row.after_mm3, row.dice, *percent]
+
+
+def _kept_text(options: Options) -> str:
+    least, pinned = options.importance, (options.pin, options.drop) != (None, None)
+    said = describe_keep_ratio(options.keep_ratio) if least is None else describe_importance(least)
+    return f"{said}; some tokens are pinned" if pinned else said
+
+
+def _compare(result: ShownResult, audited: Audited) -> Iterator[Audited]:
+    """Compare another run with the one without pruning, in the worker's thread."""
+    from napari_tokensparse.inspecting.audit import compare
+
+    unpruned, info = audited.unpruned, result.network.info
+    audit = compare(result.volume, info, unpruned, result.segmentation)
+    yield Audited(result, audit, unpruned)
 
 
 def _audit(result: ShownResult) -> Iterator[RunProgress | Audited]:

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.inspector.sweep_plot import SweepPlot, legend
+from napari_tokensparse.widgets.inspector.sweep_plot import BY_IMPORTANCE, SweepPlot, legend
 from napari_tokensparse.widgets.layerfiles import suggested_file
 from napari_tokensparse.widgets.layers import RESULT_KEY
 from napari_tokensparse.widgets.layervolumes import read_layer
@@ -50,6 +50,7 @@ REFERENCE = "keep ratio 1.0"
 _RATIOS = "0.1, 0.25, 0.5, 0.75"
 _HEADERS = ("Scorer", "Keep", "Dice", "Time (s)", "GMACs", "MB", "Kept %")
 _SHORTEST_NAME = 8
+_OVER_RATIO, _OVER_TOKENS = "keep ratio", "tokens kept"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ class SweepRequest:
     keep_ratios: tuple[float, ...]
     labels: Volume | None
     scorers: tuple[Scorer, ...]
+    by_importance: bool
 
 
 class CurvePane(QWidget):
@@ -80,9 +82,9 @@ class CurvePane(QWidget):
         self._lay_out()
         self.run.startClicked.connect(self._start)
         self.run.received.connect(self._take)
-        self.plot.ratioClicked.connect(self._results.keepRatioChosen)
+        self.plot.pointClicked.connect(lambda line, place: self._choose(self._lines()[line][place]))
         self.table.rowChosen.connect(self._row_chosen)
-        for combo in (self.against, self.of_class):
+        for combo in (self.against, self.of_class, self.over):
             combo.currentIndexChanged.connect(lambda _: self._show())
         events = viewer.layers.events
         for changed in (events.inserted, events.removed, events.renamed):
@@ -107,11 +109,19 @@ class CurvePane(QWidget):
             "Prune the same number of tokens at random, and by brightness, as well: what learned "
             "pruning must beat. Takes three times as long."
         )
+        self.by_importance = QCheckBox("By importance too")
+        self.by_importance.setToolTip(
+            "Prune by importance as well, at thresholds that leave about as many tokens: whether "
+            "that is worth more than a share of every window"
+        )
         self.run = RunControl("Sweep")
         self.run.button.setToolTip("Segment the image of the latest result at every keep ratio")
         self.against, self.of_class = QComboBox(), QComboBox()
         self.against.setToolTip("What the segmentations are compared with")
         self.of_class.setToolTip("Whose Dice is shown")
+        self.over = QComboBox()
+        self.over.addItems([_OVER_RATIO, _OVER_TOKENS])
+        self.over.setToolTip("What the plot goes over")
         self.plot, self.legend, self.table = SweepPlot(), QLabel(), Table("curve")
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setWordWrap(True)
@@ -124,7 +134,7 @@ class CurvePane(QWidget):
         assert columns is not None and rows is not None
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        for combo in (self.labels.native, self.against, self.of_class):
+        for combo in (self.labels.native, self.against, self.of_class, self.over):
             combo.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -135,8 +145,17 @@ class CurvePane(QWidget):
         form.addRow("Keep ratios", self.ratios)
         form.addRow("Labels", self.labels.native)
         form.addRow(self.controls)
+        row = QHBoxLayout()
+        row.addWidget(self.by_importance)
+        row.addStretch()
+        row.addWidget(QLabel("Plot over"))
+        row.addWidget(self.over)
+        form.addRow(row)
         chosen = QHBoxLayout()
-        for text, combo in (("Dice with", self.against), ("of", self.of_class)):
+        for text, combo in (
+            ("Dice with", self.against),
+            ("of", self.of_class),
+        ):
             chosen.addWidget(QLabel(text))
             chosen.addWidget(combo, stretch=1)
         buttons = QHBoxLayout()
@@ -184,6 +203,7 @@ class CurvePane(QWidget):
             _ratios(self.ratios.text()),
             None if layer is None else read_layer(layer, like=result.image)[0],
             scorers if self.controls.isChecked() else scorers[:1],
+            self.by_importance.isChecked(),
         )
 
     def _take(self, sweep: Sweep) -> None:
@@ -200,19 +220,38 @@ class CurvePane(QWidget):
         sweep = self._sweep
         if sweep is None:
             return
-        lines = {
-            scorer: [
-                (p.keep_ratio, d) for p in sweep.line(scorer) if (d := self._dice(p)) is not None
-            ]
-            for scorer in sweep.scorers
-        }
-        self.plot.show_lines(lines, f"Dice, {self.of_class.currentText()}")
-        self.legend.setText(legend(sweep.scorers))
+        over_tokens = self.over.currentText() == _OVER_TOKENS
+        lines = {name: self._line(points, over_tokens) for name, points in self._lines().items()}
+        title = f"Dice, {self.of_class.currentText()}"
+        self.plot.show_lines(lines, title, over_tokens=over_tokens)
+        self.legend.setText(legend(list(lines)))
         self.table.show_rows(_HEADERS, [_row(p, self._dice(p)) for p in sweep.points])
 
-    def _line(self, points: Sequence[SweepPoint]) -> list[tuple[float, float]]:
-        known = ((point.keep_ratio, self._dice(point)) for point in points)
-        return [(ratio, dice) for ratio, dice in known if dice is not None]
+    def _lines(self) -> dict[str, list[SweepPoint]]:
+        """Return the points that have a Dice, of each scorer and by importance."""
+        assert self._sweep is not None
+        lines: dict[str, tuple[SweepPoint, ...]] = {
+            s: self._sweep.line(s) for s in self._sweep.scorers
+        }
+        if self._sweep.importance_line:
+            lines[BY_IMPORTANCE] = self._sweep.importance_line
+        return {
+            name: [point for point in points if self._dice(point) is not None]
+            for name, points in lines.items()
+        }
+
+    def _line(self, points: Sequence[SweepPoint], over_tokens: bool) -> list[tuple[float, float]]:
+        known = (
+            (100 * p.kept_share if over_tokens else p.keep_ratio, self._dice(p)) for p in points
+        )
+        return [(at, dice) for at, dice in known if dice is not None]
+
+    def _choose(self, point: SweepPoint) -> None:
+        """Let the Segment widget keep what a run of the sweep kept."""
+        if point.importance is None:
+            self._results.keepRatioChosen.emit(point.keep_ratio)
+        else:
+            self._results.importanceChosen.emit(point.importance)
 
     def _dice(self, point: SweepPoint) -> float | None:
         true, name = self.against.currentIndex() > 0, self.of_class.currentText()
@@ -222,7 +261,7 @@ class CurvePane(QWidget):
 
     def _row_chosen(self, place: int) -> None:
         assert self._sweep is not None
-        self._results.keepRatioChosen.emit(self._sweep.points[place].keep_ratio)
+        self._choose(self._sweep.points[place])
 
     def _theme_changed(self, _event: Any = None) -> None:
         self.plot.set_foreground(get_theme(self._viewer.theme).text.as_hex(format="long"))
@@ -247,7 +286,8 @@ def _fill(combo: QComboBox, entries: list[str]) -> None:
 def _row(point: SweepPoint, dice: float | None) -> list[Cell]:
     kept = 100 * point.tokens_kept / point.tokens if point.tokens else None
     costs = (point.seconds, point.gmacs, point.peak_mb)
-    return [point.scorer, point.keep_ratio, dice, *costs, kept]
+    scorer = point.scorer if point.importance is None else f"≥ {point.importance:.3g}"
+    return [scorer, point.keep_ratio, dice, *costs, kept]
 
 
 def _done_text(result: ShownResult, sweep: Sweep) -> str:
@@ -268,5 +308,6 @@ def _sweep(request: SweepRequest) -> Iterator[RunProgress | Sweep]:
         request.keep_ratios,
         labels=request.labels,
         scorers=request.scorers,
+        by_importance=request.by_importance,
         region=result.segmentation.region,
     )

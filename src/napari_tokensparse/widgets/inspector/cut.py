@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR
 from napari_tokensparse.inspecting.tokens import (
     cut_for_keep_ratio,
     keep_ratio_for_cut,
@@ -26,10 +27,10 @@ from napari_tokensparse.inspecting.tokens import (
 )
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.widgets.controls import SMALLEST_KEEP_RATIO
 from napari_tokensparse.widgets.inspector.histogram import ImportanceHistogram
-from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
+from napari_tokensparse.widgets.layers import hex_colour
 from napari_tokensparse.widgets.plot import png_button
+from napari_tokensparse.widgets.pruning.sliders import SMALLEST_KEEP_RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,7 @@ class CutControl(QWidget):
     def show_result(self, result: Segmentation | None) -> None:
         """Show a run, its own cuts first; None shows nothing."""
         self._result = result
-        self._ratios = [] if result is None else list(result.stats.keep_ratios)
+        self._ratios = [] if result is None else list(result.stats.kept_shares)
         self.setEnabled(result is not None)
         self._draw()
 
@@ -135,7 +136,7 @@ class CutControl(QWidget):
 
     def _is_moved(self) -> bool:
         assert self._result is not None
-        own = self._result.stats.keep_ratios
+        own = self._result.stats.kept_shares
         return self._ratios[self._stage - 1] != own[self._stage - 1]
 
     def _dragged(self, cut: float) -> None:

@@ -9,8 +9,8 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.widgets.layers import LIVE_COLOUR
 from napari_tokensparse.widgets.plot import LogAxis, clear_background, colour_axes
 
 if TYPE_CHECKING:

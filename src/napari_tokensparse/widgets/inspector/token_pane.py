@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
@@ -11,17 +12,21 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR, PIN_COLOURS
 from napari_tokensparse.inspecting.tokens import token_at
+from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import orientation_known
 from napari_tokensparse.widgets.canvas.places import position_text
 from napari_tokensparse.widgets.inspector.pointer import Pointer, voxel_at
-from napari_tokensparse.widgets.layers import LIVE_COLOUR, hex_colour
+from napari_tokensparse.widgets.layers import hex_colour
 from napari_tokensparse.widgets.outline import hide_outline, show_outline
+from napari_tokensparse.widgets.pruning.pinning import LAYERS, pin_box
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.table import Table
 
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.common.tables import Cell
     from napari_tokensparse.inspecting.tokens import StageScore, Token
+    from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.windows import Shape
     from napari_tokensparse.widgets.results import ShownResult
 
@@ -47,6 +53,7 @@ _ROWS = {
     "centre": ("Centre", "Centre of the token in the patient, mm"),
     "size": ("Size", "Size of the token along (i, j, k), mm"),
 }
+_PIN_WORDS = {KEEP: "kept", DROP: "dropped"}
 _FORMATS = {"fate": Qt.TextFormat.RichText}
 
 
@@ -66,6 +73,7 @@ class TokenPane(QWidget):
         self._viewer, self._results = viewer, results_of(viewer)
         self._pointer: Pointer | None = None
         self._voxel: Shape | None = None
+        self._box: Box | None = None  # of its token
         self._shown: ShownResult | None = None
         self._build()
         self._looking = QTimer(self)
@@ -110,7 +118,38 @@ class TokenPane(QWidget):
         layout.addLayout(above)
         layout.addWidget(self.message)
         layout.addLayout(form)
+        layout.addLayout(self._pin_row())
         layout.addWidget(self.stages, stretch=1)
+
+    def _pin_row(self) -> QHBoxLayout:
+        self.keep, self.drop = QPushButton("Keep this token"), QPushButton("Drop this token")
+        row = QHBoxLayout()
+        for button, kind, what in (
+            (self.keep, KEEP, "Never prune"),
+            (self.drop, DROP, "Prune at the first stage"),
+        ):
+            button.setToolTip(
+                f"{what} the token that is shown in later runs and previews: its voxels are added "
+                f"to the labels layer <image> {LAYERS[kind]}, which Segment then uses"
+            )
+            button.clicked.connect(partial(self._pin, kind))
+            row.addWidget(button)
+        return row
+
+    def _pin(self, kind: int, _checked: bool = False) -> None:
+        """Add the token that is shown to those that are kept or dropped."""
+        result, box = self._results.latest, self._box
+        if result is None or box is None:
+            return
+        try:
+            layer = pin_box(self._viewer, result.image, result.volume, box, kind)
+        except ValueError as error:
+            self.message.setText(str(error))
+            return
+        self._results.pinned.emit((layer, kind))
+        self.message.setText(
+            f"Added to {layer.name}; Segment runs with it, and Ctrl+Z takes the stroke back."
+        )
 
     def voxel(self) -> Shape | None:
         """Return the voxel (i, j, k) whose token is shown."""
@@ -123,7 +162,7 @@ class TokenPane(QWidget):
             return
         info = result.network.info
         token = token_at(result.segmentation, voxel, result.volume, info)
-        self._voxel = voxel
+        self._voxel, self._box = voxel, None if token is None else token.box
         self._describe(result, voxel, token)
         if token is None:
             hide_outline(self._viewer, result.image)
@@ -170,8 +209,15 @@ class TokenPane(QWidget):
         else:
             self._clear(f"Point at {self._shown.image.name}, or click there to hold a token.")
 
+    def _may_pin(self) -> None:
+        """Offer pins of a token that a run can keep or drop."""
+        stages = 0 if self._shown is None else self._shown.segmentation.tokens.stages
+        for button in (self.keep, self.drop):
+            button.setEnabled(self._box is not None and stages > 0)
+
     def _clear(self, message: str) -> None:
-        self._voxel = None
+        self._voxel = self._box = None
+        self._may_pin()
         self.message.setText(message)
         for value in self.values.values():
             value.setText("–")
@@ -179,6 +225,7 @@ class TokenPane(QWidget):
 
     def _describe(self, result: ShownResult, voxel: Shape, token: Token | None) -> None:
         self.message.setText(result.image.name)
+        self._may_pin()
         texts = dict.fromkeys(_ROWS, "–")
         texts["voxel"] = _joined(voxel)
         if token is None:
@@ -225,6 +272,9 @@ def _fate(token: Token, stages: int) -> str:
         if token.kept
         else (f"pruned at stage {token.pruned_at} of {stages}")
     )
+    if token.pinned:
+        colour = PIN_COLOURS[token.pinned]
+        text += f"; pinned: you {_PIN_WORDS[token.pinned]} it"
     return f"<font color='{hex_colour(colour)}'>■</font> {text}"
 
 

@@ -35,15 +35,16 @@ class Question:
 
     Attributes
     ----------
-    volume, region, keep_ratio, sharpen, confidence
-        What would be segmented, and how.
+    volume, region, keep_ratio, importance, sharpen, confidence
+        What would be segmented, and how; the keep ratio may be one per stage.
     network
         Gives the network, in the thread of the estimate.
     """
 
     volume: Volume
     network: Callable[[], SCD]
-    keep_ratio: float
+    keep_ratio: float | tuple[float, ...]
+    importance: float | None
     region: Box | None
     sharpen: bool | None = None
     confidence: bool = False
@@ -110,6 +111,7 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
     options = options_for(
         network,
         question.keep_ratio,
+        importance=question.importance,
         region=question.region,
         sharpen=question.sharpen,
         confidence=question.confidence,

@@ -21,6 +21,7 @@ from napari_tokensparse.widgets.layers import (
     warned,
     window_layer,
 )
+from napari_tokensparse.widgets.pruning.choice import BY_SHARE, Pruning
 from napari_tokensparse.widgets.segment.viewpoint import ViewPoint
 from napari_tokensparse.widgets.showing import show_layers
 from napari_tokensparse.widgets.workers import Worker, in_thread
@@ -69,6 +70,7 @@ class _Request:
     source: Source
     voxel: tuple[float, float, float]
     keep_ratio: float | tuple[float, ...]
+    pruning: Pruning
     compared: bool = False
 
 
@@ -121,11 +123,17 @@ class LivePreview(QObject):
         self._point.moved.connect(self._follow)
         viewer.layers.events.removed.connect(self._removed)
 
-    def ask(self, source: Source, keep_ratio: float | tuple[float, ...]) -> None:
-        """Show the window that is looked at, at one keep ratio or one per stage."""
+    def ask(
+        self,
+        source: Source,
+        keep_ratio: float | tuple[float, ...],
+        pruning: Pruning = BY_SHARE,
+    ) -> None:
+        """Show the window that is looked at, at one keep ratio or one per stage, or otherwise."""
         if self._wanted is None or self._wanted.source is not source:
             self._number += 1
-        self._wanted = _Request(self._number, source, self.voxel_of(source), keep_ratio)
+        voxel = self.voxel_of(source)
+        self._wanted = _Request(self._number, source, voxel, keep_ratio, pruning)
         self._send()
 
     def hide(self) -> None:
@@ -248,4 +256,6 @@ def _answer(
     session.move_to(request.voxel)
     if request.compared:
         session.reference()
-    return _Answer(request, session, session.update(request.keep_ratio), warnings)
+    rule, pins = request.pruning.of_session(session)
+    preview = session.update(request.keep_ratio if rule is None else rule, pins)
+    return _Answer(request, session, preview, warnings)

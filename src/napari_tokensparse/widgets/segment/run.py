@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.layers import placement_kwargs
+from napari_tokensparse.widgets.segment.networks import written_at
+from napari_tokensparse.widgets.segment.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +19,10 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.infer import Progress, Segmentation
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.volumes.region import Box
+    from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.widgets.pruning.choice import Pruning
+    from napari_tokensparse.widgets.results import RunAgain
     from napari_tokensparse.widgets.segment.networks import Networks
-    from napari_tokensparse.widgets.segment.scan import Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,33 @@ class SegmentRequest:
     region: Box | None
     sharpen: bool
     confidence: bool
+    pruning: Pruning
     anyway: bool
+
+    def is_outdated(self) -> bool:
+        """Whether the model was changed on disk since."""
+        return written_at(self.model) != self.written
+
+
+@dataclass(frozen=True, eq=False)
+class AgainRequest:
+    """A result that is run again with other options, by the network that it came from."""
+
+    placement: dict[str, Any]
+    scan: Scan
+    network: SCD
+    options: Options
+
+    @classmethod
+    def of(cls, again: RunAgain) -> AgainRequest:
+        """Read it off a result that lies in the viewer."""
+        result = again.result
+        scan = Scan(result.image, result.volume, (), result.layers, ())
+        return cls(placement_kwargs(result.image), scan, result.network, again.options)
+
+    def is_outdated(self) -> bool:
+        """Say that the network is the one that was asked for."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -53,11 +84,15 @@ class Result:
     warnings: tuple[str, ...]
 
 
-def run(request: SegmentRequest, networks: Networks) -> Iterator[Progress | Result | Lacking]:
+def run(
+    request: SegmentRequest | AgainRequest, networks: Networks
+) -> Iterator[Progress | Result | Lacking]:
     """Load the model and segment, in the worker's thread; touches no widget."""
+    if isinstance(request, AgainRequest):
+        yield from _segmenting(request.scan.volume, request.network, request.options)
+        return
     with IMPORTING:
         from napari_tokensparse.segmenting.estimating.estimate import room
-        from napari_tokensparse.segmenting.infer import Progress, segmenting
         from napari_tokensparse.segmenting.options import options_for
 
     network = networks.load(request.model, request.device)
@@ -75,7 +110,14 @@ def run(request: SegmentRequest, networks: Networks) -> Iterator[Progress | Resu
         region=region,
         device=device,
         confidence=request.confidence,
+        **request.pruning.options(volume, network),
     )
+    yield from _segmenting(volume, network, options)
+
+
+def _segmenting(volume: Volume, network: SCD, options: Options) -> Iterator[Progress | Result]:
+    from napari_tokensparse.segmenting.infer import Progress, segmenting
+
     warnings = concerns(volume, network.info)
     for event in segmenting(volume, network, options):
         yield event if isinstance(event, Progress) else Result(event, network, options, warnings)

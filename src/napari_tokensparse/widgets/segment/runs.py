@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import (
@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
+    from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.widgets.segment.alongside import Alongside
-    from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
+    from napari_tokensparse.widgets.segment.run import AgainRequest, Result, SegmentRequest
 
+PRUNING_KEY = "tokensparse_pruning"
+"""In the metadata of the labels of a run: its keep ratios or importance, and pins."""
 _ROWS = 4  # that are seen without scrolling
 
 
@@ -80,13 +83,13 @@ class RunList(QWidget):
         self._history.changed.connect(self._follow)
         self._follow()
 
-    def take(self, request: SegmentRequest, result: Result) -> list[str]:
+    def take(self, request: SegmentRequest | AgainRequest, result: Result) -> list[str]:
         """Show what a run gave, and list it; return what a person should know of the layers."""
         scan, info, number = request.scan, result.network.info, self._history.next_number()
         name = str(scan.layer.name)
         place = warned(request.placement, result.warnings)
         *maps, labels = result_layers(name, place, scan.volume, result.segmentation, info)
-        metadata = {**labels.kwargs["metadata"], RUN_KEY: number}
+        metadata = {**labels.kwargs["metadata"], RUN_KEY: number, **_pruning(result.options)}
         labels = replace(labels, kwargs={**labels.kwargs, "metadata": metadata})
         keep = self.keep_edits.isChecked()
         changes = show_layers(self._viewer, [*maps, labels], keep_edits=keep)
@@ -149,7 +152,7 @@ class RunList(QWidget):
         self.show_button = QPushButton("Show run")
         self.show_button.setToolTip(
             "Bring the chosen run back into view: labels that no layer holds any more get one, "
-            "named after the keep ratio; the token inspector follows"
+            "named after what was kept; the token inspector follows"
         )
         self.compare_button = QPushButton("Compare")
         self.compare_button.setCheckable(True)
@@ -230,6 +233,11 @@ class RunList(QWidget):
             self._results.show(earlier)
         said = [f"{name} was edited since, so it stays." for name in kept]
         self.said.emit("\n".join(["The last run was taken back.", *said]))
+
+
+def _pruning(options: Options) -> dict[str, Any]:
+    """Return what decided about tokens, as a layer's metadata."""
+    return {PRUNING_KEY: options.model_dump(include={"keep_ratio", "importance", "pin", "drop"})}
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

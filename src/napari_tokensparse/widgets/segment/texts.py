@@ -26,7 +26,11 @@ def preview_text(preview: Preview) -> str:
     """Say in words what is previewed."""
     if preview.trace is None:
         return "Preview: this window is background alone."
-    return f"Preview in {preview.seconds:.2f} s: {describe_keep_ratio(preview.keep_ratios)}."
+    took = f"Preview in {preview.seconds:.2f} s"
+    if preview.importance is None:
+        return f"{took}: {describe_keep_ratio(preview.keep_ratios)}."
+    counts = " → ".join(map(str, preview.live))
+    return f"{took}: importance ≥ {preview.importance:g} leaves {counts} tokens of the window."
 
 
 def meanwhile(image: str, *, removed: bool, changed: bool) -> list[str]:

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -22,50 +21,47 @@ from napari_tokensparse.model.folder import ModelError, describe_folder, is_bund
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.classes.opening import open_class_list
-from napari_tokensparse.widgets.controls import (
-    DeviceCombo,
-    KeepRatioSlider,
-    ModelCombo,
-    research_note,
-)
+from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo, research_note
 from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
+from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.advice import GO_ON, Advice, ExpectsLabel
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
-from napari_tokensparse.widgets.segment.gains import Gains
+from napari_tokensparse.widgets.segment.gains import Gains, ImportanceGains
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 from napari_tokensparse.widgets.segment.networks import Networks, written_at
 from napari_tokensparse.widgets.segment.preview import LivePreview, Source
 from napari_tokensparse.widgets.segment.ready import Ready
 from napari_tokensparse.widgets.segment.region import RegionCombo
 from napari_tokensparse.widgets.segment.region_masks import RegionMasks
-from napari_tokensparse.widgets.segment.run import Lacking, Result, SegmentRequest, run
+from napari_tokensparse.widgets.segment.run import (
+    AgainRequest,
+    Lacking,
+    Result,
+    SegmentRequest,
+    run,
+)
+from napari_tokensparse.widgets.segment.running import Running
 from napari_tokensparse.widgets.segment.runs import RunList
 from napari_tokensparse.widgets.segment.saving.actions import SaveActions
 from napari_tokensparse.widgets.segment.saving.receipts import ReceiptActions
 from napari_tokensparse.widgets.segment.scan import Scan, read_scan
 from napari_tokensparse.widgets.segment.sources import Sources
-from napari_tokensparse.widgets.segment.texts import (
-    meanwhile,
-    preview_text,
-    progress_text,
-    result_text,
-)
-from napari_tokensparse.widgets.workers import Worker, in_thread
+from napari_tokensparse.widgets.segment.texts import meanwhile, preview_text, result_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
 
-    from napari_tokensparse.segmenting.infer import Progress
     from napari_tokensparse.segmenting.preview import Preview
+    from napari_tokensparse.widgets.results import RunAgain
 
 
 class SegmentWidget(QWidget):
@@ -80,8 +76,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: Worker | None = None
-        self._request: SegmentRequest | None = None
+        self._request: SegmentRequest | AgainRequest | None = None
         self._networks, self._results = Networks(), results_of(napari_viewer)
         self._preview = LivePreview(napari_viewer, self)
         self._alongside = Alongside(napari_viewer, self)
@@ -93,9 +88,7 @@ class SegmentWidget(QWidget):
         self._lay_out()
         self._connect()
         buttons = (self.button, self.beside)
-        self.ready = Ready(
-            self.channels, buttons, self.message, lambda: self._worker is not None, self
-        )
+        self.ready = Ready(self.channels, buttons, self.message, lambda: self.running.is_busy, self)
         self._follow_selection()
         self._model_changed()
         self.live.setChecked(preferences.value().segment.live_preview)
@@ -109,8 +102,10 @@ class SegmentWidget(QWidget):
         self.placing = GeometryFields()
         self.model = ModelCombo()
         self.expects = ExpectsLabel()
-        self.keep_ratio = KeepRatioSlider()
+        self.pruning = PruningControl(self._viewer)
+        self.keep_ratio = self.pruning.keep_ratio
         self.gains = Gains(self.keep_ratio)
+        self.counts = ImportanceGains(self.pruning.importance)
         self.auto = AutoRatio(self._in_view)
         self.live = QCheckBox("Live preview")
         self.live.setToolTip(
@@ -131,17 +126,14 @@ class SegmentWidget(QWidget):
         self.region = RegionCombo(self._viewer)
         self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
-        self.button = QPushButton("Segment")
-        self.button.setToolTip("Segment the image, or the region of it; click again to cancel")
         self.runs = RunList(self._viewer, self._alongside, self)
         self.beside = QPushButton("Side by side")
         self.beside.setCheckable(True)
         self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
         self.masks = RegionMasks(self._viewer, self)
-        self.progress = QProgressBar()
-        self.progress.setToolTip("Windows of the image that are segmented")
-        self.progress.hide()
         self.message = StatusLine()
+        self.running = Running(self.message, self)
+        self.button, self.progress = self.running.button, self.running.progress
         self.save = SaveActions(self._viewer, self)
         self.receipt = ReceiptActions(self._viewer, self)
 
@@ -151,13 +143,14 @@ class SegmentWidget(QWidget):
         form.addRow("", self.placing)
         form.addRow("Model", self.model)
         form.addRow("", self.expects)
-        form.addRow("Keep ratio", self.keep_ratio)
+        self.pruning.add_rows(form)
         form.addRow("", self.auto)
         form.addRow("", self.live)
         row = QHBoxLayout()
         for box in (self.sharpen, self.confidence):
             row.addWidget(box)
         form.addRow("", row)
+        self.pruning.add_pin_rows(form)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(scrolled(self, below=research_note()))
@@ -171,9 +164,13 @@ class SegmentWidget(QWidget):
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
         self.model.valueChanged.connect(self._model_changed)
-        self.keep_ratio.valueChanged.connect(lambda _: self._preview_again())
+        self.running.received.connect(self._receive)
+        self.running.finished.connect(self._finished)
+        self.pruning.ruleChanged.connect(self.auto.setDisabled)
+        self.pruning.valueChanged.connect(self._preview_again)
         self.auto.found.connect(self.keep_ratio.setValue)
         self.gains.follow(self.auto, self.estimate, self._results)
+        self.counts.follow(self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
         self.device.currentTextChanged.connect(lambda _: self._preview_again())
         self.region.valueChanged.connect(self._preview_again)
@@ -186,10 +183,13 @@ class SegmentWidget(QWidget):
             part.said.connect(self.message.setText)
         self._alongside.ended.connect(lambda: self.beside.setChecked(False))
         self._alongside.began.connect(partial(mark, self.beside))
-        self._results.keepRatioChosen.connect(self.keep_ratio.setValue)
+        self._results.keepRatioChosen.connect(self.pruning.set_keep_ratio)
+        self._results.importanceChosen.connect(self.pruning.set_importance)
+        self._results.pinned.connect(self.pruning.set_pins)
+        self._results.runAgain.connect(self._run_again)
         self._results.keepRatiosTried.connect(self._ratios_tried)
         for signal in (
-            *(self.model.valueChanged, self.keep_ratio.valueChanged, self.channels.valueChanged),
+            *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
             *(self.sharpen.toggled, self.confidence.toggled),
         ):
@@ -234,6 +234,7 @@ class SegmentWidget(QWidget):
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
             crops = config.crop_value is not None
+            self.pruning.set_stages(config.stages)
             self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
             with QSignalBlocker(self.keep_ratio):
                 self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
@@ -265,14 +266,17 @@ class SegmentWidget(QWidget):
         if not self.live.isChecked():
             return
         try:
-            self._preview.ask(self._chosen_source(), self.keep_ratio.value())
+            source = self._chosen_source()
+            pruning = self.pruning.value(source.image, source.volume)
+            self._preview.ask(source, self.keep_ratio.value(), pruning)
         except ValueError as error:
             self._preview.close()
             self.message.setText(str(error))
 
     def _choose_gains(self) -> None:
         folder = self.model.value()
-        self.gains.choose(self.image.value, "" if folder is None else folder.name)
+        for known in (self.gains, self.counts):
+            known.choose(self.image.value, "" if folder is None else folder.name)
 
     def _in_view(self) -> tuple[Source, tuple[float, float, float]]:
         source = self._chosen_source()
@@ -293,7 +297,9 @@ class SegmentWidget(QWidget):
 
     def _previewed(self, preview: Preview) -> None:
         self.gains.take_preview(preview)
-        if self._worker is None:
+        if self.counts.take_preview(preview):
+            self.estimate.ask()
+        if not self.running.is_busy:
             self.message.setText(preview_text(preview))
 
     def _beside_toggled(self, beside: bool) -> None:
@@ -307,8 +313,8 @@ class SegmentWidget(QWidget):
             self.beside.setChecked(False)
 
     def _clicked(self) -> None:
-        if self._worker is not None:
-            self._cancel()
+        if self.running.is_busy:
+            self.running.cancel()
             return
         try:
             request = self._read_request()
@@ -334,6 +340,7 @@ class SegmentWidget(QWidget):
             region,
             self.sharpen.isChecked(),
             self.confidence.isChecked(),
+            self.pruning.value(scan.layer, scan.volume),
             self._short == (scan, folder, device, region),
         )
 
@@ -342,48 +349,35 @@ class SegmentWidget(QWidget):
         asked = self._read_request()
         network = partial(self._networks.load, asked.model, asked.device)
         likely = (asked.sharpen, asked.confidence)
-        return Question(asked.scan.volume, network, asked.keep_ratio, asked.region, *likely)
+        least, shares = asked.pruning.importance, self.counts.shares()
+        ratio = asked.keep_ratio if least is None or shares is None else shares
+        kept = (ratio, least if shares is None else None)
+        return Question(asked.scan.volume, network, *kept, asked.region, *likely)
 
-    def _start(self, request: SegmentRequest) -> None:
+    def _start(self, request: SegmentRequest | AgainRequest) -> None:
         self.estimate.begin()
         self._request = request
-        self._worker = in_thread(run, request, self._networks, failed=self._failed)
-        self._worker.yielded.connect(self._receive)
-        self._worker.finished.connect(self._finished)
-        self.destroyed.connect(self._worker.quit)
-        self.button.setText("Cancel")
-        self.message.setText("Loading the model …")
-        self.progress.setRange(0, 0)  # busy: no window is done yet
-        self.progress.show()
-        self._worker.start()
+        self.running.start(run, request, self._networks)
 
-    def _cancel(self) -> None:
-        if self._worker is not None:
-            self._worker.quit()
-            self.button.setEnabled(False)
-            self.message.setText("Cancelling after this window …")
-
-    def _receive(self, event: Progress | Result | Lacking) -> None:
-        if self._worker is None or self._worker.abort_requested:
+    def _run_again(self, again: RunAgain) -> None:
+        """Run a result again, as it was but for its options."""
+        if self.running.is_busy:
+            again.refusal = "A run goes on: wait for its end, or cancel it."
             return
+        again.refusal = ""
+        self._start(AgainRequest.of(again))
+
+    def _receive(self, event: Result | Lacking) -> None:
         if isinstance(event, Result):
             self._show(event)
-        elif isinstance(event, Lacking):
-            self._ask_all_the_same(event)
         else:
-            self._show_progress(event)
+            self._ask_all_the_same(event)
 
     def _ask_all_the_same(self, lacking: Lacking) -> None:
-        assert self._request is not None
         asked = self._request
+        assert isinstance(asked, SegmentRequest)
         self._short = (asked.scan, asked.model, asked.device, asked.region)
         self.message.setText(f"{lacking.said}\n{GO_ON}")
-
-    def _show_progress(self, event: Progress) -> None:
-        self.message.setText(progress_text(event))
-        if event.done:
-            self.progress.setRange(0, event.total)
-            self.progress.setValue(event.done)
 
     def _show(self, result: Result) -> None:
         assert self._request is not None
@@ -395,21 +389,11 @@ class SegmentWidget(QWidget):
         said += meanwhile(
             scan.layer.name,
             removed=scan.layer not in self._viewer.layers,
-            changed=written_at(request.model) != request.written,
+            changed=request.is_outdated(),
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
         self.estimate.end(result.segmentation)
 
-    def _failed(self, error: BaseException) -> None:
-        self.message.setText(str(error) or type(error).__name__)
-
     def _finished(self) -> None:
-        if self._worker is not None:
-            self.destroyed.disconnect(self._worker.quit)  # or it would keep every worker
-            if self._worker.abort_requested:
-                self.message.setText("Cancelled.")
-        self._worker = None
         self._request = None
-        self.button.setText("Segment")
         self.ready.switch()  # what the run has said stays
-        self.progress.hide()

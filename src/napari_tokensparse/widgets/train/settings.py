@@ -12,7 +12,8 @@ from napari_tokensparse.model.folder import user_models_folder
 from napari_tokensparse.model.hub import model_folder
 from napari_tokensparse.training.folder import FOLDER, RUN_FILE, STATE_FILE
 from napari_tokensparse.training.runconfig import RunConfig
-from napari_tokensparse.widgets.controls import DeviceCombo, KeepRangeSlider, ModelCombo
+from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo
+from napari_tokensparse.widgets.pruning.sliders import KeepRangeSlider
 from napari_tokensparse.widgets.train.classes import Classes, ClassesEdit
 from napari_tokensparse.widgets.train.data_source import DataSource, FileSource, LayerSource
 from napari_tokensparse.widgets.train.fields import Length, LengthEdit, PathEdit

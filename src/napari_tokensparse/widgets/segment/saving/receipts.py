@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.results import ShownResult
 
 _PLUGIN = "napari-tokensparse"
+_PINS_IN_IT = "Pins stand in it as numbers of tokens of this scan, so it needs no file of a mask."
 
 
 class ReceiptActions(QWidget):
@@ -102,7 +103,9 @@ class ReceiptActions(QWidget):
         latest = self._results.latest
         sharpens = latest is not None and latest.network.info.sharpen
         clipboard.setText(whole_command(receipt, inputs, sharpens))
-        self.said.emit("\n".join(["Copied the command line.", *_about_input(receipt)]))
+        pinned = (receipt.options.pin, receipt.options.drop) != (None, None)
+        said = ["Copied the command line.", *([_PINS_IN_IT] if pinned else [])]
+        self.said.emit("\n".join([*said, *_about_input(receipt)]))
 
     def _save(self, path: Path, receipt: Receipt, _inputs: Sequence[Input]) -> None:
         from napari_tokensparse.outputs.receipts import write_receipt

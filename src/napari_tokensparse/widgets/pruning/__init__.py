@@ -1,0 +1,1 @@
+"""What decides which tokens are pruned: sliders, the rule, and tokens that a person pins."""

@@ -1,0 +1,1 @@
+"""Lesions of multiple sclerosis in made-up FLAIR: what the bundled model ``ms-lesions`` sees."""

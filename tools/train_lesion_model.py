@@ -1,0 +1,126 @@
+r"""Train the bundled model ``ms-lesions`` on patients' lesions in other people's brains.
+
+Two folders are needed: masks of the "3D MR image database of Multiple Sclerosis patients with white
+matter lesion segmentations" (Lesjak et al., Neuroinformatics 2018; CC BY) in MNI space,
+``mask_01.nii.gz`` to ``mask_30.nii.gz``; and SynthSeg's label maps of people, which
+``train_default_model.py`` takes too. No image is trained on: FLAIR is made up. Patient 07, whose
+images there are, serves to choose; patients 27 and 28 and people 15 and 16 are left for the card.
+
+The run is seeded and goes on from its checkpoint when called again. ``--minutes`` is the length of
+the whole run, over whose last half the step size falls to 0; ``--stop-after`` ends one call of it.
+``--box`` fills a cube of each window alone, which is quicker to learn from at first::
+
+    pip install --group train-default-model
+    python tools/train_lesion_model.py RUN --people P --masks M --minutes 70 \
+        --box 64 --stop-after 47
+    python tools/train_lesion_model.py RUN --people P --masks M --minutes 70
+
+On a GPU the network runs there, and processes make the windows::
+
+    python tools/train_lesion_model.py RUN --people P --masks M --minutes 20 --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from brain.people import TRAINING as PEOPLE
+from lesions.hosts import read_host
+from lesions.patients import TRAINING as PATIENTS
+from lesions.patients import read_lesions
+from lesions.synthesis import LesionSampler
+from napari_tokensparse.model.presets import preset
+from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.training.events import StepDone
+from napari_tokensparse.training.loop import TrainSetup, train
+from napari_tokensparse.training.trainconfig import TrainConfig
+
+NAME = "ms-lesions"
+CONFIG = TrainConfig(
+    max_minutes=1.0,
+    lr=2e-3,
+    betas=(0.9, 0.99),
+    warmup_steps=50,
+    schedule="constant",
+    cooldown=0.5,
+    keep_range=(0.07, 1.0),
+    score_weight=0.2,
+    token_weight=0.5,
+    ema_decay=0.998,
+    precision="float32",
+    checkpoint_minutes=1.0,
+)
+ON_GPU = {"batch_size": 8, "micro_batch": 8, "precision": "bfloat16"}
+# Lesions are some thousandth of the voxels; Dice alone is slow to begin with.
+CLASS_WEIGHTS = (1.0, 4.0)
+_PRINTED_EVERY = 50
+
+
+def sampler_of(people: Path, masks: Path, box: int | None) -> LesionSampler:
+    """Read the anatomies and masks to train on."""
+    hosts = [read_host(people, number) for number in PEOPLE]
+    patients = [read_lesions(masks, number) for number in PATIENTS]
+    return LesionSampler(hosts, patients, preset(NAME).window, box)
+
+
+def main() -> None:
+    """Train for some minutes, printing the mean loss now and then."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the checkpoint lies")
+    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
+    parser.add_argument("--masks", type=Path, required=True, help="folder of the lesions' masks")
+    parser.add_argument("--minutes", type=float, required=True, help="of the whole run")
+    parser.add_argument("--stop-after", type=float, metavar="MIN", help="end this call then")
+    parser.add_argument("--steps", type=int, help="end the run after so many, if that is sooner")
+    parser.add_argument("--box", type=int, metavar="MM", help="edge of what is not empty")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
+    parser.add_argument("--workers", type=int, help="processes that make windows")
+    parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
+    arguments = parser.parse_args()
+    on_gpu = arguments.device.startswith("cuda")
+    workers = (os.cpu_count() or 1) - 1 if on_gpu else 0
+    config = CONFIG.model_copy(
+        update={
+            **(ON_GPU if on_gpu else {}),
+            "max_minutes": arguments.minutes,
+            "steps": arguments.steps,
+            "workers": workers if arguments.workers is None else arguments.workers,
+        }
+    )
+    torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
+    sampler = sampler_of(arguments.people, arguments.masks, arguments.box)
+    model = SCD(preset(NAME))
+    if arguments.start_from:
+        model.load_state_dict(load_file(arguments.start_from))
+    end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
+    setting = TrainSetup(
+        sampler,
+        arguments.folder,
+        device=arguments.device,
+        class_weights=torch.tensor(CLASS_WEIGHTS),
+        stop=lambda: time.monotonic() > end,
+    )
+    losses: list[float] = []
+    for event in train(model, config, setting):
+        if not isinstance(event, StepDone):
+            continue
+        losses.append(event.loss)
+        if event.step % _PRINTED_EVERY == 0 or event.share >= 1:
+            print(
+                f"step {event.step}: loss {np.mean(losses):.4f}, lr {event.lr:.2g}, "
+                f"{event.share * arguments.minutes:.1f} min",
+                flush=True,
+            )
+            losses.clear()
+
+
+if __name__ == "__main__":
+    main()

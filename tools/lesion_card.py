@@ -167,8 +167,9 @@ T1.
 
 ## Measured: made-up patients
 
-People 15 and 16 with the lesions of patients 27 and 28, none of them seen in training, painted by
-the looks of training: {scans} scans. They do not say whether those looks are those of a scanner.
+Person 15 with the lesions of patient 27 and person 16 with those of patient 28, none of them seen
+in training, painted by the looks of training: {scans} scans. They do not say whether those looks
+are those of a scanner.
 
 {made_up}
 

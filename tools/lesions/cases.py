@@ -65,14 +65,13 @@ def real_case(masks: Path, number: int = CHOOSING[0]) -> Case:
 
 
 def made_up_cases(people: Path, masks: Path) -> Iterator[Case]:
-    """Make a patient of each person and each patient's lesions that are left for the card."""
-    for person in PEOPLE:
-        host = read_host(people, person)
-        for number in CARD:
-            config, rng = LesionConfig(), keyed_generator(VALIDATION_SEED, person, number)
-            warp = random_warp(config.anatomy, rng)
-            moved = Moved(host, read_lesions(masks, number), config, rng)
-            made = patient_in(host, warp, moved, grid_axes(_WHOLE, 1.0), config, rng)
-            name = f"person {person}, lesions {number}"
-            scan = Volume(as_scan(made.image)[None].numpy(), np.eye(4), name)
-            yield Case(MADE_UP, scan, made.labels.numpy() > 0, made.white.numpy())
+    """Make a patient of each person and one patient's lesions that are left for the card."""
+    for person, number in zip(PEOPLE, CARD, strict=True):
+        config, rng = LesionConfig(), keyed_generator(VALIDATION_SEED, person, number)
+        host, lesions = read_host(people, person), read_lesions(masks, number)
+        warp = random_warp(config.anatomy, rng)
+        moved = Moved(host, lesions, config, rng)
+        made = patient_in(host, warp, moved, grid_axes(_WHOLE, 1.0), config, rng)
+        name = f"person {person}, lesions {number}"
+        scan = Volume(as_scan(made.image)[None].numpy(), np.eye(4), name)
+        yield Case(MADE_UP, scan, made.labels.numpy() > 0, made.white.numpy())

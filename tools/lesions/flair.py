@@ -115,6 +115,12 @@ def painted(
     # White matter between grey matter, as the claustrum's and that of thin gyri, is brighter.
     about = F.avg_pool3d(grey[None, None].float(), 5, stride=1, padding=2)[0, 0]
     image += 0.18 * crowns * about * (0.5 + 0.5 * regions.flip(0)).clamp(min=0) * white
+    # Cortex that stands amid white matter, as gyri cut lengthwise show it, is no lesion either.
+    islands, height = uniform(rng, 0, 1, 2).tolist()
+    if islands < 0.7:
+        level = smooth_field(place.axes, 6.0 + 6.0 * height, rng) - float(uniform(rng, 1.1, 2.0))
+        margin = float(mean[_CORTEX[0]] - mean[WHITE[0]]) * float(uniform(rng, 0.7, 1.1))
+        image += margin * (3 * level).clamp(0, 1) * white
     # A rim of the ventricles, and caps where a field is high.
     rim, cap, width = uniform(rng, 0, 1, 3).tolist()
     near = torch.exp(-place.ventricle_mm / (0.7 + 2.0 * width))

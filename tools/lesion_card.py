@@ -144,9 +144,10 @@ its bias field corrected. For research only, not for diagnosis.
 - **Training.** No image of a patient: lesions of 25 patients, moved, mirrored, grown or shrunk
   and kept to white matter and its border, in the deformed anatomies of twelve other people,
   painted as FLAIR with what is bright without being a lesion (rims and caps of the ventricles,
-  choroid plexus, flow, vessels, bright cortex), bias, thick slices and noise. A keep ratio drawn
-  anew at each step. Made by `tools/train_lesion_model.py`, `tools/export_lesion_model.py` and,
-  for every figure below, `tools/evaluate_lesion_model.py`.
+  choroid plexus, flow, vessels, bright cortex, cortex amid white matter), bias, thick slices and
+  noise. A keep ratio drawn anew at each step. 92 minutes on one core. Made by
+  `tools/train_lesion_model.py`, `tools/export_lesion_model.py` and, for every figure below,
+  `tools/evaluate_lesion_model.py`.
 - **Data.** Masks of the database of Lesjak et al. (Laboratory of Imaging Technologies, University
   of Ljubljana; CC BY), patients 1 to 30 but 7, 19, 26, 27 and 28; label maps of twelve people,
   `seg_01` to `seg_12` of SynthSeg's training label maps (Apache-2.0). Notices: `LICENSE`.

@@ -464,7 +464,7 @@ def test_demo_with_a_display_opens_napari_and_shows_labels_and_tokens(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     part = tmp_path_factory.mktemp("sample") / sample_path().name
-    nib.save(nib.load(sample_path()).slicer[70:130, 80:155, 60:120], part)  # a window's worth
+    nib.save(nib.load(sample_path()).slicer[70:134, 50:175, 60:124], part)  # two windows
     monkeypatch.setattr("napari_tokensparse.volumes.samples.sample_path", lambda: part)
     viewer = make_napari_viewer()
     monkeypatch.setattr("napari.Viewer", lambda title: viewer)

@@ -2,7 +2,7 @@
 
 Its card is written by ``tools/evaluate_lesion_model.py``, which measures it::
 
-    python tools/export_lesion_model.py RUN --set-back 0.5
+    python tools/export_lesion_model.py RUN --set-back 1
     python tools/evaluate_lesion_model.py --people FOLDER --masks FOLDER
 
 ``--set-back A`` takes ``A log w`` from the biases of the last layer, w being the class weights of

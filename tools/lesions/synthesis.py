@@ -234,7 +234,7 @@ def patient_in(
     place = Place(axes, looks, interpolated(host.ventricle_mm, points))
     image = painted(place, mean, config.flair, rng)
     share = moved.share(points, axes, rng)
-    image = with_lesions(image, share, axes, float(mean[WHITE[0]]), config.flair, rng)
+    image = with_lesions(image, share, axes, mean, config.flair, rng)
     image = scanned(image, axes, config.flair, rng)
     cut = float(uniform(rng, *config.strip_mm)) + 0.7 * smooth_field(axes, 40.0, rng)
     inside = interpolated(host.anatomy.depth, points / _COARSE_MM) < cut

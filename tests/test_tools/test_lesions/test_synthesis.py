@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from brain.deformation import grid_axes, random_warp
-from brain.people import anatomy_of
+from brain.people import LOOKS, anatomy_of
 from brain.structures import CLASS_COUNT
 from brain.synthesis import SynthesisConfig
 from lesions.flair import FlairConfig, random_means, with_lesions
@@ -149,14 +149,16 @@ def test_a_look_has_dark_fluid_and_brighter_grey_than_white_matter() -> None:
 def test_each_lesion_has_its_margin_and_none_too_little() -> None:
     image, share = torch.full((40, 40, 40), 0.5), torch.zeros(40, 40, 40)
     share[5:15, 5:15, 5:15] = share[25:35, 25:35, 25:35] = 1.0
+    mean = torch.full((LOOKS,), 0.5)
+    mean[looks_named("Cortex")] = 0.65
     config = FlairConfig()
     margins = []
     for seed in range(6):
         axes = grid_axes((40, 40, 40), 1.0)
-        made = with_lesions(image, share, axes, 0.5, config, keyed_generator(seed, 2))
+        made = with_lesions(image, share, axes, mean, config, keyed_generator(seed, 2))
         assert torch.equal(made[18:22], image[18:22])
         margins += [float(made[8:12, 8:12, 8:12].min()), float(made[28:32, 28:32, 28:32].min())]
-    assert min(margins) >= 0.5 + config.least_margin - 1e-3
+    assert min(margins) >= 0.5 + 1.2 * 0.15 - 1e-3
     assert max(margins) - min(margins) > 0.05
 
 

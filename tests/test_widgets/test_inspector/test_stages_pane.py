@@ -9,8 +9,8 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
+from napari_tokensparse.inspecting.fates import LIVE_COLOUR
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
-from napari_tokensparse.widgets.layers import LIVE_COLOUR
 from napari_tokensparse.widgets.results import results_of
 
 if TYPE_CHECKING:

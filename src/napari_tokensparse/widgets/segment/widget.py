@@ -91,6 +91,7 @@ class SegmentWidget(QWidget):
         self.ready = Ready(self.channels, buttons, self.message, lambda: self.running.is_busy, self)
         self._follow_selection()
         self._model_changed()
+        self.placing.show_layers(self.channels.value())  # of what was open before
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
         hold_context(napari_viewer, self)

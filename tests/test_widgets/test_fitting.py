@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QDoubleSpinBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import inputs
 from napari_tokensparse.widgets.fitting import ElidedLabel, ScrollArea, StatusLine, scrolled
+from napari_tokensparse.widgets.segment.geometry import GeometryFields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,3 +147,31 @@ def test_wrapped_lines_keep_their_height_in_a_scroll_area(qtbot: QtBot) -> None:
     area = outer.findChild(ScrollArea)
     assert area.verticalScrollBar().maximum() > 0
     assert outer.minimumSizeHint().height() < 150
+
+
+def test_a_layer_that_says_nothing_of_its_axes_leaves_segment_whole(
+    viewer: Any, qtbot: QtBot
+) -> None:
+    dock = docks(viewer.window._qt_window)["Segment"]
+    dock.raise_()
+    area = dock.findChildren(ScrollArea)[0]
+    qtbot.waitUntil(dock.findChildren(GeometryFields)[0].isVisible, timeout=5_000)
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=5_000)
+
+
+def test_the_inspector_is_not_scrolled_sideways(viewer: Any, qtbot: QtBot) -> None:
+    dock = docks(viewer.window._qt_window)["Token inspector"]
+    dock.raise_()
+    area = dock.findChildren(ScrollArea)[0]
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=5_000)
+
+
+def test_a_spin_box_has_room_for_its_number_between_its_buttons(viewer: Any, qtbot: QtBot) -> None:
+    window = viewer.window._qt_window
+    for name in ("Segment", "Token inspector"):
+        docks(window)[name].raise_()
+        qtbot.wait(20)
+        for spin in docks(window)[name].findChildren(QDoubleSpinBox):
+            if spin.isVisible():
+                room = spin.width() - spin.fontMetrics().horizontalAdvance(spin.text())
+                assert room >= 60, spin.accessibleName()

@@ -129,6 +129,16 @@ def test_the_button_saves_the_whole_table_as_csv(
     ]
 
 
+def test_an_empty_table_cannot_be_saved_by_its_button(table: Table, qtbot: QtBot) -> None:
+    button = table.save_button()
+    qtbot.addWidget(button)
+    assert button.isEnabled()
+    table.show_rows(HEADERS, [])
+    assert not button.isEnabled()
+    table.show_rows(HEADERS, ROWS)
+    assert button.isEnabled()
+
+
 def test_the_context_menu_copies_and_saves_and_what_cannot_be_written_is_said(
     table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

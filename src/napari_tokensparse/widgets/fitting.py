@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
     QDockWidget,
+    QDoubleSpinBox,
     QFrame,
     QLabel,
     QMainWindow,
@@ -75,16 +76,18 @@ class ScrollArea(QScrollArea):
         content = self.widget()
         bar = self.verticalScrollBar()
         assert content is not None and bar is not None
-        return content.sizeHint() + QSize(bar.sizeHint().width(), 0)
+        return content.sizeHint() + QSize(bar.sizeHint().width() + 2 * self.frameWidth(), 0)
 
     def minimumSizeHint(self) -> QSize:
         """Ask for the content's width, up to a third of a small screen, and for a few lines."""
         content, bar = self.widget(), self.verticalScrollBar()
         assert content is not None and bar is not None
-        width = content.minimumSizeHint().width() + bar.sizeHint().width()
+        frame = 2 * self.frameWidth()  # napari's style sheet draws one
+        width = content.minimumSizeHint().width() + bar.sizeHint().width() + frame
         return QSize(min(width, _WIDEST), 4 * self.fontMetrics().lineSpacing())
 
 
+_SPIN_BUTTONS = 64  # pixels: both buttons of a spin box, and the room around its number
 _WIDEST = 480  # pixels: content that needs more scrolls sideways too
 
 
@@ -187,9 +190,24 @@ class ElidedLabel(QLabel):
         super().setText(cut)
 
 
+def show_whole(spin: QDoubleSpinBox) -> None:
+    """Give a spin box room for its largest number; napari's style draws wide buttons over it."""
+    texts = (spin.textFromValue(value) for value in (spin.minimum(), spin.maximum()))
+    widest = max(spin.fontMetrics().horizontalAdvance(text + spin.suffix()) for text in texts)
+    spin.setMinimumWidth(widest + _SPIN_BUTTONS)
+
+
 def dock_as_tab(widget: QWidget) -> None:
     """Let a widget of ours share its place with others of ours, once napari has docked it."""
     widget.installEventFilter(_WhenShown(widget))
+
+
+def end_with_dock(widget: QWidget, leave: Callable[[], None]) -> None:
+    """Call something once napari has taken a widget out of its dock, as a click on its cross does.
+
+    napari keeps such a widget, which would go on answering what it is connected to, unseen.
+    """
+    widget.installEventFilter(_WhenTakenOut(widget, leave))
 
 
 def soon(owner: QObject, call: Callable[[], object]) -> None:
@@ -210,6 +228,27 @@ class _WhenShown(QObject):
             watched.removeEventFilter(self)
             soon(watched, lambda: share_tabs(watched))
         return False
+
+
+class _WhenTakenOut(QObject):
+    """Calls something when its parent has lost its own, unless it lies in another dock by then."""
+
+    def __init__(self, widget: QWidget, leave: Callable[[], None]) -> None:
+        super().__init__(widget)
+        self._widget, self._leave, self._waits = widget, leave, False
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Wait for the widget to stand alone."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and not self._waits:
+            self._waits = True
+            soon(self, self._look)
+        return False
+
+    def _look(self) -> None:
+        self._waits = False
+        if self._widget.parentWidget() is None and not self._widget.isVisible():
+            self._widget.removeEventFilter(self)
+            self._leave()
 
 
 def share_tabs(widget: QWidget) -> None:

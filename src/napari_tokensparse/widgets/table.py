@@ -48,6 +48,8 @@ class Table(QTableWidget):
         Qt parent.
     """
 
+    filled = Signal(bool)
+    """Rows are shown instead of those before: whether there are any."""
     rowChosen = Signal(int)
     """A person clicked on a row, or pressed Enter there: its place among those given."""
 
@@ -99,6 +101,7 @@ class Table(QTableWidget):
                 self.setItem(at, column, _Item(cell, at, texts.get(column, shown)))
         self._enable_sorting(True)
         self.resizeColumnsToContents()
+        self.filled.emit(bool(rows))
 
     def rows(self) -> list[list[Cell]]:
         """Return the cells in the order that is shown."""
@@ -137,11 +140,13 @@ class Table(QTableWidget):
         write_csv(path, self._headers, self.rows())
 
     def save_button(self) -> QPushButton:
-        """Return a new button that asks where to save the table."""
+        """Return a new button that asks where to save the table, once it has rows."""
         button = QPushButton("Save as CSV…")
         button.setToolTip(f"Save the table of {self._name} as a CSV file, in the order shown")
         button.setAccessibleName(f"Save the table of {self._name} as CSV")
         button.clicked.connect(lambda _: self.ask_to_save())
+        button.setEnabled(self.rowCount() > 0)
+        self.filled.connect(button.setEnabled)
         return button
 
     def ask_to_save(self) -> None:

@@ -100,6 +100,7 @@ def test_in_3d_kept_tokens_are_boxes_in_the_colour_of_their_importance(
     vertices, faces, values = layer.data
     assert (len(vertices), len(faces)) == (24 * kept.sum(), 12 * kept.sum())
     np.testing.assert_allclose(values[::24], boxes.importance(stages)[kept])
+    assert layer.colormap.map(np.linspace(0, 1, 9))[:, :3].max(axis=1).min() > 0.3  # none is black
     middles = vertices.reshape(-1, 24, 3).mean(axis=1)
     world = np.array([layer.data_to_world(middle) for middle in middles])
     centres = (boxes.lower + boxes.upper)[kept] / 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_tokensparse.widgets.results import RunAgain, results_of
 from napari_tokensparse.widgets.segment.alongside import Alongside
 
 if TYPE_CHECKING:
@@ -130,6 +131,33 @@ def test_both_cells_show_the_image_alike(segmented: Opened) -> None:
     viewer.dims.ndisplay = 2
     assert copy.opacity == image.opacity
     assert list(segmented.widget.image.choices) == [image]
+
+
+def test_the_object_fills_its_cell_without_the_air_around(segmented: Opened) -> None:
+    viewer = segmented.viewer
+    air = np.zeros((32, 64, 64), np.uint8)
+    air[:, 20:36, 8:40] = 200
+    viewer.layers["scan"].data = air
+    click(segmented)
+    width = viewer.canvas.viewbox_size(viewer.layers)[1] / viewer.scene.camera.zoom
+    assert 32 <= width <= 38  # mm, of 64
+    assert viewer.scene.camera.center[1:] == pytest.approx((27.5, 23.5), abs=1)
+
+
+def test_closing_the_dock_puts_the_viewer_back_and_ends_the_preview(segmented: Opened) -> None:
+    viewer, widget, qtbot = segmented.viewer, segmented.widget, segmented.qtbot
+    click(segmented)
+    widget.live.setChecked(True)
+    qtbot.waitUntil(lambda: "scan preview" in viewer.layers, timeout=60_000)
+    viewer.window.remove_dock_widget(widget)  # as a click on the dock's cross
+    qtbot.waitUntil(lambda: not viewer.canvas.grid.enabled, timeout=10_000)
+    qtbot.waitUntil(lambda: "scan preview" not in viewer.layers, timeout=10_000)
+    assert "scan beside tokens" not in viewer.layers
+    results = results_of(viewer)
+    assert results.latest is not None
+    asked = RunAgain(results.latest, results.latest.options)
+    results.runAgain.emit(asked)
+    assert asked.refusal and not widget.running.is_busy  # the one that is opened next answers
 
 
 def test_it_ends_when_the_grid_or_the_image_goes(segmented: Opened) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Surface
+from napari.utils.colormaps import Colormap, ensure_colormap
 
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
 from napari_tokensparse.volumes.placement import shown_placement
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _SHRUNK = 0.92  # neighbours are told apart
 _FAINT = 0.25
+_DARKEST = 0.3  # of inferno: what lies below is black on the canvas, the more so in the shade
 # Corners by the bits of (z, y, x); a box's sides as triangles of corners of their own, so that each
 # side is lit as one, and its edges.
 _CORNERS = np.array([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)])
@@ -71,7 +73,7 @@ def kept_boxes(
     placement["metadata"][_METADATA] = np.rint(centres).astype(int)
     layer = Surface(
         data,
-        colormap="inferno",
+        colormap=_colours(),
         contrast_limits=(0.0, 1.0) if view == RANK else importance_limits(boxes.tokens),
         shading="smooth",
         **placement,
@@ -136,6 +138,12 @@ def _beams(edges: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
         out[np.arange(len(edges)), 0, across] = half[across]
         strips += [edges - out, edges + out]
     return np.concatenate(strips, axis=1)
+
+
+def _colours() -> Colormap:
+    """Return inferno without its dark end: a token of no importance is seen too."""
+    colours = ensure_colormap("inferno").map(np.linspace(_DARKEST, 1, 256))
+    return Colormap(colours, name="inferno from purple", display_name="inferno from purple")
 
 
 def _nothing() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:

@@ -24,6 +24,7 @@ from napari_tokensparse.inspecting.components import component_at
 from napari_tokensparse.model.ratios import KEEP, describe_importance, describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.widgets.canvas.places import go_to, side_text
+from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.differences import (
     DIFFERENCE,
@@ -118,7 +119,7 @@ class AuditPane(QWidget):
         self.smallest.setRange(0.0, 1e6)
         self.smallest.setDecimals(0)
         self.smallest.setSuffix(" mm³")
-        self.smallest.setMinimumWidth(110)  # napari's style draws wide buttons over the number
+        show_whole(self.smallest)
         self.smallest.setToolTip(
             "Components that are smaller than this, without and with pruning, are not listed; one "
             "voxel of the model's grid at first"

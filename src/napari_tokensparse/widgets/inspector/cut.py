@@ -27,6 +27,7 @@ from napari_tokensparse.inspecting.tokens import (
 )
 from napari_tokensparse.model.ratios import describe_keep_ratio
 from napari_tokensparse.segmenting.tokenmaps import stage_colour
+from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.inspector.histogram import ImportanceHistogram
 from napari_tokensparse.widgets.layers import hex_colour
 from napari_tokensparse.widgets.plot import png_button
@@ -84,7 +85,7 @@ class CutControl(QWidget):
         self.ratio.setRange(SMALLEST_KEEP_RATIO, 1.0)
         self.ratio.setSingleStep(0.05)
         self.ratio.setDecimals(3)
-        self.ratio.setMinimumWidth(110)  # napari's style draws wide buttons over the number
+        show_whole(self.ratio)
         self.ratio.setToolTip("Share of the live tokens that this stage would keep, 0.05 to 1")
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Put the cuts of all stages back to those of the run")

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.canvas.places import go_to
+from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.table import Table
@@ -76,6 +77,8 @@ class DoubtPane(QWidget):
         self.smallest.setRange(0.0, 1e6)
         self.smallest.setValue(_SMALLEST)
         self.smallest.setSuffix(" mm³")
+        show_whole(self.below)
+        show_whole(self.smallest)
         self.smallest.setToolTip("Places smaller than this are left out")
         self.button.setToolTip("List the places where the network was least sure, largest first")
         self.said.setWordWrap(True)

@@ -13,6 +13,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
 )
 
 from napari_tokensparse.widgets.canvas.display import token_display
+from napari_tokensparse.widgets.canvas.places import fit_to_object
 from napari_tokensparse.widgets.layers import (
     IMPORTANCE,
     KEPT_BOXES,
@@ -101,7 +102,7 @@ class Alongside(QObject):
         self._grid.enabled = True
         if not has_tokens:
             self._tokens.setValue((IMPORTANCE, 1))
-        self._viewer.fit_to_view()
+        fit_to_object(self._viewer, image)
         self.began.emit(chosen is None)
 
     def hide(self, *, leave_tokens: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
 
+from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.workers import Worker, in_thread
 
@@ -57,6 +58,7 @@ class AutoRatio(QWidget):
         self.share.setDecimals(1)
         self.share.setValue(_USUAL)
         self.share.setSuffix(" %")
+        show_whole(self.share)
         self.share.setAccessibleName("Agreement with keep ratio 1.0")
         self.share.setToolTip("Share of the labelled voxels that must keep their label")
         layout = QHBoxLayout(self)

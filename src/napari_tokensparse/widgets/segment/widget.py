@@ -22,7 +22,7 @@ from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo, research_note
-from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
+from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, end_with_dock, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
@@ -91,10 +91,12 @@ class SegmentWidget(QWidget):
         self.ready = Ready(self.channels, buttons, self.message, lambda: self.running.is_busy, self)
         self._follow_selection()
         self._model_changed()
+        self.placing.show_layers(self.channels.value())  # of what was open before
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, self._leave)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
@@ -140,7 +142,7 @@ class SegmentWidget(QWidget):
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Image", self.channels)
-        form.addRow("", self.placing)
+        form.addRow(self.placing)  # as wide as the dock: it comes and goes, and the dock stays
         form.addRow("Model", self.model)
         form.addRow("", self.expects)
         self.pruning.add_rows(form)
@@ -393,6 +395,14 @@ class SegmentWidget(QWidget):
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
         self.estimate.end(result.segmentation)
+
+    def _leave(self) -> None:
+        """Put the viewer back, and leave what is asked for to the widget that is opened next."""
+        self.live.setChecked(False)
+        self._alongside.hide()
+        preferences.livePreviewChanged.disconnect(self.live.setChecked)
+        self._results.runAgain.disconnect(self._run_again)
+        self._results.keepRatiosTried.disconnect(self._ratios_tried)
 
     def _finished(self) -> None:
         self._request = None

@@ -95,6 +95,13 @@ def test_a_graph_crops_every_window_to_what_it_holds(
     said = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
     assert json.loads(said["tokensparse.keep_ratio"]) == [0.75, 0.3]
     assert json.loads(said["tokensparse.crop_value"]) == 0.0
+
+
+@pytest.mark.deep
+def test_a_graph_that_prunes_nothing_crops_too(
+    tmp_path: Path, make_cropping: Callable[..., SCD]
+) -> None:
+    model = spread_scores(make_cropping(depth=5))
     unpruned = export_onnx(model, tmp_path / "all.onnx", 1.0)
     image = torch.zeros(1, 1, 32, 24, 16)
     image[..., 4:20, 4:20, 4:12] = torch.randn(16, 16, 8)

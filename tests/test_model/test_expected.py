@@ -23,10 +23,17 @@ def test_what_is_expected_is_said_in_a_few_words() -> None:
     assert str(Expected()) == ""
 
 
-def test_the_bundled_model_expects_a_brain_in_mr() -> None:
-    info = describe_folder(bundled_models_folder() / "brain-structures").info
+@pytest.mark.parametrize(
+    ("name", "scan", "coarsest"),
+    [("brain-structures", "MRI of any contrast", "6.5"), ("ms-lesions", "FLAIR", "5.5")],
+)
+def test_the_bundled_models_expect_a_brain_and_say_of_which_contrast(
+    name: str, scan: str, coarsest: str
+) -> None:
+    info = describe_folder(bundled_models_folder() / name).info
     assert info.expectation == (
-        "MR, skull-stripped, voxels of 0.2 to 6.5 mm, 120 to 230 mm at the longest, up to 2,400 ml"
+        f"{scan}, MR, skull-stripped, voxels of 0.2 to {coarsest} mm, "
+        "120 to 230 mm at the longest, up to 2,400 ml"
     )
 
 

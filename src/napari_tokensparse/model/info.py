@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -171,7 +172,11 @@ class ModelInfo(BaseModel):
     @property
     def expectation(self) -> str:
         """What scans it was made for, in a few words; empty where it takes anything."""
-        said = [] if self.expects is None else [str(self.expects)]
+        said = []
+        if self.expects is not None:
+            plain = (*self.expects.modality, "image")  # these say no more than the modality
+            named = (name for name in self.channels if not re.fullmatch(r"channel \d+", name))
+            said += [*(name for name in named if name not in plain), str(self.expects)]
         if self.foreground_ml is not None:
             low, high = self.foreground_ml
             said.append(f"up to {high:,g} ml" if low <= 0 else f"{low:,g} to {high:,g} ml")

@@ -65,14 +65,16 @@ html_theme_options = {
 
 # Types of other libraries, as signatures write them: there is no inventory of theirs to link to.
 OTHERS = re.compile(
-    r"(annotated_types|collections|enum|nn|np|numpy|os|pathlib|pydantic|torch|typing)\..+"
+    r"(annotated_types|collections|enum|nn|np|numpy|os|pathlib|pydantic|torch|types|typing)\..+"
     r"|Any|ArrayLike|Callable|Iterable|Iterator|Literal|Mapping|Path|Sequence"
     r"|NDArray|Nifti1Header|Tensor|ConfigDict"
 )
 # Ours, but nothing to link to: aliases of plain types, and what only our own code makes.
 INSIDE = re.compile(
-    r"AxisMap|Begun|Bounds|CaseFacts|Change|Dice|Event|Noise|RunProgress|SamplingPlan|Scorer|Shape|Source"
-    r"|SIZES|check_output|keep_range|read_authors"
+    r"AxisMap|Beginning|Begun|Bounds|CaseFacts|Change|Code|Colour|Described|Dice|Event|FileBeside|Noise"
+    r"|Rule|RunProgress|SamplingPlan|Scorer|Shape|Source|TokenBox|TokenPlaces|Trial|Written|_rising"
+    r"|INTENDED_USE|METHOD|SIZES|check_output|check_run_files|hd95|keep_range|read_authors"
+    r"|stack_channels|write_omezarr|anatomy|pins|ratios"
 )
 
 

@@ -21,8 +21,21 @@ def test_the_first_click_of_a_process_is_told_from_later_ones(clicks: Path) -> N
     again = Beyond()  # another process
     assert again.seconds(10**6) == pytest.approx(4.0)
     assert again.seconds(2 * 10**6) == pytest.approx(5.0)
-    again.learn(2.5, 10**6)
-    assert Beyond().seconds(10**6) == pytest.approx(2.5)
+    again.learn(2.0, 10**6)
+    assert Beyond().seconds(10**6) == pytest.approx(3.0)  # between 4 and 2
+
+
+def test_one_click_on_a_machine_that_was_asleep_spoils_nothing(clicks: Path) -> None:
+    for seconds in (4.0, 4.2, 3000.0, 3.8):
+        Beyond().learn(seconds, 10**6)
+    assert Beyond().seconds(10**6) == pytest.approx(4.1)
+    one = Beyond()
+    for seconds in (4.0, 1.0, 1.1, 2000.0):
+        one.learn(seconds, 10**6)
+    assert one.seconds(10**6) == pytest.approx(1.1)
+    for _ in range(9):
+        one.learn(2.0, 10**6)
+    assert one.seconds(10**6) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("broken", ["", "[]", '{"first": -1}'])

@@ -55,7 +55,7 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
 def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
     eager: Opened, clicks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clicks.write_text('{"first": 26.0, "each": 0.0}')
+    clicks.write_text('{"first": [26.0], "each": [0.0]}')
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
     assert eager.widget.estimate.text().startswith("About 20 to 3")  # 26 s / 1.3, 26 s x 1.3

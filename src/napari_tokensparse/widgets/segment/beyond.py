@@ -1,12 +1,14 @@
 """What a click takes beyond its run: the model is loaded, layers are made and shown.
 
 It is learned from clicks and kept in the user's cache: the first click of a process takes longer,
-for napari compiles what it needs then.
+for napari compiles what it needs then. The middle one of the latest few counts, so that one click
+on a machine that was busy, or asleep, spoils nothing.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Known(BaseModel):
-    """What is known of clicks: seconds that the first one takes more, and seconds a voxel."""
+    """What is known of the latest clicks: seconds a first one took more, and seconds a voxel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    first: NonNegativeFloat = 0.0
-    each: NonNegativeFloat = 0.0
+    first: tuple[NonNegativeFloat, ...] = ()
+    each: tuple[NonNegativeFloat, ...] = ()
 
 
 class Beyond:
@@ -39,21 +41,33 @@ class Beyond:
     def seconds(self, voxels: int) -> float:
         """Return what a click on a scan of so many voxels takes beyond its run; 0 if unknown."""
         known = _read()
-        return known.each * voxels + (known.first if self._earlier is None else 0.0)
+        return _usual(known.each) * voxels + (_usual(known.first) if self._earlier is None else 0.0)
 
     def learn(self, seconds: float, voxels: int) -> None:
         """Take what a click took beyond its run."""
         known = _read()
         if self._earlier is None:
-            self._earlier = (seconds, voxels)
+            self._earlier, others = (seconds, voxels), known.first
         else:
-            known = known.model_copy(update={"each": seconds / voxels})
+            known = known.model_copy(update={"each": _with(known.each, seconds / voxels)})
+            others = known.first[:-1]  # the last is of this process, and better known now
         first, of_first = self._earlier
-        more = max(0.0, first - known.each * of_first)
-        _write(known.model_copy(update={"first": more}))
+        more = max(0.0, first - _usual(known.each) * of_first)
+        _write(known.model_copy(update={"first": _with(others, more)}))
 
 
 beyond = Beyond()
+
+
+_LATEST = 5  # clicks that are kept
+
+
+def _with(kept: tuple[float, ...], latest: float) -> tuple[float, ...]:
+    return (*kept, latest)[-_LATEST:]
+
+
+def _usual(kept: tuple[float, ...]) -> float:
+    return median(kept) if kept else 0.0
 
 
 def _file() -> Path:

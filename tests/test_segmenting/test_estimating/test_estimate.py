@@ -151,6 +151,30 @@ def test_what_is_measured_is_kept_until_something_changes(
     assert len(measured) == 8
 
 
+@pytest.mark.parametrize(("probe", "again"), [(2.0, 0), (4.0, 1)])
+def test_what_a_far_busier_machine_took_is_measured_again(
+    make_model: MakeModel,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    probe: float,
+    again: int,
+) -> None:
+    measured: list[str] = []
+
+    def measure(backend: Any, clock: Any) -> Iterator[None]:
+        measured.append(backend.name)
+        yield
+        return RATES
+
+    monkeypatch.setattr(rates_module, "measuring", measure)
+    model = make_model()
+    value_of(calibrating(model))
+    (file,) = cache.iterdir()
+    file.write_text(RATES.model_copy(update={"probe": probe}).model_dump_json())
+    value_of(calibrating(model, clock=ticks()))  # by which the probe takes a second now
+    assert len(measured) == 1 + again
+
+
 def spacing(millimetres: float) -> dict[str, Any]:
     return {"_target_": "Spacingd", "keys": "image", "pixdim": [millimetres] * 3}
 

@@ -10,6 +10,7 @@ from napari.settings import get_plugin_settings
 from qtpy.QtWidgets import QLineEdit
 
 from napari_tokensparse.common import settings as settings_module
+from napari_tokensparse.compute.devices import use_threads
 from napari_tokensparse.segmenting.infer import available_devices
 from napari_tokensparse.widgets.segment.networks import Networks
 
@@ -66,6 +67,7 @@ def test_what_is_set_in_the_preferences_holds_in_open_widgets_at_once(
     widget.model.combo.hidePopup()
     assert widget.model.combo.findText("later") >= 0
 
+    use_threads(0)  # whatever tests before this one left
     threads = torch.get_num_threads()
     settings.computing.threads = threads + 1
     try:

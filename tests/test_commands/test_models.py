@@ -133,6 +133,25 @@ def test_a_folder_that_cannot_be_used_is_listed_with_the_reason(
     assert "cannot be used" in models().stdout
 
 
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("# Mine\n\nLesions in **stripped** FLAIR, of 1.5 T\nor more. Else\n", None),
+        ("# Mine\nLesions in stripped\nFLAIR, of 1.5 T or more.\n\n- Data", None),
+        ("# Mine\n", "Mine"),
+        ("", ""),
+    ],
+)
+def test_a_model_is_listed_with_the_first_sentence_of_its_card(
+    mine: Path, write_nano: Callable[..., Path], card: str, said: str | None
+) -> None:
+    mine.mkdir()
+    folder = write_nano("own").rename(mine / "own")
+    (folder / CARD).write_text(card)
+    wanted = "Lesions in stripped FLAIR, of 1.5 T or more." if said is None else said
+    assert listed()["own"]["says"] == wanted
+
+
 def test_a_card_cannot_steer_the_terminal(mine: Path, write_nano: Callable[..., Path]) -> None:
     write_nano("odd").rename(mine.with_name("odd-folder"))
     mine.mkdir()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -232,7 +234,7 @@ def _describe(name: str, folder: Path) -> Listed:
     where: Where = "bundled" if folder.parent == bundled_models_folder() else "user"
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     try:
-        described, says = describe_folder(folder, hashed=False), _first_line(_card_text(folder))
+        described, says = describe_folder(folder, hashed=False), _first_sentence(_card_text(folder))
     except (ModelError, OSError) as error:
         return Listed(name, where, str(folder), size=size, problem=plain(str(error)))
     config, info, origin = described.config, described.info, origin_of(folder)
@@ -258,11 +260,12 @@ def _spacing(preprocessing: Sequence[dict[str, Any]]) -> tuple[float, ...]:
     return ()
 
 
-def _first_line(card: str) -> str:
-    """Return the first line of a card that is not a heading, or else the heading."""
-    lines = [line.strip() for line in card.splitlines() if line.strip()]
-    text = next((line for line in lines if not line.startswith("#")), "")
-    return text or (lines[0].strip("# ") if lines else "")
+def _first_sentence(card: str) -> str:
+    """Return the first sentence of a card, without marks of emphasis, or else its heading."""
+    lines = [line.strip() for line in card.splitlines()]
+    text = dropwhile(lambda line: not line or line.startswith("#"), lines)
+    paragraph = " ".join(takewhile(bool, text)) or next(filter(None, lines), "").strip("# ")
+    return re.sub(r"[*`]+", "", re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0])
 
 
 def _card_text(folder: Path) -> str:

@@ -310,6 +310,8 @@ class TrainWidget(QWidget):
     def _finished(self) -> None:
         if self._stop.is_set() and self._log.finished is None:
             self.message.setText("Stopped before the first step.")
+        self._drawing.stop()
+        self._draw()  # whole when the run is said to have ended, not a quarter of a second later
         self._guard.release()
         if not self._guard.closing:
             self._preview.clear()

@@ -72,6 +72,7 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "drop": None,
         "device": "cpu",
         "backend": "auto",
+        "precision": "auto",
         "scorer": "random",
         "ablate": None,
         "seed": 0,

@@ -13,7 +13,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend, with_parts
+from napari_tokensparse.compute.backends.base import (
+    OPENVINO,
+    PLAIN,
+    Backend,
+    state_of,
+    with_parts,
+)
 from napari_tokensparse.compute.backends.exporting import takes_gate
 from napari_tokensparse.compute.backends.graphs import GraphError, compiled_graph, decode
 
@@ -66,19 +72,10 @@ def _said(error: GraphError) -> str:
 
 def _graphs_of(model: SCD) -> dict[Grid, Any]:
     """Return a model's graphs, without a look at the weights, if these are still the same."""
-    state, made = _state(model), _made.get(model)
+    state, made = state_of(model), _made.get(model)
     if made is None or made.state is None or made.state != state:
         made = _made[model] = _Made(state, {})
     return made.graphs
-
-
-def _state(model: SCD) -> tuple[int, ...] | None:
-    """Return what changes with the weights; None of weights on which torch does not count."""
-    weights = (*model.parameters(), *model.buffers())
-    if any(each.is_inference() for each in weights):
-        return None
-    marks = (mark for each in weights for mark in (id(each), each._version))
-    return (torch.get_num_threads(), *marks)
 
 
 class _Decoder(nn.Module):

@@ -11,7 +11,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from napari_tokensparse.model.layers.convolution import CpuConv
@@ -107,12 +106,9 @@ def _convolution(dtype: torch.dtype) -> Callable[[], Tensor]:
 
     torch's own would not hand so small a map of float32 to oneDNN.
     """
-    bare = nn.utils.skip_init(
-        CpuConv, 16, 16, 3, padding=1, bias=False, dtype=dtype
-    )  # draws no numbers
+    bare = CpuConv(16, 16, 3, padding=1, bias=False, device="meta")  # draws no numbers
+    bare.load_state_dict({"weight": torch.ones(16, 16, 3, 3, 3, dtype=dtype)}, assign=True)
     layer = channels_last(bare.requires_grad_(False))
-    for weights in layer.parameters():
-        weights.fill_(1.0)
     maps = torch.ones(1, 16, 32, 32, 32, dtype=dtype)
     laid = maps.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return lambda: cast("Tensor", layer(laid))

@@ -225,8 +225,14 @@ def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -
 def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
     """Return ``(N, G)`` nats of ``(N, C)`` under Gaussians, but for a constant."""
     densities = np.zeros((len(x), len(means)), x.dtype)
+    apart: Floats = np.empty_like(densities)  # fresh memory is most of what arrays so large cost
     for each, mean, variance in zip(x.T, means.T, variances.T, strict=True):
-        densities -= 0.5 * ((each[:, None] - mean) ** 2 / variance + np.log(variance))
+        np.subtract(each[:, None], mean, out=apart)
+        np.square(apart, out=apart)
+        apart /= variance
+        apart += np.log(variance)
+        apart *= 0.5
+        densities -= apart
     return densities
 
 
@@ -237,6 +243,7 @@ def _log_sum(nats: Floats) -> Floats:
 
 
 def _normalised(nats: Floats) -> Floats:
-    shares: Floats = np.exp(nats - nats.max(axis=1, keepdims=True))
+    shares: Floats = nats - nats.max(axis=1, keepdims=True)
+    np.exp(shares, out=shares)
     shares /= shares.sum(axis=1, keepdims=True)
     return shares

@@ -124,20 +124,22 @@ class Contests:
         """
         filling = channels == 0
         filling[0] = False
-        ranked = torch.where(filling, -torch.inf, logits).movedim(-2, 0)  # (n, m, m, m, N)
-        best, order = ranked.topk(min(_MOST, len(ranked)), dim=0)
-        behind = best[0] - best
-        likely = behind < self.margin
-        chosen = likely[1:].any(dim=0) & _once(voxels)
-        if not bool(chosen.any()):
+        filled = torch.where(filling, -torch.inf, logits) if bool(filling.any()) else logits
+        contested = _contested(filled, self.margin) & _once(voxels)
+        at, cells = contested.flatten(0, 2).nonzero().unbind(dim=1)
+        if not len(at):
             return
-        classes = channels[:, None, None, None].expand(ranked.shape).gather(0, order)
-        gaps = torch.where(likely, behind, torch.inf).half()
+        # Few are: only they are put in order.
+        values = filled.flatten(0, 2)[at, :, cells]  # (M, n)
+        best, order = values.topk(min(_MOST, values.shape[1]), dim=1)
+        behind = best[:, :1] - best
+        classes = channels.T[cells].gather(1, order)
+        gaps = torch.where(behind < self.margin, behind, torch.inf).half()
         self._loose.append(
             Block(
-                voxels.expand(chosen.shape)[chosen].numpy(),
-                _filled(classes[:, chosen].numpy().astype(self._type), 0),
-                _filled(gaps[:, chosen].numpy(), np.inf),
+                voxels.expand(contested.shape).flatten(0, 2)[at, cells].numpy(),
+                _filled(classes.T.numpy().astype(self._type), 0),
+                _filled(gaps.T.numpy(), np.inf),
             )
         )
         if sum(map(len, self._loose)) > _JOINED:
@@ -147,6 +149,15 @@ class Contests:
         if self._loose:
             self._blocks.append(joined(self._loose))
             self._loose = []
+
+
+def _contested(logits: Tensor, margin: float) -> Tensor:
+    """Tell of ``(m, m, m, n, N)`` where another class lies within a margin of the best one."""
+    if logits.shape[-2] == 2:
+        one, other = logits.unbind(dim=-2)
+        return (one - other).abs_() < margin
+    best = logits.amax(dim=-2, keepdim=True)
+    return (best - logits < margin).sum(dim=-2, dtype=torch.uint8) > 1
 
 
 def _once(voxels: Tensor) -> Tensor:
@@ -194,10 +205,13 @@ def sharpen(
     appearance, known = fit(samples), np.asarray(values, labels.dtype)
 
     def renewed(block: Block) -> int:
-        channels = decide(block, appearance, *_seen(volume, block.voxels))
-        others = channels != block.channels[0]
-        stored[block.voxels[others]] = known[channels[others]]
-        return int(others.sum())
+        count = 0
+        for part in _by_number(block):
+            channels = decide(part, appearance, *_seen(volume, part.voxels))
+            others = channels != part.channels[0]
+            stored[part.voxels[others]] = known[channels[others]]
+            count += int(others.sum())
+        return count
 
     if is_lazy(volume.array):  # whose own scheduler reads side by side
         return sum(map(renewed, _pieces(contests)))
@@ -229,6 +243,15 @@ def decide(
     scores = evidence * appearance.trust[channels, channels[0]] - block.gaps
     decided: NDArray[np.integer] = np.take_along_axis(channels, scores.argmax(axis=0)[None], 0)[0]
     return decided
+
+
+def _by_number(block: Block) -> Iterator[Block]:
+    """Part a block into the voxels between two classes, which are most, and those between more."""
+    two = np.isinf(block.gaps[2])
+    fewer, more = block.part(two), block.part(~two)
+    yield Block(fewer.voxels, fewer.channels[:2], fewer.gaps[:2])
+    if len(more):
+        yield more
 
 
 def _pieces(contests: Contests) -> Iterator[Block]:

@@ -96,7 +96,9 @@ def test_it_is_right_with_and_without_instructions_and_in_either_attention(
     model = make_model()
     image, backend = windows(model), bfloat16_backend(model)
     qkv: Any = backend.network.encoder.blocks[0].attn.qkv
-    assert qkv(torch.ones(1, 2, model.config.embed_dim)).dtype == (torch.bfloat16 if attention > 1 else torch.float32)
+    assert qkv(torch.ones(1, 2, model.config.embed_dim)).dtype == (
+        torch.bfloat16 if attention > 1 else torch.float32
+    )
     assert packed >= qkv._packed
     assert 1e-4 < off(backend(image, 1.0), Backend("plain", model)(image, 1.0)) < 0.02
 

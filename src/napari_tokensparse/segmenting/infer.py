@@ -108,8 +108,7 @@ def segment(
         How the network is run: ``auto``, ``plain``, ``openvino``, ``bfloat16`` or ``compile``
         (`make_backend`).
     precision
-        ``float32`` or ``bfloat16`` binds the backend ``auto`` to it; ``auto`` takes bfloat16 on a
-        CPU only where a trial shows that it is faster there, and that labels are the same.
+        ``float32`` or ``bfloat16`` binds the backend ``auto`` to it (`make_backend`).
     sharpen
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
@@ -138,9 +137,8 @@ def segment(
     network = model if isinstance(model, SCD) else load_model(model)
     asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
     asked |= {"region": region, "backend": backend, "precision": precision, "sharpen": sharpen}
-    asked |= {"pin": pin, "drop": drop}
-    asked |= {"importance": importance, "device": None if device is None else str(device)}
-    asked |= {"confidence": confidence, "probabilities": probabilities}
+    asked |= {"pin": pin, "drop": drop, "importance": importance, "confidence": confidence}
+    asked |= {"probabilities": probabilities, "device": None if device is None else str(device)}
     options = options_for(network, keep_ratio, **asked)
     return segment_with(read_input(source, network.info), network, options)
 

@@ -21,7 +21,12 @@ from napari_tokensparse.compute.backends.base import (
     with_parts,
 )
 from napari_tokensparse.compute.backends.exporting import takes_gate
-from napari_tokensparse.compute.backends.graphs import GraphError, compiled_graph, decode
+from napari_tokensparse.compute.backends.graphs import (
+    GraphError,
+    compiled_graph,
+    decode,
+    hinted_graph,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,17 +58,29 @@ def openvino_backend(model: SCD) -> Backend:
     other logits than torch; the backend's note says so. A network that crops its windows is
     converted when the first box of a size comes; what then went wrong is found out later.
     """
-    graphs, plain = _graphs_of(model), with_parts(model, lambda part: part)
+    graphs = _graphs_of(model)
     if model.config.crop_value is None:
         try:
             if model.config.grid not in graphs:
                 graphs[model.config.grid] = compiled_graph(model, model.config.grid)
         except GraphError as error:
             return Backend(PLAIN, model, (_said(error),))
-    twin = with_parts(model, lambda part: part)
-    decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
-    twin.decoder = decoder
-    return Backend(OPENVINO, twin, late_notes=decoder.notes)
+    twin = _with_graphs(model, graphs)
+    return Backend(OPENVINO, twin, late_notes=twin.decoder.notes)
+
+
+def hinted_network(model: SCD) -> SCD:
+    """Return a network whose decoder runs by OpenVINO's own hint to take bfloat16.
+
+    To compare with: its logits are not checked, and it is of whole windows alone.
+    """
+    return _with_graphs(model, {model.config.grid: hinted_graph(model, model.config.grid)})
+
+
+def _with_graphs(model: SCD, graphs: dict[Grid, Any]) -> SCD:
+    plain, twin = (with_parts(model, lambda part: part) for _ in range(2))
+    twin.decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
+    return twin
 
 
 def _said(error: GraphError) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_tokensparse.segmenting.appearance import Samples, fit
+from napari_tokensparse.segmenting.appearance import Samples, fit, places
 from napari_tokensparse.volumes.volume import is_lazy
 
 if TYPE_CHECKING:
@@ -129,7 +129,6 @@ class Contests:
         at, cells = contested.flatten(0, 2).nonzero().unbind(dim=1)
         if not len(at):
             return
-        # Few are: only they are put in order.
         values = filled.flatten(0, 2)[at, :, cells]  # (M, n)
         best, order = values.topk(min(_MOST, values.shape[1]), dim=1)
         behind = best[:, :1] - best
@@ -138,8 +137,9 @@ class Contests:
         self._loose.append(
             Block(
                 voxels.expand(contested.shape).flatten(0, 2)[at, cells].numpy(),
-                _filled(classes.T.numpy().astype(self._type), 0),
-                _filled(gaps.T.numpy(), np.inf),
+                # A row of each: what is done with them goes along the voxels.
+                _filled(classes.T.contiguous().numpy().astype(self._type), 0),
+                _filled(gaps.T.contiguous().numpy(), np.inf),
             )
         )
         if sum(map(len, self._loose)) > _JOINED:
@@ -203,15 +203,14 @@ def sharpen(
     if len(samples.prior) < _FEWEST_SAMPLES:
         return 0
     appearance, known = fit(samples), np.asarray(values, labels.dtype)
+    gains = appearance.gains(volume.shape)
 
     def renewed(block: Block) -> int:
-        count = 0
-        for part in _by_number(block):
-            channels = decide(part, appearance, *_seen(volume, part.voxels))
-            others = channels != part.channels[0]
-            stored[part.voxels[others]] = known[channels[others]]
-            count += int(others.sum())
-        return count
+        unbiased = _seen(volume, block.voxels) / gains.at(block.voxels)
+        channels = decide(block, appearance, unbiased)
+        others = channels != block.channels[0]
+        stored[block.voxels[others]] = known[channels[others]]
+        return int(others.sum())
 
     if is_lazy(volume.array):  # whose own scheduler reads side by side
         return sum(map(renewed, _pieces(contests)))
@@ -220,10 +219,7 @@ def sharpen(
 
 
 def decide(
-    block: Block,
-    appearance: Appearance,
-    intensities: NDArray[np.float32],
-    places: NDArray[np.float32],
+    block: Block, appearance: Appearance, unbiased: NDArray[np.floating]
 ) -> NDArray[np.integer]:
     """Return the class ``(M,)`` of each voxel of a block.
 
@@ -233,25 +229,15 @@ def decide(
         The voxels and their prior.
     appearance
         Of the classes.
-    intensities, places
-        ``(M, C)`` and ``(M, 3)``, as in `Samples`.
+    unbiased
+        ``(M, C)`` intensities without the bias.
     """
     channels = block.channels
-    unbiased = appearance.unbiased(intensities, places)
     nats = appearance.log_likelihoods(unbiased, channels)
     evidence = np.clip(nats - nats[0], -_STRONGEST, _STRONGEST)
     scores = evidence * appearance.trust[channels, channels[0]] - block.gaps
     decided: NDArray[np.integer] = np.take_along_axis(channels, scores.argmax(axis=0)[None], 0)[0]
     return decided
-
-
-def _by_number(block: Block) -> Iterator[Block]:
-    """Part a block into the voxels between two classes, which are most, and those between more."""
-    two = np.isinf(block.gaps[2])
-    fewer, more = block.part(two), block.part(~two)
-    yield Block(fewer.voxels, fewer.channels[:2], fewer.gaps[:2])
-    if len(more):
-        yield more
 
 
 def _pieces(contests: Contests) -> Iterator[Block]:
@@ -279,8 +265,8 @@ def _samples(
     known = order[np.searchsorted(values, stored[sure], sorter=order)]
     prior[np.arange(len(some), len(prior)), known] = 1
     prior /= prior.sum(axis=1, keepdims=True)
-    intensities, places = _seen(volume, np.concatenate([some.voxels, sure]))
-    return Samples(intensities, places, prior)
+    chosen = np.concatenate([some.voxels, sure])
+    return Samples(_seen(volume, chosen), places(chosen, volume.shape), prior)
 
 
 def _step(count: int, shape: tuple[int, int, int]) -> int:
@@ -291,14 +277,13 @@ def _step(count: int, shape: tuple[int, int, int]) -> int:
     return step
 
 
-def _seen(
-    volume: Volume, voxels: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the intensities ``(M, C)`` and places ``(M, 3)`` of voxels, numbered as stored."""
-    k, j, i = np.unravel_index(voxels, volume.shape[::-1])
+def _seen(volume: Volume, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the intensities ``(M, C)`` of voxels, numbered as stored."""
     array: Any = volume.array
+    if not is_lazy(array) and all(channel.T.flags.c_contiguous for channel in array):
+        flat = [channel.T.reshape(-1).take(voxels) for channel in array]
+        return np.stack(flat, axis=1).astype(np.float32)
+    k, j, i = np.unravel_index(voxels, volume.shape[::-1])
     # Of a lazy array, each block is read once; its voxels come first.
     values = np.asarray(array.vindex[:, i, j, k]) if is_lazy(array) else array[:, i, j, k].T
-    ends = np.maximum(np.array(volume.shape) - 1, 1)
-    places = 2 * np.stack([i, j, k], axis=1) / ends - 1
-    return values.astype(np.float32), places.astype(np.float32)
+    return values.astype(np.float32)

@@ -14,7 +14,7 @@ from napari_tokensparse.compute.backends import bfloat16, choice, trial
 from napari_tokensparse.compute.backends.base import Backend, BackendError
 from napari_tokensparse.compute.backends.bfloat16 import bfloat16_backend
 from napari_tokensparse.compute.backends.choice import make_backend
-from napari_tokensparse.compute.backends.trial import Trial, compared, sample_window, tried
+from napari_tokensparse.compute.backends.trial import Trial, compared, sample_window, trial_of
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD, SCDOutput
@@ -168,15 +168,15 @@ def test_a_trial_is_kept_until_the_weights_or_the_backends_change(
     monkeypatch.setattr(trial, "compared", lambda *_: results.pop(0))
     model = make_model()
     one, other = Backend("plain", model), Backend("bfloat16", model)
-    assert [tried(model, one, other).gain for _ in range(2)] == [1.0, 1.0]
-    assert tried(model, replace(one, name="openvino"), other).gain == 2.0
+    assert [trial_of(model, one, other).gain for _ in range(2)] == [1.0, 1.0]
+    assert trial_of(model, replace(one, name="openvino"), other).gain == 2.0
     with torch.no_grad():
         model.encoder.norm.weight.mul_(2.0)
-    assert tried(model, one, other).gain == 3.0
+    assert trial_of(model, one, other).gain == 3.0
     (file, *_) = sorted((tmp_path / "trials").iterdir())
     for each in (tmp_path / "trials").iterdir():
         each.write_text("half of")
-    assert tried(model, one, other).gain == 4.0
+    assert trial_of(model, one, other).gain == 4.0
     assert file.is_file()
 
 
@@ -217,7 +217,7 @@ def test_auto_takes_it_only_where_a_trial_says_that_it_is_faster_and_right(
         return result
 
     monkeypatch.setattr(choice, "bfloat16_gain", lambda: gain)
-    monkeypatch.setattr(choice, "tried", trial_of)
+    monkeypatch.setattr(choice, "trial_of", trial_of)
     model = make_model()
     backend = make_backend(model)
     assert (backend.name, len(asked)) == (name, result is not None)
@@ -234,7 +234,7 @@ def test_a_run_says_that_it_was_in_bfloat16(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "bfloat16_gain", lambda: 2.0)
-    monkeypatch.setattr(choice, "tried", lambda *_: Trial(gain=2.0, agreement=1.0))
+    monkeypatch.setattr(choice, "trial_of", lambda *_: Trial(gain=2.0, agreement=1.0))
     volume, model = read_volume(sample_path()), make_model()
     box = (slice(80, 100),) * 3
     small = replace(volume, array=volume.array[(slice(None), *box)])

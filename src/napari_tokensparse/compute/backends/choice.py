@@ -13,7 +13,7 @@ from napari_tokensparse.compute.backends.amp import amp_backend
 from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend, BackendError
 from napari_tokensparse.compute.backends.bfloat16 import BFLOAT16, bfloat16_backend
 from napari_tokensparse.compute.backends.compiled import COMPILE, compiled_backend
-from napari_tokensparse.compute.backends.trial import tried
+from napari_tokensparse.compute.backends.trial import trial_of
 from napari_tokensparse.compute.precision import GAIN, PRECISIONS, bfloat16_gain
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _chosen(model: SCD, precision: str) -> Backend:
 
 def _faster(model: SCD, exact: Backend, half: Backend) -> Backend:
     """Choose between float32 and bfloat16 by a trial, and say why where it is not the usual one."""
-    trial = tried(model, exact, half)
+    trial = trial_of(model, exact, half)
     if trial.gain < GAIN:
         return exact
     said = (

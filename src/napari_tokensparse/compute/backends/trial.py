@@ -56,7 +56,7 @@ class Trial(BaseModel):
     agreement: NonNegativeFloat
 
 
-def tried(model: SCD, one: Backend, other: Backend) -> Trial:
+def trial_of(model: SCD, one: Backend, other: Backend) -> Trial:
     """Return the trial of two backends of a model, and make it if there is none yet.
 
     Parameters

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +22,9 @@ GRAVITON = {"architecture": "aarch64"}
 
 
 @pytest.fixture
-def anew() -> Iterator[None]:
+def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget what was asked of this processor, and what is asked of another one."""
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
     asked = (has_bfloat16, bfloat16_gain, attention_gain)
     for each in asked:
         each.cache_clear()
@@ -75,6 +77,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16: float) ->
 
         return work
 
+    prepared.__name__ = "convolution"
     monkeypatch.setattr(precision, "_convolution", prepared)
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
     return done
@@ -90,8 +93,26 @@ def test_both_are_measured_in_turns_and_what_is_hopeless_is_left_soon(
     done = ticking(monkeypatch, float32, bfloat16)
     assert bfloat16_gain() == pytest.approx(float32 / bfloat16)
     assert done == [torch.float32, torch.bfloat16] * (1 + rounds)
+
+
+@pytest.mark.usefixtures("anew")
+def test_what_was_measured_is_kept_for_a_machine_and_a_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = ticking(monkeypatch, 2.0, 1.0)
+    for _ in range(2):  # as if in another process
+        bfloat16_gain.cache_clear()
+        assert bfloat16_gain() == pytest.approx(2.0)
+    assert len(done) == 26
+    (file,) = (tmp_path / "bfloat16").iterdir()
+    file.write_text("half of")
+    bfloat16_gain.cache_clear()
     bfloat16_gain()
-    assert len(done) == 2 * (1 + rounds)
+    assert len(done) == 52
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    bfloat16_gain.cache_clear()
+    bfloat16_gain()
+    assert len(done) == 78
 
 
 def test_the_measured_convolution_is_the_networks_own_and_draws_no_number() -> None:

@@ -6,13 +6,18 @@ whole network gains, and keeps its labels, is tried by `napari_tokensparse.compu
 
 from __future__ import annotations
 
+import hashlib
 import time
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch.nn import functional as F
 
+from napari_tokensparse.common.cache import cache_folder
+from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.compute.machine import describe_machine
 from napari_tokensparse.model.layers.convolution import CpuConv
 from napari_tokensparse.model.layers.layout import channels_last
 from napari_tokensparse.model.layers.operators import operator
@@ -37,15 +42,16 @@ def bfloat16_gain() -> float:
     """Measure how many times as fast a 3 x 3 x 3 convolution is in bfloat16 as in float32.
 
     On this CPU, with torch's present number of threads, forwards; 0 where the processor has no
-    instructions for it. It takes some hundredths of a second, once in a process.
+    instructions for it. It takes some hundredths of a second, once on a machine: what is computed
+    does not depend on how busy it is.
     """
-    return _gain(_convolution) if has_bfloat16() else 0.0
+    return _kept_gain(_convolution) if has_bfloat16() else 0.0
 
 
 @cache
 def attention_gain() -> float:
     """Measure how many times as fast attention is in bfloat16 as in float32, on this CPU."""
-    return _gain(_attention) if has_bfloat16() else 0.0
+    return _kept_gain(_attention) if has_bfloat16() else 0.0
 
 
 @cache
@@ -82,6 +88,25 @@ def mixed_precision(device: str, precision: Precision) -> str:
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "bf16" if device == "cpu" and bfloat16_gain() >= GAIN else "no"
+
+
+def _kept_gain(prepared: Callable[[torch.dtype], Callable[[], Tensor]]) -> float:
+    """Return what was measured before on this machine, with so many threads, or measure it."""
+    said = describe_machine()
+    known = (
+        prepared.__name__,
+        *(said[name] for name in ("cpu", "instructions", "threads", "torch")),
+    )
+    key = hashlib.sha256(repr(known).encode()).hexdigest()
+    file = cache_folder("bfloat16") / f"{key}.txt"
+    with suppress(OSError, ValueError):  # it is not there, or no longer what it was
+        return float(file.read_text(encoding="ascii"))
+    gain = _gain(prepared)
+    with suppress(OSError):  # a cache that cannot be written to is none
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(file) as part:
+            part.write_text(repr(gain), encoding="ascii")
+    return gain
 
 
 def _gain(prepared: Callable[[torch.dtype], Callable[[], Tensor]]) -> float:

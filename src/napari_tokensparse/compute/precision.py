@@ -10,7 +10,7 @@ import hashlib
 import time
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch.nn import functional as F
@@ -60,7 +60,7 @@ def has_bfloat16() -> bool:
     supported = operator("torch.ops.mkldnn._is_mkldnn_bf16_supported")
     if supported is not None and not supported():
         return False
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # of newer torch
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer torch
     if known.get("architecture") != "x86_64":
         return True
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
@@ -135,7 +135,7 @@ def _convolution(dtype: torch.dtype) -> Callable[[], Tensor]:
     bare.load_state_dict({"weight": torch.ones(16, 16, 3, 3, 3, dtype=dtype)}, assign=True)
     layer = channels_last(bare.requires_grad_(False))
     maps = torch.ones(1, 16, 32, 32, 32, dtype=dtype)
-    laid = maps.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    laid = maps.to(memory_format=torch.channels_last_3d)
     return lambda: cast("Tensor", layer(laid))
 
 

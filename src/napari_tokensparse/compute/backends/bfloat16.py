@@ -9,7 +9,7 @@ time to lay them out, at every call.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -65,9 +65,9 @@ def _converted(model: SCD) -> SCD:
         if isinstance(layer, (Stage, nn.LayerNorm)):
             return layer
         if isinstance(layer, Attention):
-            twin = with_parts(layer, part)
-            twin.qkv = _Linear(layer.qkv, attention)
-            return twin
+            attending: Any = with_parts(layer, part)
+            attending.qkv = _Linear(layer.qkv, attention)
+            return cast("nn.Module", attending)
         if isinstance(layer, nn.Linear):
             return _Linear(layer)
         if isinstance(layer, _CONVOLUTIONS):
@@ -152,7 +152,9 @@ class _Norm(nn.InstanceNorm3d):
         return torch.cat(each) if len(each) > 1 else each[0]
 
     def _normed(self, x: Tensor) -> Tensor:
-        planes = [moments(plane.float()) for plane in x.split(1, dim=2)]  # each fits into a cache
+        planes = [
+            moments(plane.float()) for plane in torch.split(x, 1, dim=2)
+        ]  # each fits into a cache
         means, variances = (torch.stack(each) for each in zip(*planes, strict=True))
         mean = means.mean(dim=0)
         variance = (variances + (means - mean).square()).mean(dim=0)

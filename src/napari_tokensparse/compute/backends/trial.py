@@ -134,5 +134,5 @@ def _key(model: SCD, one: Backend, other: Backend) -> str:
     digest = hashlib.sha256(repr(sorted(said.items())).encode())
     for weights in model.parameters():
         flat = weights.detach().cpu().flatten()
-        digest.update(flat[:: max(1, len(flat) // _WEIGHTS)].contiguous().numpy())
+        digest.update(flat[:: max(1, len(flat) // _WEIGHTS)].contiguous().numpy().tobytes())
     return digest.hexdigest()

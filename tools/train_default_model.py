@@ -33,17 +33,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from brain.people import (
-    CHOOSING,
-    TRAINING,
-    Anatomy,
-    People,
-    PeopleConfig,
-    anatomy_of,
-    atlas_anatomy,
-    read_person,
-    target_table,
-)
+from brain.looks import PeopleConfig, target_table
+from brain.people import CHOOSING, TRAINING, Anatomy, People, anatomy_of, atlas_anatomy, read_person
 from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD

@@ -15,14 +15,8 @@ import torch
 from scipy import ndimage
 
 from brain.deformation import grid_axes, smooth_field
-from brain.people import (
-    PeopleConfig,
-    anatomy_of,
-    interpolated,
-    random_looks,
-    read_person,
-    structure_classes,
-)
+from brain.looks import PeopleConfig, random_looks
+from brain.people import anatomy_of, interpolated, read_person, structure_classes
 from brain.structures import STRUCTURES, class_ids
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.volumes.reading import read_volume
@@ -106,7 +100,7 @@ def painted(folder: Path, number: int, look: int, group: str) -> Case:
     anatomy = anatomy_of(ids)
     inside = ndimage.find_objects((ids > 0).astype(np.uint8))[0]  # as `anatomy_of` cut it
     rng = keyed_generator(VALIDATION_SEED, number, look, int(group == ANY_CONTRAST))
-    mean, sd = random_looks(_ANY if group == ANY_CONTRAST else _T1_ONLY, rng)
+    mean, sd, _ = random_looks(_ANY if group == ANY_CONTRAST else _T1_ONLY, rng)
     which = anatomy.looks.long()
     shape = (which.shape[0], which.shape[1], which.shape[2])
     image = mean[which] + torch.randn(shape, generator=rng) * sd[which]

@@ -8,17 +8,8 @@ import pytest
 import torch
 
 from brain.cases import ANY_CONTRAST, HEAD, PERSON, painted, spoiled_cases
-from brain.people import (
-    LOOKS,
-    Anatomy,
-    People,
-    PeopleConfig,
-    anatomy_of,
-    random_looks,
-    read_person,
-    structure_classes,
-    target_table,
-)
+from brain.looks import LOOKS, PeopleConfig, random_looks, target_table
+from brain.people import Anatomy, People, anatomy_of, read_person, structure_classes
 from brain.structures import CLASS_COUNT, mirrored_classes
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import preset
@@ -156,7 +147,7 @@ def test_looks_are_alike_on_both_sides_and_t1s_are_bright_in_white_matter() -> N
     mirrored = torch.from_numpy(mirrored_classes()).long()
     for key in range(20):
         rng = keyed_generator(3, key)
-        mean, sd = random_looks(PeopleConfig(t1_share=1.0), rng)
+        mean, sd, _ = random_looks(PeopleConfig(t1_share=1.0), rng)
         assert mean.shape == sd.shape == (LOOKS,)
         assert torch.equal(mean[:CLASS_COUNT], mean[:CLASS_COUNT][mirrored])
         white, cortex, ventricle = mean[1], mean[2], mean[3]

@@ -102,7 +102,7 @@ def test_a_model_says_so_and_a_run_may_say_otherwise(model: SCD, head: Volume) -
     assert concerns(head, info) == ()
     (line,) = concerns(head, info, strip=False)
     assert "perhaps it is not skull-stripped" in line
-    assert "a whole head, whose skull is taken off first" in info.expectation
+    assert "brain or whole head" in info.expectation
     plain = info.model_copy(update={"strip": False})
     assert "up to 2,400 ml" in plain.expectation and concerns(head, plain) != ()
     asked = Options(model="m", keep_ratio=(0.5,), sharpen=True, strip=True)

@@ -204,10 +204,10 @@ class ModelInfo(BaseModel):
         if self.expects is not None:
             plain = (*self.expects.modality, "image")  # these say no more than the modality
             named = (name for name in self.channels if not re.fullmatch(r"channel \d+", name))
-            said += [*(name for name in named if name not in plain), str(self.expects)]
-        if self.strip:
-            said.append("a brain, or a whole head, whose skull is taken off first")
-        elif self.foreground_ml is not None:
+            said += [name for name in named if name not in plain]
+        said.append("brain or whole head" if self.strip else "")
+        said.append("" if self.expects is None else str(self.expects))
+        if self.foreground_ml is not None and not self.strip:
             low, high = self.foreground_ml
             said.append(f"up to {high:,g} ml" if low <= 0 else f"{low:,g} to {high:,g} ml")
         return ", ".join(filter(None, said))

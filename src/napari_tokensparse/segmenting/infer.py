@@ -215,9 +215,9 @@ def segmenting(volume: Volume, model: SCD, options: Options) -> Iterator[Progres
     stripped = time.perf_counter()
     run = _begun(seen, make_backend(placed, options.backend), options)
     run.seconds["preprocess"] = time.perf_counter() - stripped
-    if seen is not volume:
+    if options.strip and (said := stripped_note(volume, seen, placed.info)):
         run.seconds["strip"] = stripped - started
-        run.notes.append(stripped_note(volume, seen, placed.info))
+        run.notes.append(said)
     # One window takes no memory a second time, and fresh pages are the faster ones.
     with kept_memory() if run.count > 1 else nullcontext():
         for done, _ in enumerate(run.windows()):

@@ -89,8 +89,13 @@ def brain_of(volume: Volume, model: SCD) -> Volume:
 
 
 def stripped_note(volume: Volume, brain: Volume, info: ModelInfo) -> str:
-    """Say in a line what was taken away, and whether what is left may be a brain."""
-    before, after = (looks_of(each) for each in (volume, brain))
+    """Say in a line what was taken away, and whether what is left may be a brain; of none: ""."""
+    before = looks_of(volume)
+    if not is_head(before, info):
+        return ""
+    if brain is volume:
+        return "a whole head, by its size, in which no brain was seen: it was segmented as it is"
+    after = looks_of(brain)
     said = (
         "a whole head: its skull was taken off first, by the model's own labels, which left "
         f"{after.foreground_ml:,.0f} of {before.foreground_ml:,.0f} ml"

@@ -43,6 +43,12 @@ _T1 = {
     "VentralDC": 0.74,
 }
 _T1_SPREAD = 0.05
+# Level and spread of white matter, grey matter and fluid: T2-weighted, FLAIR, proton density.
+_WEIGHTED = (
+    ((0.35, 0.08), (0.48, 0.08), (0.95, 0.15)),
+    ((0.55, 0.06), (0.67, 0.06), (0.15, 0.10)),
+    ((0.55, 0.06), (0.68, 0.06), (0.75, 0.15)),
+)
 # Of the tissues outside the brain, by their id there; each by up to 0.25 more or less.
 _T1_OUTSIDE = {
     502: 0.55,
@@ -84,6 +90,8 @@ class PeopleConfig(SynthesisConfig):
     ----------
     t1_share : float
         Share of synthetic contrasts drawn round a T1-weighted look; the rest are any contrast.
+    weighted_share : float
+        Share of them drawn round the look of a T2-weighted, FLAIR or proton-density scan.
     head_share : float
         Share of the samples of people that keep skull, skin and eyes.
     shift_mm, head_shift_mm : float
@@ -96,6 +104,7 @@ class PeopleConfig(SynthesisConfig):
     real_share: float = 0.5
     strip_mm: tuple[float, float] = (-1.0, 2.5)
     t1_share: float = 0.5
+    weighted_share: float = 0.0
     head_share: float = 0.0
     shift_mm: float = 12.0
     head_shift_mm: float = 54.0
@@ -123,6 +132,8 @@ def random_looks(config: PeopleConfig, rng: torch.Generator) -> Looks:
         mean[FLUID] = 0.15 + _T1_SPREAD * moved[FLUID]
         mean[OTHER_TISSUE] = 0.6 + 3 * _T1_SPREAD * moved[OTHER_TISSUE]
         mean[LEFT_LESION] = 0.65 + 3 * _T1_SPREAD * moved[LEFT_LESION]
+    elif kind < config.t1_share + config.weighted_share:
+        mean = _weighted(mean, base, moved, rng)
     elif alike < config.tissue_share:
         white, grey, fluid = (base > 0.72), (base > 0.3) & (base <= 0.72), base <= 0.3
         tissue = tissues[0] * white + tissues[1] * grey + tissues[2] * fluid
@@ -135,6 +146,25 @@ def random_looks(config: PeopleConfig, rng: torch.Generator) -> Looks:
         values[RIGHT_LESION] = values[LEFT_LESION]
     mean[0] = 0.02 * float(uniform(rng, 0, 1))
     return Looks(mean, sd, kind < config.t1_share)
+
+
+def _weighted(
+    mean: torch.Tensor, base: torch.Tensor, moved: torch.Tensor, rng: torch.Generator
+) -> torch.Tensor:
+    """Draw means in which grey matter is a little brighter than white, and iron is dark."""
+    pick = int(torch.randint(len(_WEIGHTED), (), generator=rng))
+    white, grey, fluid = (
+        level + float(uniform(rng, -1, 1)) * spread for level, spread in _WEIGHTED[pick]
+    )
+    whiteness = ((base - 0.55) / (0.85 - 0.55)).clamp(0, 1)
+    tissue = torch.where(base > 0.3, grey + whiteness * (white - grey), fluid)
+    iron = torch.tensor(["Pallidum" in s.name for s in STRUCTURES]) * uniform(rng, 0, 0.15)
+    drawn = mean.clone()
+    drawn[1:CLASS_COUNT] = (tissue - iron + 0.03 * moved[1:CLASS_COUNT]).clamp(min=0.02)
+    drawn[FLUID] = max(0.02, fluid + 0.05 * float(moved[FLUID]))
+    drawn[OTHER_TISSUE] = white
+    drawn[LEFT_LESION] = grey + float(uniform(rng, 0.0, 0.4))
+    return drawn
 
 
 def _t1_mean(name: str) -> float:

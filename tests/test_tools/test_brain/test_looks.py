@@ -34,6 +34,17 @@ def test_looks_are_alike_on_both_sides_and_t1s_are_bright_in_white_matter() -> N
     assert 8 <= darker <= 32
 
 
+def test_weighted_looks_have_grey_matter_brighter_than_white() -> None:
+    config = PeopleConfig(t1_share=0.0, weighted_share=1.0)
+    fluid_is_dark = 0
+    for key in range(60):
+        mean, _, t1 = random_looks(config, keyed_generator(8, key))
+        assert not t1
+        assert -0.1 < mean[2] - mean[1] < 0.4  # cortex and white matter of the left
+        fluid_is_dark += bool(mean[3] < mean[1])
+    assert 10 <= fluid_is_dark <= 30  # a third of them is FLAIR
+
+
 def test_soft_tissue_is_fat_in_places_and_the_brain_stays_as_it_is() -> None:
     which = torch.full((*SHAPE, 8), SOFT)
     which[:8] = 1  # white matter

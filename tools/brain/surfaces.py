@@ -30,7 +30,7 @@ _ASIDE = (1e-4, 1.3e-4, 1.7e-4)  # voxels by which surfaces are moved, so that n
 def read_ribbon(folder: Path) -> tuple[Path, npt.NDArray[np.uint8]]:
     """Return the file of the head, and what its surfaces enclose, ``(i, j, k)``."""
     scan = folder / "anatomicals/raw.nii.gz"
-    image = nib.load(scan)
+    image = nib.Nifti1Image.from_filename(scan)
     truth = np.zeros(image.shape, np.uint8)
     for side in CORTEX:
         white, pial = (
@@ -42,7 +42,7 @@ def read_ribbon(folder: Path) -> tuple[Path, npt.NDArray[np.uint8]]:
 
 
 def enclosed(
-    path: Path, affine: npt.NDArray[np.float64], shape: tuple[int, int, int]
+    path: Path, affine: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> npt.NDArray[np.bool_]:
     """Return which voxels a closed surface encloses: rays have crossed it an odd number of times.
 
@@ -53,7 +53,7 @@ def enclosed(
     affine, shape
         Of the grid.
     """
-    points, triangles = (array.data for array in nib.load(path).darrays[:2])
+    points, triangles = (array.data for array in nib.GiftiImage.from_filename(path).darrays[:2])
     inverse = np.linalg.inv(affine)
     corners = (points @ inverse[:3, :3].T + inverse[:3, 3] + _ASIDE)[triangles]
     low = np.ceil(corners[:, :, 1:].min(axis=1)).astype(int)

@@ -29,6 +29,7 @@ from napari_tokensparse.segmenting.result import (
     Stats,
 )
 from napari_tokensparse.segmenting.run import WindowRun
+from napari_tokensparse.segmenting.stripping import stripped_note, stripping
 from napari_tokensparse.volumes.channels import read_channels, read_scan
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.volume import Volume, VolumeError, check_finite
@@ -76,6 +77,7 @@ def segment(
     backend: str = "auto",
     precision: str = "auto",
     sharpen: bool | None = None,
+    strip: bool | None = None,
     confidence: bool = False,
     probabilities: Sequence[str] = (),
     importance: float | None = None,
@@ -104,15 +106,16 @@ def segment(
     region
         Run only the windows that reach into this box of the input's voxels; labels and tokens
         there are those of a run of the whole volume.
-    backend
-        How the network is run: ``auto``, ``plain``, ``openvino``, ``bfloat16`` or ``compile``
-        (`make_backend`).
-    precision
-        ``float32`` or ``bfloat16`` binds the backend ``auto`` to it (`make_backend`).
+    backend, precision
+        How the network is run (`make_backend`): ``auto``, ``plain``, ``openvino``, ``bfloat16`` or
+        ``compile``; ``float32`` or ``bfloat16`` as the precision binds ``auto`` to it.
     sharpen
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    strip
+        Whether a whole head, more than a model of brains was made for, is stripped of its skull
+        first by the model's own labels; as the model says if not given.
     confidence
         Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
     probabilities
@@ -137,8 +140,8 @@ def segment(
     network = model if isinstance(model, SCD) else load_model(model)
     asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
     asked |= {"region": region, "backend": backend, "precision": precision, "sharpen": sharpen}
-    asked |= {"pin": pin, "drop": drop, "importance": importance, "confidence": confidence}
-    asked |= {"probabilities": probabilities, "device": None if device is None else str(device)}
+    asked |= {"strip": strip, "pin": pin, "drop": drop, "device": device and str(device)}
+    asked |= {"importance": importance, "confidence": confidence, "probabilities": probabilities}
     options = options_for(network, keep_ratio, **asked)
     return segment_with(read_input(source, network.info), network, options)
 
@@ -213,8 +216,13 @@ def segmenting(volume: Volume, model: SCD, options: Options) -> Iterator[Progres
     check_options(options)
     check_fit(volume, model)
     placed = model if options.device is None else model.to(choose_device(options.device))
-    run = _begun(volume, make_backend(placed, options.backend, options.precision), options)
-    run.seconds["preprocess"] = time.perf_counter() - started
+    seen = (yield from stripping(volume, placed)) if options.strip else volume
+    stripped = time.perf_counter()
+    run = _begun(seen, make_backend(placed, options.backend, options.precision), options)
+    run.seconds["preprocess"] = time.perf_counter() - stripped
+    if options.strip and (said := stripped_note(volume, seen, placed.info)):
+        run.seconds["strip"] = stripped - started
+        run.notes.append(said)
     # One window takes no memory a second time, and fresh pages are the faster ones.
     with kept_memory() if run.count > 1 else nullcontext():
         for done, _ in enumerate(run.windows()):

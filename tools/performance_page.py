@@ -417,7 +417,7 @@ def _kept(choices: Sequence[dict[str, Any]], before: str) -> str:
 
 
 def _left(lines: Sequence[str]) -> str:
-    heading = "## What was tried and did not gain"
+    heading = "## What was tried and left out"
     return "\n".join([heading, "", *(f"- {line}" for line in lines)])
 
 

@@ -81,6 +81,7 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "series": None,
         "region": ":,4:,:",
         "sharpen": False,
+        "strip": False,
         "legend": False,
         "confidence": False,
         "probabilities": (),

@@ -62,7 +62,7 @@ def test_the_machine_is_told_once_and_the_rate_of_each_report(page: list[str]) -
     assert [line for line in page if line.startswith("## ")] == [
         "## Some CPU, 2 cores, 1 threads",
         "## What is kept, and what it gained",
-        "## What was tried and did not gain",
+        "## What was tried and left out",
     ]
     rates = [line for line in page if line.startswith("Matrix product beside")]
     assert [line.split()[-2] for line in rates] == ["100.0", "90.0"]

@@ -113,8 +113,8 @@ measured in the same rounds: 1 is as fast as that product. Parts are timed in ro
 *dense* is the network without pruning and completion, with the same kernels; *monai-unetr* is
 MONAI's `UNETR` as it is shipped, of the same window and widths, whose patch is 16 where the presets
 have 8: it has an eighth of the tokens. The rate of the matrix product says how much of a machine
-there was for it: where it lies far below what a processor can do, others worked there, and only what
-took turns can be compared.
+there was for it: where it lies far below what a processor can do, others worked there, and only
+what took turns can be compared.
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -235,11 +234,7 @@ class SegmentWidget(QWidget):
             self.expects.say(described.info)
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
-            crops = config.crop_value is not None
-            self.pruning.set_stages(config.stages)
-            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
-            with QSignalBlocker(self.keep_ratio):
-                self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+            self.pruning.set_network(config)
         self.channels.set_channels(channels)
         self._preview_again()
 
@@ -348,13 +343,7 @@ class SegmentWidget(QWidget):
 
     def _question(self) -> Question:
         """Return what a click would run."""
-        asked = self._read_request()
-        network = partial(self._networks.load, asked.model, asked.device)
-        likely = (asked.sharpen, asked.confidence)
-        least, shares = asked.pruning.importance, self.counts.shares()
-        ratio = asked.keep_ratio if least is None or shares is None else shares
-        kept = (ratio, least if shares is None else None)
-        return Question(asked.scan.volume, network, *kept, asked.region, *likely)
+        return Question.of(self._read_request(), self._networks, self.counts.shares())
 
     def _start(self, request: SegmentRequest | AgainRequest) -> None:
         self.estimate.begin()

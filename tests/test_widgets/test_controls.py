@@ -168,11 +168,11 @@ def test_a_model_of_the_hub_is_fetched_by_its_address_and_chosen(
     assert (asked, combo.value()) == (["lab/brain"], nano)
     assert combo.combo.currentText() == "hf://lab/brain"
     assert combo.hub.isEnabled()
-    told: list[str] = []
-    monkeypatch.setattr("napari_tokensparse.widgets.controls.show_error", told.append)
+    shown: list[str] = []
+    monkeypatch.setattr("napari_tokensparse.widgets.controls.show_error", shown.append)
     qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(combo.hub.isEnabled)
-    assert told == ["model hf://brain: must be hf://owner/repo or hf://owner/repo@revision"]
+    assert shown == ["model hf://brain: must be hf://owner/repo or hf://owner/repo@revision"]
     qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
     assert (asked, combo.value()) == (["lab/brain"], nano)
 

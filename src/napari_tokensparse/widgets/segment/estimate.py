@@ -108,12 +108,12 @@ class EstimateLabel(AskedLabel):
         took = time.perf_counter() - self._clicked
         beyond.learn(max(0.0, took - result.stats.seconds["total"]), result.labels.size)
 
-    def show_answer(self, found: Estimate | None) -> None:
+    def show_answer(self, estimate: Estimate | None) -> None:
         """Show an estimate, and pass on that there is one or none."""
-        if found is not None:
-            found = replace(found, seconds=found.seconds + beyond.seconds(self._voxels))
-        super().show_answer(found)
-        self.estimated.emit(found)
+        if estimate is not None:
+            estimate = replace(estimate, seconds=estimate.seconds + beyond.seconds(self._voxels))
+        super().show_answer(estimate)
+        self.estimated.emit(estimate)
 
     def _noted(self) -> Question:
         question = self._chosen()

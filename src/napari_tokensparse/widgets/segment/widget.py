@@ -169,7 +169,7 @@ class SegmentWidget(QWidget):
         self.running.finished.connect(self._finished)
         self.pruning.ruleChanged.connect(self.auto.setDisabled)
         self.pruning.valueChanged.connect(self._preview_again)
-        self.auto.found.connect(self.keep_ratio.setValue)
+        self.auto.chosen.connect(self.keep_ratio.setValue)
         self.gains.follow(self.auto, self.estimate, self._results)
         self.counts.follow(self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
@@ -188,7 +188,7 @@ class SegmentWidget(QWidget):
         self._results.importanceChosen.connect(self.pruning.set_importance)
         self._results.pinned.connect(self.pruning.set_pins)
         self._results.runAgain.connect(self._run_again)
-        self._results.keepRatiosTried.connect(self._ratios_tried)
+        self._results.keepRatiosPreviewed.connect(self._preview_ratios)
         for signal in (
             *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
@@ -282,7 +282,7 @@ class SegmentWidget(QWidget):
     def _chosen_source(self) -> Source:
         return self._sources.of(self._read_scan(), self._folder(), self.device.value())
 
-    def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
+    def _preview_ratios(self, ratios: tuple[float, ...]) -> None:
         """Preview keep ratios, one per stage, of the latest result."""
         latest = self._results.latest
         if latest is None or latest.image not in self._viewer.layers:
@@ -391,7 +391,7 @@ class SegmentWidget(QWidget):
         self._alongside.hide()
         preferences.livePreviewChanged.disconnect(self.live.setChecked)
         self._results.runAgain.disconnect(self._run_again)
-        self._results.keepRatiosTried.disconnect(self._ratios_tried)
+        self._results.keepRatiosPreviewed.disconnect(self._preview_ratios)
 
     def _finished(self) -> None:
         self._request = None

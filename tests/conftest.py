@@ -49,6 +49,15 @@ def old_objects_rest(request: pytest.FixtureRequest) -> None:
         gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def no_estimates(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processor to tests with a window: only those of estimates and agreement ask."""
+    if "qtbot" in request.fixturenames:
+        segment = "napari_tokensparse.widgets.segment"
+        monkeypatch.setattr(f"{segment}.estimate.DELAY_MS", 10_000_000)
+        monkeypatch.setattr(f"{segment}.preview.COMPARE_MS", 10_000_000)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def manifests_are_read_once() -> Iterator[None]:
     """Keep the manifests of what is installed, which every viewer of napari's fixture looks for."""

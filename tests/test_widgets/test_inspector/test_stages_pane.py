@@ -81,7 +81,7 @@ def test_a_dragged_cut_is_tried_as_the_stages_own_keep_ratio(inspected: Inspecte
     results_of(inspected.viewer).keepRatiosPreviewed.connect(ratios.append)
     pane.stage.setValue(2)
     plot = pane.cut.histogram
-    qtbot.waitExposed(plot)
+    qtbot.waitExposed(plot, timeout=60_000)
     tokens = inspected.shown.segmentation.tokens
     live = tokens.importance[1][np.isfinite(tokens.importance[1])]
     line = plot.mapFromScene(plot.getPlotItem().vb.mapViewToScene(plot.line.pos()))

@@ -34,13 +34,6 @@ def pytest_configure() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests with a window in one process, where others run beside them (pytest-xdist)."""
-    for item in items:
-        if item.get_closest_marker("gui"):
-            item.add_marker(pytest.mark.xdist_group("windows"))
-
-
 @pytest.fixture(autouse=True)
 def old_objects_rest(request: pytest.FixtureRequest) -> None:
     """Leave what is there before a window out of collections: napari makes one a removed layer."""

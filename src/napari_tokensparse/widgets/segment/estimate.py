@@ -67,7 +67,8 @@ class Question:
         shares
             Which share of its tokens each stage keeps by the least importance, where that is known.
         """
-        ratio, least = asked.keep_ratio, asked.pruning.importance
+        ratio: float | tuple[float, ...] = asked.keep_ratio
+        least = asked.pruning.importance
         if least is not None and shares is not None:
             ratio, least = shares, None
         network = partial(networks.load, asked.model, asked.device)

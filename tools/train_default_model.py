@@ -29,17 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from brain.people import (
-    CHOOSING,
-    TRAINING,
-    Anatomy,
-    People,
-    PeopleConfig,
-    anatomy_of,
-    atlas_anatomy,
-    read_person,
-    target_table,
-)
+from brain.looks import PeopleConfig, target_table
+from brain.people import CHOOSING, TRAINING, Anatomy, People, anatomy_of, atlas_anatomy, read_person
 from brain.structures import CLASS_COUNT
 from bundled_training import CONFIG, ON_GPU, make_parser, train_and_print
 from napari_tokensparse.model.presets import preset
@@ -83,6 +74,9 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--learn-first", action="store_true", help="keep most tokens")
     parser.add_argument("--head-share", type=float, default=0.0, help="of the samples, in [0, 1]")
+    parser.add_argument(
+        "--weighted-share", type=float, default=0.0, help="of the contrasts: T2, FLAIR, PD"
+    )
     parser.add_argument("--all-chosen", action="store_true", help="train on people 13, 14 too")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
@@ -90,7 +84,7 @@ def main() -> None:
     config = CONFIG.model_copy(update={**learn_first, **(ON_GPU if on_gpu else {})})
     numbers = [*TRAINING, *(CHOOSING if arguments.all_chosen else ())]
     anatomies = training_anatomies(arguments.people, numbers, arguments.device)
-    people = PeopleConfig(head_share=arguments.head_share)
+    people = PeopleConfig(head_share=arguments.head_share, weighted_share=arguments.weighted_share)
     sampler = People(anatomies, preset(NAME).window, people)
     weights = frequency_weights(anatomies, CLASS_WEIGHT_POWER)
     train_and_print(NAME, sampler, config, weights, arguments)

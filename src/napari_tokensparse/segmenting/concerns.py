@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokensparse.model.expected import Expected
-from napari_tokensparse.segmenting.looks import looks_of
+from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.volumes.background import (
     NEGATIVE,
     background_by_sign,
@@ -29,7 +29,7 @@ _NARROW = 0.02  # share of that range that values fill, up to which it is told
 _BULK = (1.0, 99.0)  # percentiles
 
 
-def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
+def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tuple[str, ...]:
     """Return a line for each thing about a volume that the model was not made for.
 
     Parameters
@@ -38,6 +38,8 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
         Raw, as read.
     info
         Of the model.
+    strip
+        Whether a whole head is stripped of its skull first; as the model says if not given.
 
     Returns
     -------
@@ -50,6 +52,8 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
     if info.expects is not None or info.foreground_ml is not None:
         looks = looks_of(volume)
         size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
+        if is_head(looks, info) and info.strips(strip):
+            size = ""
         values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
         parts = (size, values, _spacing(volume, wanted))
         warnings += [f"{volume.name}: {part.format(info.name)}" for part in parts if part]

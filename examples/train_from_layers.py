@@ -1,8 +1,11 @@
 """Train on an image and its labels as two layers hold them, then segment with the new model.
 
+Usage: ``python examples/train_from_layers.py [STEPS]``.
+
 What opens in napari as an image layer and a labels layer is here two arrays.
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,10 +24,11 @@ noise = np.random.default_rng(0).normal(size=ball.shape)
 image = Volume((100 + 100 * ball + 10 * noise).astype(np.float32)[None], np.eye(4), "ball")
 labels = Volume(ball[None].astype(np.uint8), np.eye(4), "painted")
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 data_set = layers_data_set([(image, labels)], zero_is_background=True, names={1: "ball"})
 with tempfile.TemporaryDirectory() as folder:
     config = RunConfig(
-        output=Path(folder) / "ball", size="nano", overrides={"steps": 60, "lr": 5e-3}
+        output=Path(folder) / "ball", size="nano", overrides={"steps": steps, "lr": 5e-3}
     )
     for event in running(config, data_set=data_set):
         if isinstance(event, StepDone) and event.step % 20 == 0:

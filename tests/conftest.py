@@ -37,18 +37,32 @@ def pytest_configure() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests with a window in one process, where others run beside them (pytest-xdist)."""
-    for item in items:
-        if item.get_closest_marker("gui"):
-            item.add_marker(pytest.mark.xdist_group("windows"))
+@pytest.fixture(autouse=True)
+def old_objects_rest(request: pytest.FixtureRequest) -> None:
+    """Leave what is there before a window out of collections: napari makes one a removed layer."""
+    if "make_napari_viewer" in request.fixturenames:
+        gc.collect()
+        gc.freeze()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def old_objects_rest() -> None:
-    """Leave what modules before imported out of collections: napari's fixture makes two a test."""
-    gc.collect()
-    gc.freeze()
+@pytest.fixture(autouse=True)
+def no_estimates(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processor to tests with a window: only those of estimates and agreement ask."""
+    if "qtbot" in request.fixturenames:
+        segment = "napari_tokensparse.widgets.segment"
+        monkeypatch.setattr(f"{segment}.estimate.DELAY_MS", 10_000_000)
+        monkeypatch.setattr(f"{segment}.preview.COMPARE_MS", 10_000_000)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def manifests_are_read_once() -> Iterator[None]:
+    """Keep the manifests of what is installed, which every viewer of napari's fixture looks for."""
+    from npe2 import PluginManifest
+
+    discover = PluginManifest.discover
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", cache(lambda paths=(): list(discover(paths))))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

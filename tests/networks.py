@@ -13,7 +13,6 @@ PYRAMID: dict[str, Any] = {
     "window": (32, 24, 16),
     "patch_size": 4,
     "embedding": "conv-stem",
-    "prune_after": (-1, 3),
     "keep_ratio": (0.5, 0.5),
     "forgotten_stages": 1,
     "completion_positions": False,
@@ -23,9 +22,11 @@ PYRAMID: dict[str, Any] = {
 """A network that crops its windows to what they hold, and draws detail where tokens are kept."""
 
 
-def make_cropping(values: tuple[int, ...] = VALUES, depth: int = 12, **info: Any) -> SCD:
+def make_cropping(
+    values: tuple[int, ...] = VALUES, depth: int = 12, prune_after: int = 3, **info: Any
+) -> SCD:
     """Make a network as `make_model` does, of the gated pyramid, whose windows are cropped."""
-    return _made({**PYRAMID, "depth": depth}, values, info)
+    return _made({**PYRAMID, "depth": depth, "prune_after": (-1, prune_after)}, values, info)
 
 
 def make_model(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:

@@ -19,7 +19,7 @@ SCRIPTS = {
     "train_from_layers.py": "wrote ball: steps",
     "train_msd.py": "image-2 at keep ratio 0.5: box",
 }
-SHORTER = {"train_msd.py": ["0.05"]}
+SHORTER = {"train_from_layers.py": ["20"], "train_msd.py": ["0.02"]}
 """Arguments with which an example does the same in less time."""
 GUI = {"segment_in_napari.py"}
 

@@ -24,45 +24,25 @@ minute::
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from brain.looks import PeopleConfig, target_table
 from brain.people import CHOOSING, TRAINING, Anatomy, People, anatomy_of, atlas_anatomy, read_person
 from brain.structures import CLASS_COUNT
+from bundled_training import CONFIG, ON_GPU, make_parser, train_and_print
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.training.events import StepDone
-from napari_tokensparse.training.loop import TrainSetup, train
-from napari_tokensparse.training.trainconfig import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-CONFIG = TrainConfig(
-    max_minutes=1.0,
-    lr=2e-3,
-    betas=(0.9, 0.99),
-    warmup_steps=50,
-    schedule="constant",
-    cooldown=0.5,
-    keep_range=(0.07, 1.0),
-    score_weight=0.2,
-    token_weight=0.5,
-    ema_decay=0.998,
-    checkpoint_minutes=1.0,
-)
+NAME = "brain-structures"
 LEARN_FIRST = {"keep_range": (0.3, 0.9)}
-ON_GPU = {"batch_size": 8, "micro_batch": 8}
 # Class weights are frequencies to this power. At -0.5 small structures come out too large.
 CLASS_WEIGHT_POWER = -0.25
-_PRINTED_EVERY = 50
 
 
 def training_anatomies(folder: Path, numbers: Iterable[int], device: str) -> list[Anatomy]:
@@ -91,63 +71,23 @@ def frequency_weights(anatomies: list[Anatomy], power: float) -> torch.Tensor:
 
 def main() -> None:
     """Train for some minutes, printing the mean loss now and then."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the checkpoint lies")
-    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
-    parser.add_argument("--minutes", type=float, required=True, help="of the whole run")
-    parser.add_argument("--stop-after", type=float, metavar="MIN", help="end this call then")
-    parser.add_argument("--steps", type=int, help="end the run after so many, if that is sooner")
+    parser = make_parser(__doc__)
     parser.add_argument("--learn-first", action="store_true", help="keep most tokens")
     parser.add_argument("--head-share", type=float, default=0.0, help="of the samples, in [0, 1]")
     parser.add_argument(
         "--weighted-share", type=float, default=0.0, help="of the contrasts: T2, FLAIR, PD"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
-    parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     parser.add_argument("--all-chosen", action="store_true", help="train on people 13, 14 too")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
-    config = CONFIG.model_copy(
-        update={
-            **(LEARN_FIRST if arguments.learn_first else {}),
-            **(ON_GPU if on_gpu else {}),
-            "max_minutes": arguments.minutes,
-            "steps": arguments.steps,
-        }
-    )
-    torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
+    learn_first = LEARN_FIRST if arguments.learn_first else {}
+    config = CONFIG.model_copy(update={**learn_first, **(ON_GPU if on_gpu else {})})
     numbers = [*TRAINING, *(CHOOSING if arguments.all_chosen else ())]
     anatomies = training_anatomies(arguments.people, numbers, arguments.device)
-    model = SCD(preset("brain-structures"))
-    if arguments.start_from:
-        model.load_state_dict(load_file(arguments.start_from))
-    sampler = People(
-        anatomies,
-        model.config.window,
-        PeopleConfig(head_share=arguments.head_share, weighted_share=arguments.weighted_share),
-    )
-    end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
-    setting = TrainSetup(
-        sampler,
-        arguments.folder,
-        device=arguments.device,
-        class_weights=frequency_weights(anatomies, CLASS_WEIGHT_POWER),
-        stop=lambda: time.monotonic() > end,
-    )
-    losses: list[float] = []
-    for event in train(model, config, setting):
-        if not isinstance(event, StepDone):
-            continue
-        losses.append(event.loss)
-        if event.step % _PRINTED_EVERY == 0 or event.share >= 1:
-            minutes = event.share * arguments.minutes
-            print(
-                f"step {event.step}: loss {np.mean(losses):.4f}, lr {event.lr:.2g}, "
-                f"{minutes:.1f} min",
-                flush=True,
-            )
-            losses.clear()
+    people = PeopleConfig(head_share=arguments.head_share, weighted_share=arguments.weighted_share)
+    sampler = People(anatomies, preset(NAME).window, people)
+    weights = frequency_weights(anatomies, CLASS_WEIGHT_POWER)
+    train_and_print(NAME, sampler, config, weights, arguments)
 
 
 if __name__ == "__main__":

@@ -29,45 +29,24 @@ On a GPU the network runs there, and processes make the windows::
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from brain.people import TRAINING as PEOPLE
+from bundled_training import CONFIG as SHARED
+from bundled_training import ON_GPU, make_parser, train_and_print
 from lesions.hosts import read_host
 from lesions.patients import TRAINING as PATIENTS
 from lesions.patients import read_lesions
 from lesions.synthesis import LesionSampler
 from napari_tokensparse.model.presets import preset
-from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.training.events import StepDone
-from napari_tokensparse.training.loop import TrainSetup, train
-from napari_tokensparse.training.trainconfig import TrainConfig
 
 NAME = "ms-lesions"
-CONFIG = TrainConfig(
-    max_minutes=1.0,
-    lr=2e-3,
-    betas=(0.9, 0.99),
-    warmup_steps=50,
-    schedule="constant",
-    cooldown=0.5,
-    keep_range=(0.07, 1.0),
-    score_weight=0.2,
-    token_weight=0.5,
-    ema_decay=0.998,
-    precision="float32",
-    checkpoint_minutes=1.0,
-)
-ON_GPU = {"batch_size": 8, "micro_batch": 8, "precision": "bfloat16"}
+CONFIG = SHARED.model_copy(update={"precision": "float32"})
 # Lesions are some thousandth of the voxels; Dice alone is slow to begin with.
 CLASS_WEIGHTS = (1.0, 4.0)
-_PRINTED_EVERY = 50
 
 
 def sampler_of(people: Path, masks: Path, box: int | None) -> LesionSampler:
@@ -79,58 +58,25 @@ def sampler_of(people: Path, masks: Path, box: int | None) -> LesionSampler:
 
 def main() -> None:
     """Train for some minutes, printing the mean loss now and then."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the checkpoint lies")
-    parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
+    parser = make_parser(__doc__)
     parser.add_argument("--masks", type=Path, required=True, help="folder of the lesions' masks")
-    parser.add_argument("--minutes", type=float, required=True, help="of the whole run")
-    parser.add_argument("--stop-after", type=float, metavar="MIN", help="end this call then")
-    parser.add_argument("--steps", type=int, help="end the run after so many, if that is sooner")
     parser.add_argument("--box", type=int, metavar="MM", help="edge of what is not empty")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--workers", type=int, help="processes that make windows")
     parser.add_argument("--lr", type=float, default=CONFIG.lr, help="step size after the warm-up")
     parser.add_argument("--ema-decay", type=float, default=CONFIG.ema_decay, help="of the weights")
-    parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
     workers = (os.cpu_count() or 1) - 1 if on_gpu else 0
     config = CONFIG.model_copy(
         update={
-            **(ON_GPU if on_gpu else {}),
-            "max_minutes": arguments.minutes,
-            "steps": arguments.steps,
+            **({**ON_GPU, "precision": "bfloat16"} if on_gpu else {}),
             "lr": arguments.lr,
             "ema_decay": arguments.ema_decay,
             "workers": workers if arguments.workers is None else arguments.workers,
         }
     )
-    torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
     sampler = sampler_of(arguments.people, arguments.masks, arguments.box)
-    model = SCD(preset(NAME))
-    if arguments.start_from:
-        model.load_state_dict(load_file(arguments.start_from))
-    end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
-    setting = TrainSetup(
-        sampler,
-        arguments.folder,
-        device=arguments.device,
-        class_weights=torch.tensor(CLASS_WEIGHTS),
-        stop=lambda: time.monotonic() > end,
-    )
-    losses: list[float] = []
-    for event in train(model, config, setting):
-        if not isinstance(event, StepDone):
-            continue
-        losses.append(event.loss)
-        if event.step % _PRINTED_EVERY == 0 or event.share >= 1:
-            print(
-                f"step {event.step}: loss {np.mean(losses):.4f}, lr {event.lr:.2g}, "
-                f"{event.share * arguments.minutes:.1f} min",
-                flush=True,
-            )
-            losses.clear()
+    train_and_print(NAME, sampler, config, torch.tensor(CLASS_WEIGHTS), arguments)
 
 
 if __name__ == "__main__":

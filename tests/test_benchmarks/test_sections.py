@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,8 +63,23 @@ def report() -> Report:
     return last
 
 
-def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai() -> None:
-    rows = rows_of(time_inference(plan(rounds=1)))
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], Path]:
+    """Time a window once by two backends, where there are two; beside it the user's cache."""
+    cache = tmp_path_factory.mktemp("cache")
+    backends = ("plain", "openvino") if find_spec("openvino") else ("plain",)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKENSPARSE_CACHE", str(cache))
+        events = list(time_inference(plan(rounds=1, backends=backends)))
+        assert os.environ["TOKENSPARSE_CACHE"] == str(cache)
+    return events, cache
+
+
+@pytest.mark.xdist_group("window")  # one process has it
+def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai(
+    timed: tuple[list[object], Path],
+) -> None:
+    rows = [row for row in rows_of(timed[0]) if row.backend == "plain"]
     totals = {(r.variant, r.keep_ratio): r for r in rows if r.part == "total"}
     named = [("scd", 0.5), ("scd", 1.0), ("dense", 1.0)]
     assert list(totals) == [*named, ("monai-unetr", 1.0)] if has_unetr() else named
@@ -83,21 +99,22 @@ def test_a_window_is_timed_in_all_and_in_parts_pruned_dense_and_by_monai() -> No
     assert "pruning" not in dense
 
 
+@pytest.mark.xdist_group("window")  # one process has it
 def test_every_backend_is_timed_and_leaves_nothing_in_the_users_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    timed: tuple[list[object], Path],
 ) -> None:
     pytest.importorskip("napari_tokensparse.compute.backends.ov", exc_type=ImportError)
-    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
-    wanted = plan(keep_ratios=(0.5,), rounds=1, backends=("plain", "openvino"))
-    events = list(time_inference(wanted))
+    events, cache = timed
     assert not [event for event in events if isinstance(event, Note)]
     rows = [r for r in rows_of(events) if r.variant in ("scd", "dense")]
-    assert [(r.variant, r.backend) for r in rows if r.part == "total"] == [
-        (variant, backend) for variant in ("scd", "dense") for backend in ("plain", "openvino")
+    totals = [(r.variant, r.keep_ratio, r.backend) for r in rows if r.part == "total"]
+    assert totals == [
+        *[("scd", ratio, "plain") for ratio in (0.5, 1.0)],
+        *[("scd", ratio, "openvino") for ratio in (0.5, 1.0)],
+        *[("dense", 1.0, backend) for backend in ("plain", "openvino")],
     ]
     assert {"blocks", "decoder"} <= {r.part for r in rows if r.backend == "openvino"}
-    assert list(tmp_path.iterdir()) == []
-    assert os.environ["TOKENSPARSE_CACHE"] == str(tmp_path)
+    assert list(cache.iterdir()) == []
 
 
 def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
@@ -138,6 +155,7 @@ def test_bfloat16_is_timed_beside_float32_in_operations_and_in_networks(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.xdist_group("report")
 def test_a_training_step_is_timed_with_its_parts_and_memory(report: Report) -> None:
     rows = report.section("training")
     assert [(r.variant, r.keep_ratio, r.part) for r in rows] == [
@@ -259,6 +277,7 @@ def test_monais_inferer_is_left_out_where_its_logits_have_no_room(
     assert {r.variant for r in rows_of(events)} == {"scd"}
 
 
+@pytest.mark.xdist_group("report")
 def test_a_report_holds_the_wanted_sections_with_their_efficiency(report: Report) -> None:
     assert list(dict.fromkeys(row.section for row in report.rows)) == ["macs", "training"]
     assert report.gemm_gmac_s == pytest.approx(2.0)

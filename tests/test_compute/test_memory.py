@@ -57,6 +57,6 @@ def test_it_may_end_in_its_own_thread_where_a_forgotten_generator_is_collected(
     with monkeypatch.context() as patched:
         memory.__enter__()
         patched.setattr(PeakMemory, "_resident", collected)
-        assert ended.wait(10)
+        assert ended.wait(60)
         memory._sampling.join(10)
     assert not memory._sampling.is_alive()

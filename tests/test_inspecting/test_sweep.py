@@ -11,8 +11,9 @@ from PIL import Image
 from napari_tokensparse.benchmarks.macs import gmacs
 from napari_tokensparse.inspecting.curve import save_curve
 from napari_tokensparse.inspecting.drawing import RULE_COLOURS, SCORER_COLOURS
+from napari_tokensparse.inspecting.points import SweepPoint
 from napari_tokensparse.inspecting.progress import RunProgress
-from napari_tokensparse.inspecting.sweep import Sweep, SweepPoint, sweep, sweeping
+from napari_tokensparse.inspecting.sweep import Sweep, sweep, sweeping
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.infer import SegmentError, segment
 from napari_tokensparse.volumes.region import Box

@@ -31,10 +31,10 @@ def model() -> SCD:
     return load_model("brain-structures")
 
 
-def compared(volume: Volume, model: SCD, keep_ratio: float) -> float:
+def compared(volume: Volume, model: SCD, keep_ratio: float, **asked: Any) -> float:
     """Segment by the fast and by the plain path; return the share of voxels labelled alike."""
     fast, plain = (
-        segment(volume, model, keep_ratio, backend=name) for name in ("openvino", "plain")
+        segment(volume, model, keep_ratio, backend=name, **asked) for name in ("openvino", "plain")
     )
     assert (fast.stats.backend, plain.stats.backend) == ("openvino", "plain")
     assert (fast.tokens.pruned_at == plain.tokens.pruned_at).mean() >= 0.999
@@ -43,10 +43,12 @@ def compared(volume: Volume, model: SCD, keep_ratio: float) -> float:
     return float((fast.labels == plain.labels).mean())
 
 
-@pytest.mark.parametrize("keep_ratio", [0.1, 0.5])
-def test_openvino_gives_the_labels_of_torch(volume: Volume, model: SCD, keep_ratio: float) -> None:
+@pytest.mark.parametrize(("keep_ratio", "sharpen"), [(0.1, False), (0.5, True)])
+def test_openvino_gives_the_labels_of_torch(
+    volume: Volume, model: SCD, keep_ratio: float, sharpen: bool
+) -> None:
     pytest.importorskip("napari_tokensparse.compute.backends.ov", exc_type=ImportError)
-    assert compared(volume, model, keep_ratio) >= 0.9999
+    assert compared(volume, model, keep_ratio, sharpen=sharpen) >= 0.9999
 
 
 @pytest.mark.deep

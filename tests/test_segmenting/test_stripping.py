@@ -83,17 +83,17 @@ def test_a_head_gets_the_labels_of_its_brain(model: SCD, brain: Volume, head: Vo
 def test_the_brain_of_a_scan_is_looked_for_once_and_seen_by_the_preview(
     model: SCD, brain: Volume, head: Volume
 ) -> None:
-    found = brain_of(head, model)
-    assert known_brain(head, model) is found and brain_of(head, model) is found
-    assert found.array.shape == head.array.shape and found.array.dtype == head.array.dtype
-    kept = found.array != 0
-    assert np.array_equal(found.array[kept], head.array[kept])
+    stripped = brain_of(head, model)
+    assert known_brain(head, model) is stripped and brain_of(head, model) is stripped
+    assert stripped.array.shape == head.array.shape and stripped.array.dtype == head.array.dtype
+    kept = stripped.array != 0
+    assert np.array_equal(stripped.array[kept], head.array[kept])
     shown = brain.array > 0
     tissue = shown & (brain.array > np.median(brain.array[shown]))
     assert (tissue & ~kept).sum() < 0.06 * tissue.sum()
     assert (kept & ~shown).sum() < 0.15 * shown.sum()
     assert brain_of(brain, model) is brain and known_brain(brain, model) is None
-    of_head, of_brain = (PreviewSession(each, model).update(1.0) for each in (head, found))
+    of_head, of_brain = (PreviewSession(each, model).update(1.0) for each in (head, stripped))
     assert np.array_equal(of_head.labels, of_brain.labels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from itertools import islice
 from typing import Any
 
@@ -57,7 +58,9 @@ def test_a_small_shared_memory_ends_in_one_line_that_names_both_ways_out(said: s
 
 
 def test_other_errors_of_a_worker_pass() -> None:
-    with pytest.raises(RuntimeError, match="the sampler's own"):
-        list(loading(Numbers(RuntimeError("the sampler's own")), 0, 1, 0, 1))
+    for kind in (RuntimeError, ValueError):
+        with pytest.raises(kind, match="the sampler's own"):
+            list(loading(Numbers(kind("the sampler's own")), 0, 1, 0, 1))
+        assert multiprocessing.active_children() == []
     with pytest.raises(RuntimeError, match="Bus error"):  # not a worker's
         list(loading(Numbers(RuntimeError("Bus error")), 0, 0, 0, 1))

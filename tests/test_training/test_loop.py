@@ -182,14 +182,15 @@ def command(folder: Path, **fields: Any) -> list[str]:
     return [str(SCRIPT), str(folder), *(f"{name}={value}" for name, value in chosen.items())]
 
 
-def kill_again_and_again(folder: Path, kills: list[float], **fields: Any) -> int:
-    """Kill a run so many seconds after its first checkpoint; count kills in its middle."""
+def kill_again_and_again(folder: Path, kills: list[tuple[int, float]], **fields: Any) -> int:
+    """Kill a run so many events and seconds after its start; count kills in its middle."""
     line = [sys.executable, *command(folder, **fields)]
     in_the_middle = 0
-    for seconds in kills:
-        with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
-            while process.poll() is None and not (folder / STATE_FILE).exists():
-                time.sleep(0.05)
+    for events, seconds in kills:
+        with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for _ in zip(range(events), process.stdout, strict=False):
+                pass
             time.sleep(seconds)
             in_the_middle += process.poll() is None
             process.send_signal(signal.SIGKILL)
@@ -200,9 +201,11 @@ def check_kills(tmp_path: Path, count: int, steps: int) -> None:
     fields = {"steps": steps, "checkpoint_every": 1}
     config = changed(**fields)
     run(tmp_path / "whole", config)
-    seconds = counters(tmp_path / "whole").seconds
+    step = counters(tmp_path / "whole").seconds / steps
     moments = random.Random(count)
-    kills = [moments.uniform(0, 1.5 * seconds / count) for _ in range(count)]
+    # Two events a step: on average a run is killed after half of what is its share of the steps.
+    most = 2 * steps // (count + 1)
+    kills = [(moments.randint(2, most), moments.uniform(0, step)) for _ in range(count)]
     assert kill_again_and_again(tmp_path / "killed", kills, **fields) > 0
     run(tmp_path / "killed", config)
     assert saved(tmp_path / "killed")["counters"]["step"] == steps
@@ -286,7 +289,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path: Path) -> 
     run(tmp_path, changed(steps=1))
     before = (tmp_path / STATE_FILE).read_bytes()
     with pytest.raises(TrainError, match="belongs to another network"):
-        run(tmp_path, model=network(feature_size=4))
+        run(tmp_path, model=network(embed_dim=48))
     assert (tmp_path / STATE_FILE).read_bytes() == before
 
 

@@ -36,10 +36,14 @@ class Spheres:
         return image[None], ball.long()
 
 
+SHALLOW: dict[str, Any] = {"depth": 4, "prune_after": (0, 1, 2), "decoder": "linear"}
+"""A step of it takes a fifth of the time of the whole preset's."""
+
+
 def network(**changes: Any) -> SCD:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return SCD(preset("nano", **{"drop_path": 0.2, **changes}))
+        return SCD(preset("nano", **{**SHALLOW, "drop_path": 0.2, **changes}))
 
 
 def main() -> None:

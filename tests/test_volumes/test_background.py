@@ -8,7 +8,7 @@ import dask.array
 import numpy as np
 import pytest
 
-from napari_tokensparse.volumes.background import border_value, negative_share, tells_by_sign
+from napari_tokensparse.volumes.background import background_by_sign, border_value, negative_share
 from napari_tokensparse.volumes.preprocess import PreprocessError, preprocess, preprocess_pair
 from napari_tokensparse.volumes.volume import Volume
 
@@ -135,7 +135,7 @@ def test_ranges_of_intensity_are_left_alone():
     ],
 )
 def test_which_preprocessing_tells_background_by_sign(definitions, by_sign):
-    assert tells_by_sign(definitions) is by_sign
+    assert background_by_sign(definitions) is by_sign
 
 
 def test_a_border_is_what_the_corners_and_half_of_the_faces_hold():

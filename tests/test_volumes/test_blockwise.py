@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_tokensparse.volumes.background import tells_by_sign
+from napari_tokensparse.volumes.background import background_by_sign
 from napari_tokensparse.volumes.preprocess import preprocess
 from napari_tokensparse.volumes.volume import Volume, VolumeError
 
@@ -96,7 +96,7 @@ def test_a_lazy_volume_is_preprocessed_as_in_memory_with_each_block_read_once(
     np.testing.assert_allclose(prepared.image, whole.image, rtol=0, atol=2e-5)
     # The blocks at the border are read once before, where a border tells background.
     assert counted.reads.min() == 1
-    assert counted.reads.max() == 1 + tells_by_sign(definitions)
+    assert counted.reads.max() == 1 + background_by_sign(definitions)
     assert counted.largest == np.prod(BLOCK)
 
 

@@ -176,13 +176,6 @@ def no_thread_outlives_the_tests() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the processor to the tests: only those of estimates and agreement find these."""
-    monkeypatch.setattr("napari_tokensparse.widgets.segment.estimate.DELAY_MS", 10_000_000)
-    monkeypatch.setattr("napari_tokensparse.widgets.segment.preview.COMPARE_MS", 10_000_000)
-
-
-@pytest.fixture(autouse=True)
 def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return where what clicks take is kept: each test is a process of its own to it."""
     file = tmp_path / "clicks.json"

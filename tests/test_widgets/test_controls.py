@@ -98,7 +98,7 @@ def test_the_combo_lists_bundled_and_user_models_and_takes_any_folder(
     ]
     assert combo.combo.itemText(0) == "brain-structures"
     listed = combo.combo.count()
-    with qtbot.waitSignal(combo.valueChanged) as changed:
+    with qtbot.waitSignal(combo.valueChanged, timeout=60_000) as changed:
         combo.setValue(mine)
     assert changed.args == [mine]
     elsewhere = tmp_path / "elsewhere"
@@ -139,7 +139,7 @@ def test_no_model_can_be_a_choice_and_a_model_that_is_added_is_listed_in_later_c
     combo = ModelCombo(nothing="random weights")
     qtbot.addWidget(combo)
     assert combo.value() is None and combo.combo.currentText() == "random weights"
-    with qtbot.waitSignal(combo.valueChanged) as changed:
+    with qtbot.waitSignal(combo.valueChanged, timeout=60_000) as changed:
         combo.setValue(nano)
     assert changed.args == [nano]
     combo.setValue(None)
@@ -162,17 +162,17 @@ def test_a_model_of_the_hub_is_fetched_by_its_address_and_chosen(
     )
     combo = ModelCombo()
     qtbot.addWidget(combo)
-    with qtbot.waitSignal(combo.valueChanged):
+    with qtbot.waitSignal(combo.valueChanged, timeout=60_000):
         qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)
         assert not combo.hub.isEnabled()
     assert (asked, combo.value()) == (["lab/brain"], nano)
     assert combo.combo.currentText() == "hf://lab/brain"
     assert combo.hub.isEnabled()
-    told: list[str] = []
-    monkeypatch.setattr("napari_tokensparse.widgets.controls.show_error", told.append)
+    shown: list[str] = []
+    monkeypatch.setattr("napari_tokensparse.widgets.controls.show_error", shown.append)
     qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(combo.hub.isEnabled)
-    assert told == ["model hf://brain: must be hf://owner/repo or hf://owner/repo@revision"]
+    qtbot.waitUntil(combo.hub.isEnabled, timeout=60_000)
+    assert shown == ["model hf://brain: must be hf://owner/repo or hf://owner/repo@revision"]
     qtbot.mouseClick(combo.hub, Qt.MouseButton.LeftButton)  # cancelled: nothing changes
     assert (asked, combo.value()) == (["lab/brain"], nano)
 
@@ -212,5 +212,7 @@ def test_the_devices_that_torch_finds_join_the_combo(qtbot: QtBot) -> None:
     qtbot.addWidget(combo)
     combo.setValue("cpu")
     listed = [AUTO_DEVICE, *available_devices()]
-    qtbot.waitUntil(lambda: [combo.itemText(n) for n in range(combo.count())] == listed)
+    qtbot.waitUntil(
+        lambda: [combo.itemText(n) for n in range(combo.count())] == listed, timeout=60_000
+    )
     assert combo.value() == "cpu"

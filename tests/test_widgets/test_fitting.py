@@ -98,7 +98,7 @@ def parts(qtbot: QtBot) -> QWidget:
     layout.addStretch()
     qtbot.addWidget(top)
     top.resize(300, 300)
-    with qtbot.waitExposed(top):
+    with qtbot.waitExposed(top, timeout=60_000):
         top.show()
     return top
 
@@ -112,8 +112,7 @@ def test_a_status_that_comes_and_goes_moves_nothing(parts: QWidget, qtbot: QtBot
         assert button.y() == before
         assert line.toolTip() == text
     line.setText("word " * 60)
-    qtbot.wait(20)
-    assert button.y() > before  # what does not fit is not cut
+    qtbot.waitUntil(lambda: button.y() > before, timeout=60_000)  # what does not fit is not cut
     assert line.height() >= line.heightForWidth(line.width())
 
 
@@ -121,13 +120,13 @@ def test_one_line_is_cut_with_an_ellipsis_and_whole_in_its_tool_tip(qtbot: QtBot
     label = ElidedLabel()
     qtbot.addWidget(label)
     label.resize(100, 20)
-    with qtbot.waitExposed(label):
+    with qtbot.waitExposed(label, timeout=60_000):
         label.show()
     label.setText("Left-Cerebellum-White-Matter and more")
     assert label.text().endswith("…") and len(label.text()) < 25
     assert label.whole() == label.toolTip() == "Left-Cerebellum-White-Matter and more"
     label.resize(600, 20)
-    qtbot.waitUntil(lambda: label.width() == 600)
+    qtbot.waitUntil(lambda: label.width() == 600, timeout=60_000)
     assert label.text() == label.whole()
 
 
@@ -140,12 +139,11 @@ def test_wrapped_lines_keep_their_height_in_a_scroll_area(qtbot: QtBot) -> None:
     layout.addWidget(QPushButton("after"))
     qtbot.addWidget(outer)
     outer.resize(200, 120)
-    with qtbot.waitExposed(outer):
+    with qtbot.waitExposed(outer, timeout=60_000):
         outer.show()
-    qtbot.wait(20)
-    assert label.height() >= label.heightForWidth(label.width())
     area = outer.findChild(ScrollArea)
-    assert area.verticalScrollBar().maximum() > 0
+    qtbot.waitUntil(lambda: area.verticalScrollBar().maximum() > 0, timeout=60_000)
+    assert label.height() >= label.heightForWidth(label.width())
     assert outer.minimumSizeHint().height() < 150
 
 
@@ -155,15 +153,15 @@ def test_a_layer_that_says_nothing_of_its_axes_leaves_segment_whole(
     dock = docks(viewer.window._qt_window)["Segment"]
     dock.raise_()
     area = dock.findChildren(ScrollArea)[0]
-    qtbot.waitUntil(dock.findChildren(GeometryFields)[0].isVisible, timeout=5_000)
-    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=5_000)
+    qtbot.waitUntil(dock.findChildren(GeometryFields)[0].isVisible, timeout=60_000)
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=60_000)
 
 
 def test_the_inspector_is_not_scrolled_sideways(viewer: Any, qtbot: QtBot) -> None:
     dock = docks(viewer.window._qt_window)["Token inspector"]
     dock.raise_()
     area = dock.findChildren(ScrollArea)[0]
-    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=5_000)
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=60_000)
 
 
 def test_a_spin_box_has_room_for_its_number_between_its_buttons(viewer: Any, qtbot: QtBot) -> None:

@@ -27,7 +27,7 @@ def curves(steps, dice):
 def plot(qtbot):
     plot = TrainingPlot()
     qtbot.addWidget(plot)
-    with qtbot.waitExposed(plot):
+    with qtbot.waitExposed(plot, timeout=60_000):
         plot.show()
     return plot
 
@@ -50,9 +50,11 @@ def test_loss_lr_and_each_class_are_drawn_against_the_step(plot, qtbot):
     assert points(plot.dice_curves["tube"]) == [(1, 0.5), (2, 0.75)]
     assert points(plot.dice_curves["ball"]) == [(2, 0.25)]
     assert shown_text(plot.legend) == "● tube 0.75   ● ball 0.25"
-    qtbot.wait(50)  # a paint
     for other in (plot.dice, plot.lr):
-        assert other.viewRange()[0] == pytest.approx(plot.loss.viewRange()[0], rel=0.01)
+        qtbot.waitUntil(  # a paint
+            lambda o=other: o.viewRange()[0] == pytest.approx(plot.loss.viewRange()[0], rel=0.01),
+            timeout=60_000,
+        )
 
 
 def test_the_curves_of_another_run_replace_the_ones_before(plot):

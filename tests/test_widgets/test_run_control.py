@@ -46,7 +46,7 @@ def test_results_are_passed_on_and_progress_is_shown(qtbot: QtBot) -> None:
     qtbot.mouseClick(control.button, Qt.MouseButton.LeftButton)
     assert (control.button.text(), control.is_busy) == ("Cancel", True)
     assert control.progress.isVisible()
-    qtbot.waitUntil(lambda: not control.is_busy)
+    qtbot.waitUntil(lambda: not control.is_busy, timeout=60_000)
     assert received == ["result 1", "result 2", "result 3"]
     assert shown[-3:] == [167, 500, 833]
     assert control.button.text() == "Sweep"
@@ -57,7 +57,7 @@ def test_an_error_is_said_and_the_button_works_again(qtbot: QtBot) -> None:
     control = RunControl("Audit")
     qtbot.addWidget(control)
     control.start(work, 1, "scan: contains NaN")
-    qtbot.waitUntil(lambda: not control.is_busy)
+    qtbot.waitUntil(lambda: not control.is_busy, timeout=60_000)
     assert control.message.text() == "scan: contains NaN"
     assert control.button.text() == "Audit"
     assert control.button.isEnabled()

@@ -27,7 +27,7 @@ def table(qtbot: QtBot) -> Table:
     table = Table("components")
     qtbot.addWidget(table)
     table.resize(500, 300)
-    with qtbot.waitExposed(table):
+    with qtbot.waitExposed(table, timeout=60_000):
         table.show()
     table.show_rows(HEADERS, ROWS)
     return table

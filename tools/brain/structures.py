@@ -126,9 +126,9 @@ def merge_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
         Ids of the 27 structures, 0, or `BY_SIDE`; the same shape.
     """
     own = {structure.id: structure.id for structure in STRUCTURES} | _MERGED_IDS
-    found = np.unique(labels)
-    table = np.array([own.get(i, _special_target(i)) for i in found.tolist()], dtype=np.int16)
-    return table[np.searchsorted(found, labels)]
+    values = np.unique(labels)
+    table = np.array([own.get(i, _special_target(i)) for i in values.tolist()], dtype=np.int16)
+    return table[np.searchsorted(values, labels)]
 
 
 def _special_target(source: int) -> int:

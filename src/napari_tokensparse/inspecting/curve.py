@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from napari_tokensparse.inspecting.sweep import Sweep, SweepPoint
+    from napari_tokensparse.inspecting.points import SweepPoint
+    from napari_tokensparse.inspecting.sweep import Sweep
 
 # Of Okabe and Ito's colours too; none of them is a scorer's that is drawn beside.
 _COST_COLOURS = {"time": "#000000", "GMACs": "#0072b2", "memory": "#56b4e9"}

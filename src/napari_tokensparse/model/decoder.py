@@ -96,17 +96,7 @@ class UnetrDecoder(nn.Module):
         widths = [f * 2**level for level in range(len(skips))]
         self.skips = nn.ModuleList(skips)
         self.pool = nn.AvgPool3d(3, stride=2, padding=1) if layout.bottleneck else nn.Identity()
-        self.ups = nn.ModuleList(
-            UnetrUpBlock(
-                in_channels=below,
-                out_channels=width,
-                kernel_size=3,
-                upsample_kernel_size=2,
-                res_block=True,
-                **_BLOCK,
-            )
-            for width, below in zip(widths, [*widths[1:], dim], strict=True)
-        )
+        self.ups = _up_blocks(widths, dim)
         self.out = UnetOutBlock(3, f, config.out_channels)
         keep_layout(self)
 
@@ -221,17 +211,7 @@ class GatedPyramidDecoder(nn.Module):
                 for before, after in pairwise(widths)
             ]
         )
-        self.ups = nn.ModuleList(
-            UnetrUpBlock(
-                in_channels=below,
-                out_channels=width,
-                kernel_size=3,
-                upsample_kernel_size=2,
-                res_block=True,
-                **_BLOCK,
-            )
-            for width, below in zip(widths, [*widths[1:], config.embed_dim], strict=True)
-        )
+        self.ups = _up_blocks(widths, config.embed_dim)
         self.out = UnetOutBlock(3, widths[0], config.out_channels)
         keep_layout(self)
 
@@ -288,6 +268,21 @@ def make_decoder(config: SCDConfig, own: nn.Module | None = None) -> nn.Module:
     if config.decoder == "gated-pyramid":
         return GatedPyramidDecoder(config)
     return UnetrDecoder(config)
+
+
+def _up_blocks(widths: list[int], deepest: int) -> nn.ModuleList:
+    """Make UNETR's blocks from each width below, the deepest last, to each width."""
+    return nn.ModuleList(
+        UnetrUpBlock(
+            in_channels=below,
+            out_channels=width,
+            kernel_size=3,
+            upsample_kernel_size=2,
+            res_block=True,
+            **_BLOCK,
+        )
+        for width, below in zip(widths, [*widths[1:], deepest], strict=True)
+    )
 
 
 def _convolved(in_channels: int, out_channels: int) -> nn.Module:

@@ -10,9 +10,9 @@ from napari_tokensparse.model.expected import Expected
 from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.volumes.background import (
     NEGATIVE,
+    background_by_sign,
     border_value,
     negative_share,
-    tells_by_sign,
 )
 from napari_tokensparse.volumes.placement import NOTE_NO_LENGTHS
 
@@ -62,7 +62,7 @@ def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tupl
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
     """Say so where nothing tells background, and the model needs it."""
-    if not tells_by_sign(info.preprocessing):
+    if not background_by_sign(info.preprocessing):
         return ()
     unclear = [channel for channel in volume.array if border_value(channel) is None]
     share = max(map(negative_share, unclear), default=0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from itertools import count
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -74,8 +75,12 @@ def loading(
 def _named(workers: int) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, OSError) as error:
-        if not workers or not _SAID.search(str(error)):
+    except Exception as error:
+        # The frames hold the loader: collected later, with its queues, it would wait five seconds
+        # for each worker; let go of now, it ends them.
+        clear_frames(error.__traceback__)
+        lacks = isinstance(error, (RuntimeError, OSError)) and _SAID.search(str(error))
+        if not workers or not lacks:
             raise
         raise SharedMemoryError(
             f"workers {workers}: the memory that they share with this process (/dev/shm) is too "

@@ -38,7 +38,7 @@ class _Shift:
     reason: str
 
 
-def tells_by_sign(definitions: Sequence[Mapping[str, Any]]) -> bool:
+def background_by_sign(definitions: Sequence[Mapping[str, Any]]) -> bool:
     """Whether transforms take what is not above 0, or is 0, for background as it is in the file.
 
     Where intensities are first brought into a range of their own, as CT's are, they do not.
@@ -112,7 +112,7 @@ def background_notes(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -
 
 
 def _shifts(volume: Volume, definitions: Sequence[Mapping[str, Any]]) -> list[_Shift | None]:
-    if not tells_by_sign(definitions):
+    if not background_by_sign(definitions):
         return []
     return [_shift(channel) for channel in volume.array]
 

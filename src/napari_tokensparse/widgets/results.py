@@ -82,7 +82,7 @@ class Results(QObject):
         A person chose a keep ratio elsewhere than at the slider, for example on the curve.
     importanceChosen
         A person chose a least importance there.
-    keepRatiosTried
+    keepRatiosPreviewed
         A person tries keep ratios, one per stage, on the latest result: the live preview shows
         them.
     pinned
@@ -96,7 +96,7 @@ class Results(QObject):
     changed = Signal()
     keepRatioChosen = Signal(float)
     importanceChosen = Signal(float)
-    keepRatiosTried = Signal(tuple)
+    keepRatiosPreviewed = Signal(tuple)
     pinned = Signal(tuple)
     runAgain = Signal(object)
     swept = Signal(tuple)

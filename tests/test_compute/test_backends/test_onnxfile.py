@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# What is imported to write a graph takes seconds: one process does it.
+pytestmark = pytest.mark.xdist_group("onnx")
+
 MOST = 1e-3
 
 
@@ -76,7 +79,7 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
 def test_a_graph_crops_every_window_to_what_it_holds(
     tmp_path: Path, make_cropping: Callable[..., SCD]
 ) -> None:
-    model = spread_scores(make_cropping(depth=5))
+    model = spread_scores(make_cropping(depth=2, prune_after=0))
     file = export_onnx(model, tmp_path / "model.onnx", (0.75, 0.3))
     lengths = []
     for first, end in (

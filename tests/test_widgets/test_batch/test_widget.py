@@ -133,7 +133,7 @@ def test_work_goes_on_while_the_dock_is_closed_and_a_new_one_shows_and_cancels_i
     assert again is not opened.widget
     assert again.source.value() == tmp_path / "scans"
     assert batch.is_busy and again.button.text() == "Cancel"
-    opened.qtbot.waitUntil(again.progress.isVisible)
+    opened.qtbot.waitUntil(again.progress.isVisible, timeout=60_000)
     assert again.message.text().startswith("Scan ")
     assert "left" in again.message.text()
 

@@ -123,9 +123,9 @@ def test_it_opens_by_itself_with_a_run_and_again_after_it_was_closed(
     assert main.findChild(ClassListWidget) is None
     opened.segment()
     listed = main.findChild(ClassListWidget)
-    opened.qtbot.waitUntil(listed.isVisible, timeout=10_000)
+    opened.qtbot.waitUntil(listed.isVisible, timeout=60_000)
     dock_of(listed).close()
     assert not listed.isVisible()
     opened.segment()
-    opened.qtbot.waitUntil(main.findChild(ClassListWidget).isVisible, timeout=10_000)
+    opened.qtbot.waitUntil(main.findChild(ClassListWidget).isVisible, timeout=60_000)
     assert len(main.findChildren(ClassListWidget)) == 1

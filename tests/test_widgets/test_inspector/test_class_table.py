@@ -19,7 +19,7 @@ def test_the_classes_of_the_latest_result_are_shown(inspected):
     shown = inspected.publish(0.25)  # the first result's classes may still be being counted
     fates = class_fates(shown.segmentation, shown.volume, shown.network.info)
     expected = [class_row(row, TOKENS) for row in fates if sum(row.mm3)]
-    qtbot.waitUntil(lambda: classes.table.rows() == expected)
+    qtbot.waitUntil(lambda: classes.table.rows() == expected, timeout=60_000)
     classes.unit.setFocus()
     qtbot.keyClick(classes.unit, Qt.Key.Key_Down)
     assert classes.table.horizontalHeaderItem(0).text() == "Class, in mm³"

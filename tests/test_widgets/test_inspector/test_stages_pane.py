@@ -78,10 +78,10 @@ def test_a_dragged_cut_is_tried_as_the_stages_own_keep_ratio(inspected: Inspecte
     inspected.widget.tabs.setCurrentWidget(inspected.widget.stages)
     pane, qtbot = inspected.widget.stages, inspected.qtbot
     ratios: list[tuple[float, ...]] = []
-    results_of(inspected.viewer).keepRatiosTried.connect(ratios.append)
+    results_of(inspected.viewer).keepRatiosPreviewed.connect(ratios.append)
     pane.stage.setValue(2)
     plot = pane.cut.histogram
-    qtbot.waitExposed(plot)
+    qtbot.waitExposed(plot, timeout=60_000)
     tokens = inspected.shown.segmentation.tokens
     live = tokens.importance[1][np.isfinite(tokens.importance[1])]
     line = plot.mapFromScene(plot.getPlotItem().vb.mapViewToScene(plot.line.pos()))

@@ -132,7 +132,8 @@ def test_a_closed_pane_hears_no_more_of_the_mouse(inspected: Inspected) -> None:
         lambda: (
             (len(viewer.mouse_move_callbacks), len(viewer.mouse_drag_callbacks))
             == (listening[0] - 1, listening[1] - 1)
-        )
+        ),
+        timeout=60_000,
     )
 
 

@@ -114,6 +114,6 @@ def test_a_drawn_shape_is_filled_on_its_slice_and_paint_is_noticed(looking: Open
 
     labels = viewer.add_labels(np.zeros(NOISE.shape, np.uint8), name="mine", scale=(2, 1, 1))
     widget.pruning.keep.setValue(viewer.layers["mine"])
-    with looking.qtbot.waitSignal(widget.pruning.valueChanged, timeout=10_000):
+    with looking.qtbot.waitSignal(widget.pruning.valueChanged, timeout=60_000):
         labels.paint((3, 4, 5), 1)
     assert widget.pruning.value(scan.layer, scan.volume).keep.any()

@@ -10,7 +10,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QLineEdit
 
+from napari_tokensparse.benchmarks.networks import dense_of
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.presets import preset
 from napari_tokensparse.segmenting.estimating.estimate import Estimate
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.preview import PreviewSession
@@ -139,11 +141,11 @@ def test_the_preview_by_importance_says_how_many_tokens_that_leaves(looking: Ope
 def test_a_model_that_prunes_nothing_offers_neither_rule_nor_pins(looking: Opened) -> None:
     control = looking.widget.pruning
     by_importance(looking, "0.5")
-    control.set_stages(0)
+    control.set_network(dense_of(preset("nano")))
     assert control.rule.currentText() == SHARE and control.least is None
     for combo in (control.rule, control.keep, control.drop):
         assert not combo.isEnabled() and combo.toolTip() == NO_STAGES
-    control.set_stages(3)
+    control.set_network(preset("nano"))
     assert control.keep.isEnabled() and control.keep.toolTip() != NO_STAGES
 
 

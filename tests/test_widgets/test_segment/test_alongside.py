@@ -150,8 +150,8 @@ def test_closing_the_dock_puts_the_viewer_back_and_ends_the_preview(segmented: O
     widget.live.setChecked(True)
     qtbot.waitUntil(lambda: "scan preview" in viewer.layers, timeout=60_000)
     viewer.window.remove_dock_widget(widget)  # as a click on the dock's cross
-    qtbot.waitUntil(lambda: not viewer.canvas.grid.enabled, timeout=10_000)
-    qtbot.waitUntil(lambda: "scan preview" not in viewer.layers, timeout=10_000)
+    qtbot.waitUntil(lambda: not viewer.canvas.grid.enabled, timeout=60_000)
+    qtbot.waitUntil(lambda: "scan preview" not in viewer.layers, timeout=60_000)
     assert "scan beside tokens" not in viewer.layers
     results = results_of(viewer)
     assert results.latest is not None

@@ -348,7 +348,7 @@ def test_ratios_that_another_pane_tries_are_previewed_stage_by_stage(
     opened: Opened, folder: Path
 ) -> None:
     viewer, widget, results = opened.viewer, opened.widget, results_of(opened.viewer)
-    results.keepRatiosTried.emit((0.5, 0.5, 0.5))  # no result yet: nothing to show
+    results.keepRatiosPreviewed.emit((0.5, 0.5, 0.5))  # no result yet: nothing to show
     viewer.add_image(grey((32, 32, 32)), name="scan")
     other = viewer.add_image(grey((32, 32, 32), seed=1), name="other")
     widget.model.setValue(folder)
@@ -358,13 +358,13 @@ def test_ratios_that_another_pane_tries_are_previewed_stage_by_stage(
     shown: list[Any] = []
     widget._preview.shown.connect(shown.append)
     slider = widget.keep_ratio.value()
-    results.keepRatiosTried.emit((1.0, 0.5, 0.25))
+    results.keepRatiosPreviewed.emit((1.0, 0.5, 0.25))
     opened.qtbot.waitUntil(lambda: bool(shown), timeout=60_000)
     assert shown[0].keep_ratios == (1.0, 0.5, 0.25)
     assert "scan preview" in viewer.layers
     assert widget.live.isChecked()
     assert widget.keep_ratio.value() == slider
-    results.keepRatiosTried.emit((0.75, 0.5, 0.25))
+    results.keepRatiosPreviewed.emit((0.75, 0.5, 0.25))
     opened.qtbot.waitUntil(lambda: len(shown) == 2, timeout=60_000)
     assert shown[1].keep_ratios == (0.75, 0.5, 0.25)
     widget.keep_ratio.slider.setValue(0.3)  # the slider is for the chosen image

@@ -168,13 +168,12 @@ def test_flipped_and_turned_files_get_the_box_in_their_own_voxels(scene: Scene) 
 def test_the_current_view_is_what_the_canvas_shows_through_all_slices(scene: Scene) -> None:
     scene.choose(VIEW)
     scene.viewer.fit_to_view()
-    scene.qtbot.wait(50)
-    assert scene.box() is None  # all of it
+    scene.qtbot.waitUntil(lambda: scene.box() is None, timeout=60_000)  # all of it
     camera = scene.viewer.scene.camera
     canvas = scene.viewer.window._qt_viewer.canvas.native
     centre = scene.image.data_to_world((0, 10, 8))
     camera.center, camera.zoom = centre, canvas.width() / 12  # 12 mm, 6 voxels along x
-    scene.qtbot.wait(50)
+    scene.qtbot.waitUntil(lambda: scene.box() is not None, timeout=60_000)
     box = scene.box()
     assert box is not None
     assert (box.start[2], box.stop[2]) == (0, 40)
@@ -183,8 +182,7 @@ def test_the_current_view_is_what_the_canvas_shows_through_all_slices(scene: Sce
     rows = 12 * canvas.height() / canvas.width()  # of 1 mm
     assert box.stop[1] - box.start[1] == pytest.approx(rows + 1, abs=1.5)
     scene.viewer.dims.ndisplay = 3
-    scene.qtbot.wait(50)
-    assert scene.box() is None
+    scene.qtbot.waitUntil(lambda: scene.box() is None, timeout=60_000)
 
 
 def test_a_foreign_layer_has_its_region_in_its_own_axes(scene: Scene) -> None:

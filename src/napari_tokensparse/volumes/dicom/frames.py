@@ -79,7 +79,7 @@ def describe(parts: Sequence[Sequence[Slice]], kinds: Sequence[str] | None = Non
         them.
     """
     if kinds is None:
-        kinds = [kind for kind in _kinds(parts) if _tells(parts, kind)][:2]
+        kinds = [kind for kind in _kinds(parts) if _separates(parts, kind)][:2]
     said: list[list[str]] = [[] for _ in parts]
     for kind in kinds:
         values = [part[0].among.get(kind) for part in parts]
@@ -158,7 +158,7 @@ def _kinds(parts: Sequence[Sequence[Slice]]) -> list[str]:
     return list(dict.fromkeys(kind for part in parts for one in part for kind in one.among))
 
 
-def _tells(parts: Sequence[Sequence[Slice]], kind: str) -> bool:
+def _separates(parts: Sequence[Sequence[Slice]], kind: str) -> bool:
     """Whether a kind is one within each part, and not in all of them."""
     values = [{one.among.get(kind) for one in part} for part in parts]
     return all(len(each) == 1 for each in values) and len(set().union(*values)) > 1

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     import napari
 
     from napari_tokensparse.common.tables import Cell
+    from napari_tokensparse.inspecting.points import SweepPoint
     from napari_tokensparse.inspecting.progress import RunProgress
-    from napari_tokensparse.inspecting.sweep import Sweep, SweepPoint
+    from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.model.controls import Scorer
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.widgets.results import ShownResult

@@ -52,7 +52,7 @@ class CutControl(QWidget):
         Qt parent.
     """
 
-    ratiosTried = Signal(tuple)
+    ratiosPreviewed = Signal(tuple)
     """A person moved a cut: the keep ratio of every stage, with the cuts moved so far."""
 
     def __init__(
@@ -153,11 +153,11 @@ class CutControl(QWidget):
     def _try(self, ratio: float) -> None:
         self._ratios[self._stage - 1] = ratio
         self._describe()
-        self.ratiosTried.emit(self.value())
+        self.ratiosPreviewed.emit(self.value())
 
     def _reset(self) -> None:
         self.show_result(self._result)
-        self.ratiosTried.emit(self.value())
+        self.ratiosPreviewed.emit(self.value())
 
     def _describe(self) -> None:
         with QSignalBlocker(self.ratio):

@@ -54,7 +54,7 @@ class StagesPane(QWidget):
         self._build()
         self.view.currentTextChanged.connect(lambda _: self._show())
         self.stage.valueChanged.connect(self._stage_changed)
-        self.cut.ratiosTried.connect(self._results.keepRatiosTried)
+        self.cut.ratiosPreviewed.connect(self._results.keepRatiosPreviewed)
         self._display.changed.connect(self._follow)
         self._results.changed.connect(self._result_changed)
         viewer.events.theme.connect(self._theme_changed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QSignalBlocker,
+    Signal,
+)
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import inputs
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
 
+    from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.volumes.volume import Volume
 
 SHARE, IMPORTANCE = "Share of tokens", "Importance of tokens"
@@ -109,14 +114,18 @@ class PruningControl(QWidget):
         layer, kind = pinned
         (self.keep if kind > 0 else self.drop).setValue(layer)
 
-    def set_stages(self, stages: int) -> None:
-        """Offer rule and pins for a network that prunes alone."""
-        if not stages:
+    def set_network(self, config: SCDConfig) -> None:
+        """Offer what a network has: its keep ratio, and rule and pins where it prunes."""
+        if not config.stages:
             self.rule.setCurrentText(SHARE)
         tips = {self.rule: _TIP, self.keep: _KEEP_TIP, self.drop: _DROP_TIP}
         for combo, tip in tips.items():
-            combo.setEnabled(stages > 0)
-            combo.setToolTip(tip if stages else NO_STAGES)
+            combo.setEnabled(config.stages > 0)
+            combo.setToolTip(tip if config.stages else NO_STAGES)
+        crops = config.crop_value is not None
+        self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
+        with QSignalBlocker(self.keep_ratio):
+            self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
 
     def add_rows(self, form: QFormLayout) -> None:
         """Lay the rule and its slider out in a form."""

@@ -23,7 +23,7 @@ SMALLEST_KEEP_RATIO = 0.05
 NO_TOKEN = "No token is left after stage {}: raise the keep ratio."
 USUAL_IMPORTANCE = 0.1
 _STEP, _PAGE = 0.05, 0.1
-_FINE, _FINE_PAGE, _DIGITS = 0.01, 0.1, 3  # of importances, which lie close together
+_FINE, _FINE_PAGE = 0.01, 0.1  # of importances
 _KEYS = {
     Qt.Key.Key_Left: -1,
     Qt.Key.Key_Down: -1,
@@ -57,8 +57,43 @@ class _Keys(QObject):
         return True
 
 
-class KeepRatioSlider(QWidget):
-    """Slider for the keep ratio, with a line that says what it means.
+class _FloatSlider(QWidget):
+    """A slider of one number, with lines below it on what its value means and brings."""
+
+    valueChanged = Signal(float)
+    _digits: int
+
+    def __init__(self, parent: QWidget | None) -> None:
+        super().__init__(parent)
+        self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.meaning, self.gains = QLabel(), QLabel()
+        self.gains.hide()
+        self.slider.valueChanged.connect(self._changed)
+
+    def value(self) -> float:
+        """Return the number, as it is written."""
+        return round(float(self.slider.value()), self._digits)
+
+    def setValue(self, value: float) -> None:
+        """Set the number; beyond the slider's range it is the nearest end."""
+        self.slider.setValue(value)
+        self._describe()
+
+    def say_gains(self, text: str) -> None:
+        """Say, below what it means, what the number brings: tokens, time and agreement."""
+        self.gains.setText(text)
+        self.gains.setVisible(bool(text))
+
+    def _changed(self) -> None:
+        self._describe()
+        self.valueChanged.emit(self.value())
+
+    def _describe(self) -> None:
+        raise NotImplementedError
+
+
+class KeepRatioSlider(_FloatSlider):
+    """Slider for the keep ratio of each stage, in [0.05, 1], with a line that says what it means.
 
     Parameters
     ----------
@@ -66,31 +101,19 @@ class KeepRatioSlider(QWidget):
         Qt parent.
     """
 
-    valueChanged = Signal(float)
+    _digits = 2
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._stages, self._tokens, self._crops = 3, 0, False
-        self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(
             "Share of the live tokens that each pruning stage keeps, from 0.05 to 1; 1 prunes none"
         )
-        self.meaning, self.warning, self.gains = QLabel(), QLabel(), QLabel()
+        self.warning = QLabel()
         _set_up(self, self.slider, self.meaning, self.warning, self.gains)
         make_amber(self.warning)
-        self.gains.hide()
         self._keys = _Keys(self.slider, _STEP, _PAGE)
-        self.slider.valueChanged.connect(self._changed)
         self.setValue(0.5)
-
-    def value(self) -> float:
-        """Return the keep ratio of each stage, in [0.05, 1]."""
-        return round(float(self.slider.value()), 2)
-
-    def setValue(self, keep_ratio: float) -> None:
-        """Set the keep ratio; beyond the slider's range it is the nearest end."""
-        self.slider.setValue(keep_ratio)
-        self._describe()
 
     def set_network(self, stages: int, tokens: int, crops: bool = False) -> None:
         """Describe the keep ratio for a network.
@@ -105,15 +128,6 @@ class KeepRatioSlider(QWidget):
         self._stages, self._tokens, self._crops = stages, tokens, crops
         self._describe()
 
-    def say_gains(self, text: str) -> None:
-        """Say, below what it means, what the keep ratio buys: time and agreement."""
-        self.gains.setText(text)
-        self.gains.setVisible(bool(text))
-
-    def _changed(self) -> None:
-        self._describe()
-        self.valueChanged.emit(self.value())
-
     def _describe(self) -> None:
         ratios = (self.value(),) * self._stages
         text = describe_keep_ratio(ratios)
@@ -126,8 +140,8 @@ class KeepRatioSlider(QWidget):
         self.meaning.setText(text)
 
 
-class ImportanceSlider(QWidget):
-    """Slider for the least importance of what a stage keeps, with lines on what that comes to.
+class ImportanceSlider(_FloatSlider):
+    """Slider for the least importance of what a stage keeps, in [0, 1], with what that comes to.
 
     Parameters
     ----------
@@ -135,43 +149,22 @@ class ImportanceSlider(QWidget):
         Qt parent.
     """
 
-    valueChanged = Signal(float)
+    _digits = 3  # importances lie close together
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(
             "Each pruning stage keeps the tokens of at least this importance, from 0 to 1, and "
             "never fewer than one of a window; 0 prunes none"
         )
-        self.meaning, self.gains = QLabel(), QLabel()
         _lay_out(self, self.slider, self.meaning, self.gains)
         # superqt types its sliders of floats as integer ones.
         self.slider.setRange(0.0, 1.0)
         self.slider.setSingleStep(_FINE)  # type: ignore[arg-type]
         self.slider.setPageStep(_FINE_PAGE)  # type: ignore[arg-type]
-        self.slider.setDecimals(_DIGITS)
+        self.slider.setDecimals(self._digits)
         self._keys = _Keys(self.slider, _FINE, _FINE_PAGE)
-        self.slider.valueChanged.connect(self._changed)
         self.setValue(USUAL_IMPORTANCE)
-
-    def value(self) -> float:
-        """Return the least importance, in [0, 1]."""
-        return round(float(self.slider.value()), _DIGITS)
-
-    def setValue(self, importance: float) -> None:
-        """Set the least importance; beyond the slider's range it is the nearest end."""
-        self.slider.setValue(importance)
-        self._describe()
-
-    def say_gains(self, text: str) -> None:
-        """Say, below what it means, what the importance comes to: tokens, time and agreement."""
-        self.gains.setText(text)
-        self.gains.setVisible(bool(text))
-
-    def _changed(self) -> None:
-        self._describe()
-        self.valueChanged.emit(self.value())
 
     def _describe(self) -> None:
         self.meaning.setText(describe_importance(self.value()))

@@ -34,9 +34,9 @@ class AutoRatio(QWidget):
         Qt parent.
     """
 
-    tried = Signal(object)
+    measured = Signal(object)
     """A `Trial` was made."""
-    found = Signal(float)
+    chosen = Signal(float)
     """The smallest keep ratio that agrees as asked."""
     said = Signal(str)
     """One plain line on how the search goes or ended."""
@@ -92,7 +92,7 @@ class AutoRatio(QWidget):
         if trial is None or self._worker is None or self._worker.abort_requested:
             return
         self._trials.append(trial)
-        self.tried.emit(trial)
+        self.measured.emit(trial)
         self.said.emit(f"Auto: keep ratio {trial.keep_ratio:g} agrees by {trial.agreement:.1%} …")
 
     def _fail(self, error: BaseException) -> None:
@@ -108,7 +108,7 @@ class AutoRatio(QWidget):
         if worker.abort_requested:
             self.said.emit("Auto: cancelled.")
         elif self._trials:
-            self.found.emit(self._trials[-1].keep_ratio)
+            self.chosen.emit(self._trials[-1].keep_ratio)
             self.said.emit(_result_text(self._trials))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
+    from napari_tokensparse.widgets.segment.networks import Networks
+    from napari_tokensparse.widgets.segment.run import SegmentRequest
 
 ESTIMATING = "Estimating time and memory …"
 DELAY_MS = 500
@@ -48,6 +51,29 @@ class Question:
     region: Box | None
     sharpen: bool | None = None
     confidence: bool = False
+
+    @classmethod
+    def of(
+        cls, asked: SegmentRequest, networks: Networks, shares: tuple[float, ...] | None
+    ) -> Question:
+        """Ask about a click.
+
+        Parameters
+        ----------
+        asked
+            What it would run.
+        networks
+            Give its network.
+        shares
+            Which share of its tokens each stage keeps by the least importance, where that is known.
+        """
+        ratio: float | tuple[float, ...] = asked.keep_ratio
+        least = asked.pruning.importance
+        if least is not None and shares is not None:
+            ratio, least = shares, None
+        network = partial(networks.load, asked.model, asked.device)
+        likely = (asked.sharpen, asked.confidence)
+        return cls(asked.scan.volume, network, ratio, least, asked.region, *likely)
 
 
 class EstimateLabel(AskedLabel):
@@ -83,12 +109,12 @@ class EstimateLabel(AskedLabel):
         took = time.perf_counter() - self._clicked
         beyond.learn(max(0.0, took - result.stats.seconds["total"]), result.labels.size)
 
-    def show_answer(self, found: Estimate | None) -> None:
+    def show_answer(self, estimate: Estimate | None) -> None:
         """Show an estimate, and pass on that there is one or none."""
-        if found is not None:
-            found = replace(found, seconds=found.seconds + beyond.seconds(self._voxels))
-        super().show_answer(found)
-        self.estimated.emit(found)
+        if estimate is not None:
+            estimate = replace(estimate, seconds=estimate.seconds + beyond.seconds(self._voxels))
+        super().show_answer(estimate)
+        self.estimated.emit(estimate)
 
     def _noted(self) -> Question:
         question = self._chosen()

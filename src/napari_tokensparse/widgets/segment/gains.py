@@ -39,7 +39,7 @@ class Gains:
     def follow(self, auto: AutoRatio, estimate: EstimateLabel, results: Results) -> None:
         """Take what these find from now on, and follow the slider."""
         self._slider.valueChanged.connect(lambda _: self.show())
-        auto.tried.connect(self.take_trial)
+        auto.measured.connect(self.take_trial)
         estimate.estimated.connect(self.take_estimate)
         results.swept.connect(self.take_sweep)
 
@@ -50,9 +50,9 @@ class Gains:
             self._in_view = {}
         self.show()
 
-    def take_estimate(self, found: Estimate | None) -> None:
+    def take_estimate(self, estimate: Estimate | None) -> None:
         """Take what a run would take, or nothing."""
-        self._time = "" if found is None else found.time
+        self._time = "" if estimate is None else estimate.time
         self.show()
 
     def take_preview(self, preview: Preview) -> None:
@@ -79,8 +79,10 @@ class Gains:
         self._slider.say_gains("; ".join(filter(None, said)))
 
     def _of_view(self) -> str:
-        found = _nearest(self._in_view, self._slider.value())
-        return "" if found is None else f"agrees with 1.0 by {found:.1%} in the window in view"
+        agreement = _nearest(self._in_view, self._slider.value())
+        return (
+            "" if agreement is None else f"agrees with 1.0 by {agreement:.1%} in the window in view"
+        )
 
     def _of_sweep(self) -> str:
         if self._swept is None:
@@ -89,8 +91,8 @@ class Gains:
         if (result.image, sweep.model) != self._chosen:
             return ""
         dice = {p.keep_ratio: p.mean_dice for p in sweep.line("learned") if p.mean_dice is not None}
-        found = _nearest(dice, self._slider.value())
-        return "" if found is None else f"mean Dice with 1.0: {found:.3f} (sweep)"
+        mean = _nearest(dice, self._slider.value())
+        return "" if mean is None else f"mean Dice with 1.0: {mean:.3f} (sweep)"
 
 
 class ImportanceGains:

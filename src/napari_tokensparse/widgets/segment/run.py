@@ -98,9 +98,9 @@ def run(
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
     if not request.anyway:
-        found = room(volume, network, region, int(request.confidence))
-        if not found.is_enough:
-            yield Lacking(found.lacking(volume.name))
+        left = room(volume, network, region, int(request.confidence))
+        if not left.is_enough:
+            yield Lacking(left.lacking(volume.name))
             return
     device = str(next(network.parameters()).device)
     options = options_for(

@@ -217,8 +217,8 @@ class RunList(QWidget):
         self.said.emit(f"On the right: run {run.number}, keep {run.keep}.")
 
     def _has_others_in_view(self, run: Run) -> bool:
-        found = labels_of(self._viewer, run.image[0])
-        return any(one.visible and one.metadata[RUN_KEY] != run.number for one in found)
+        layers = labels_of(self._viewer, run.image[0])
+        return any(one.visible and one.metadata[RUN_KEY] != run.number for one in layers)
 
     def _undo(self) -> None:
         """Take the last run back; it stays in the list."""

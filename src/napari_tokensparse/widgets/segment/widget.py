@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +169,7 @@ class SegmentWidget(QWidget):
         self.running.finished.connect(self._finished)
         self.pruning.ruleChanged.connect(self.auto.setDisabled)
         self.pruning.valueChanged.connect(self._preview_again)
-        self.auto.found.connect(self.keep_ratio.setValue)
+        self.auto.chosen.connect(self.keep_ratio.setValue)
         self.gains.follow(self.auto, self.estimate, self._results)
         self.counts.follow(self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
@@ -189,7 +188,7 @@ class SegmentWidget(QWidget):
         self._results.importanceChosen.connect(self.pruning.set_importance)
         self._results.pinned.connect(self.pruning.set_pins)
         self._results.runAgain.connect(self._run_again)
-        self._results.keepRatiosTried.connect(self._ratios_tried)
+        self._results.keepRatiosPreviewed.connect(self._preview_ratios)
         for signal in (
             *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
@@ -235,11 +234,7 @@ class SegmentWidget(QWidget):
             self.expects.say(described.info)
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
-            crops = config.crop_value is not None
-            self.pruning.set_stages(config.stages)
-            self.keep_ratio.set_network(config.stages, math.prod(config.grid), crops)
-            with QSignalBlocker(self.keep_ratio):
-                self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+            self.pruning.set_network(config)
         self.channels.set_channels(channels)
         self._preview_again()
 
@@ -287,7 +282,7 @@ class SegmentWidget(QWidget):
     def _chosen_source(self) -> Source:
         return self._sources.of(self._read_scan(), self._folder(), self.device.value())
 
-    def _ratios_tried(self, ratios: tuple[float, ...]) -> None:
+    def _preview_ratios(self, ratios: tuple[float, ...]) -> None:
         """Preview keep ratios, one per stage, of the latest result."""
         latest = self._results.latest
         if latest is None or latest.image not in self._viewer.layers:
@@ -348,13 +343,7 @@ class SegmentWidget(QWidget):
 
     def _question(self) -> Question:
         """Return what a click would run."""
-        asked = self._read_request()
-        network = partial(self._networks.load, asked.model, asked.device)
-        likely = (asked.sharpen, asked.confidence)
-        least, shares = asked.pruning.importance, self.counts.shares()
-        ratio = asked.keep_ratio if least is None or shares is None else shares
-        kept = (ratio, least if shares is None else None)
-        return Question(asked.scan.volume, network, *kept, asked.region, *likely)
+        return Question.of(self._read_request(), self._networks, self.counts.shares())
 
     def _start(self, request: SegmentRequest | AgainRequest) -> None:
         self.estimate.begin()
@@ -402,7 +391,7 @@ class SegmentWidget(QWidget):
         self._alongside.hide()
         preferences.livePreviewChanged.disconnect(self.live.setChecked)
         self._results.runAgain.disconnect(self._run_again)
-        self._results.keepRatiosTried.disconnect(self._ratios_tried)
+        self._results.keepRatiosPreviewed.disconnect(self._preview_ratios)
 
     def _finished(self) -> None:
         self._request = None

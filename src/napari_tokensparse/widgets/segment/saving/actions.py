@@ -199,11 +199,11 @@ class SaveActions(QWidget):
         self.setEnabled(False)
         self.said.emit("Saving …")
         worker = in_thread(write, *asked, failed=lambda error: self.said.emit(str(error)))
-        worker.returned.connect(self._tell)
+        worker.returned.connect(self._say_saved)
         worker.finished.connect(self._follow)
         worker.start()
 
-    def _tell(self, written: list[Path]) -> None:
+    def _say_saved(self, written: list[Path]) -> None:
         first, *rest = written
         beside = f", and beside it {', '.join(path.name for path in rest)}" if rest else ""
         self.said.emit(f"Saved {first.name}{beside}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,26 @@ def test_a_folder_is_segmented_by_one_click_and_a_second_one_makes_nothing_anew(
     opened.qtbot.mouseClick(widget.table.viewport(), Qt.MouseButton.LeftButton, pos=cell)
     opened.click("show_scan")
     assert [layer.name for layer in opened.viewer.layers] == ["two", "two_labels"]
+
+
+def test_scans_are_pruned_by_importance_where_a_person_wants_it(
+    opened: Opened, tmp_path: Path
+) -> None:
+    widget, pruning = opened.widget, opened.widget.pruning
+    (tmp_path / "scans/broken.nii").unlink()
+    assert not pruning.importance.isVisible()
+    opened.qtbot.keyClicks(pruning.rule, "Importance")
+    assert pruning.importance.isVisible() and not widget.keep_ratio.isVisible()
+    pruning.importance.setValue(0.4)
+    opened.click()
+    opened.finish()
+    assert opened.column(1) == ["done", "done"]
+    receipt = json.loads((tmp_path / "scans-labels/two_labels.receipt.json").read_text())
+    assert receipt["options"]["importance"] == 0.4
+    assert "--importance 0.4" in receipt["command"]
+    opened.viewer.window.remove_dock_widget(widget)
+    _, again = opened.viewer.window.add_plugin_dock_widget("napari-tokensparse", "Batch")
+    assert again.pruning.least == 0.4
 
 
 def test_work_goes_on_while_the_dock_is_closed_and_a_new_one_shows_and_cancels_it(

@@ -37,6 +37,8 @@ class BatchRequest:
         Whether labels are sharpened; as the model says if None.
     device
         Where to run.
+    importance
+        In place of the keep ratio, the least importance of what is kept.
     """
 
     source: str
@@ -45,6 +47,7 @@ class BatchRequest:
     keep_ratio: float
     sharpen: bool | None
     device: str
+    importance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,11 @@ def batch(request: BatchRequest) -> Iterator[Planned | Working | ScanResult | Ta
     use_threads(settings.current().computing.threads)
     described = describe_model(str(request.model))
     options = options_for(
-        described, request.keep_ratio, sharpen=request.sharpen, device=request.device
+        described,
+        request.keep_ratio,
+        sharpen=request.sharpen,
+        device=request.device,
+        importance=request.importance,
     )
     cases = list_scans(request.source, request.folder, described.info.channels)
     if Path(request.source).is_file():

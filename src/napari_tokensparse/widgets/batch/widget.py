@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QUrl
@@ -30,7 +29,7 @@ from napari_tokensparse.widgets.controls import (
     research_note,
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
-from napari_tokensparse.widgets.pruning.sliders import KeepRatioSlider
+from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
 from napari_tokensparse.widgets.wrapped import WrappedLabel
@@ -82,7 +81,8 @@ class BatchWidget(QWidget):
             "Labels, a receipt each and summary.csv go here; files of yours are never overwritten, "
             "and labels that are there from the same model and settings are not made again"
         )
-        self.model, self.keep_ratio = ModelCombo(), KeepRatioSlider()
+        self.model, self.pruning = ModelCombo(), PruningControl(self._viewer)
+        self.keep_ratio = self.pruning.keep_ratio
         self.sharpen = QCheckBox("Sharpen borders")
         self.sharpen.setToolTip("Let the scans' own voxels decide borders")
         self.device = DeviceCombo()
@@ -106,7 +106,7 @@ class BatchWidget(QWidget):
         form.addRow("Scans", self.source)
         form.addRow("Labels to", self.output)
         form.addRow("Model", self.model)
-        form.addRow("Keep ratio", self.keep_ratio)
+        self.pruning.add_rows(form)
         form.addRow("", self.sharpen)
         form.addRow("Device", self.device)
         below = QHBoxLayout()
@@ -138,6 +138,8 @@ class BatchWidget(QWidget):
             self.source.line.setText(asked.source)
             self.model.setValue(asked.model)
             self.keep_ratio.setValue(asked.keep_ratio)
+            if asked.importance is not None:
+                self.pruning.set_importance(asked.importance)
             self.sharpen.setChecked(bool(asked.sharpen))
             self.device.setValue(asked.device)
         self._show()
@@ -161,11 +163,8 @@ class BatchWidget(QWidget):
         except ModelError as error:
             self.message.setText(str(error))
             return
-        config, info = described.config, described.info
-        self.keep_ratio.set_network(
-            config.stages, math.prod(config.grid), config.crop_value is not None
-        )
-        self.keep_ratio.setValue(config.keep_ratio[0] if config.keep_ratio else 1.0)
+        info = described.info
+        self.pruning.set_network(described.config)
         self.sharpen.setEnabled(info.exclusive)
         self.sharpen.setChecked(info.sharpen)
 
@@ -188,7 +187,8 @@ class BatchWidget(QWidget):
             raise ValueError("No model: choose a model folder with Browse.")
         sharpen = self.sharpen.isChecked() if self.sharpen.isEnabled() else None
         ratio, device = self.keep_ratio.value(), self.device.value()
-        return BatchRequest(str(source), folder, model, ratio, sharpen, device)
+        least = self.pruning.least
+        return BatchRequest(str(source), folder, model, ratio, sharpen, device, least)
 
     def _show(self) -> None:
         """Show how far the batch is."""

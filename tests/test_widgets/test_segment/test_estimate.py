@@ -50,6 +50,7 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     wait_for(eager, " free: 8 windows")
     eager.segment()
     assert "(8 windows," in eager.widget.message.text()
+    wait_for(eager, " free: 8 windows")  # of the next click
 
 
 def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(

@@ -24,6 +24,7 @@ from napari_tokensparse.widgets.batch.control import batch_of
 from napari_tokensparse.widgets.batch.log import HEADERS
 from napari_tokensparse.widgets.batch.run import BatchRequest
 from napari_tokensparse.widgets.canvas.context import hold_context
+from napari_tokensparse.widgets.closing import end_with_dock
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     ModelCombo,
@@ -70,6 +71,7 @@ class BatchWidget(QWidget):
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, napari_viewer)
 
     def _build(self) -> None:
         self.source = PathEdit("Choose a folder of scans", _LISTS)

@@ -55,7 +55,8 @@ class TrainingPlot(QWidget):
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         below = QHBoxLayout()
         below.addWidget(self.legend, stretch=1)
-        below.addWidget(png_button(self.graphics, "training", legend=self.legend.text))
+        self.save_plot = png_button(self.graphics, "training", legend=self.legend.text)
+        below.addWidget(self.save_plot)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.graphics, stretch=1)
@@ -67,6 +68,7 @@ class TrainingPlot(QWidget):
 
     def show_curves(self, curves: Curves) -> None:
         """Draw a run as it stands."""
+        self.save_plot.setEnabled(len(curves.steps) > 0)
         self.loss_curve.setData(curves.steps, curves.loss)
         self.lr_curve.setData(curves.steps, curves.lr)
         for name in self.dice_curves.keys() - curves.dice.keys():

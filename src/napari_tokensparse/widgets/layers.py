@@ -63,6 +63,7 @@ KEPT_BOXES: Final = "kept tokens"
 PRUNED_BOXES: Final = "pruned tokens"
 INNER_SURFACES: Final = "surfaces"
 OUTER_SURFACES: Final = "surfaces outside"
+SCAN_SURFACE: Final = "surface of the scan"
 LABELS: Final = "labels"
 CONFIDENCE: Final = "confidence"
 

@@ -91,10 +91,11 @@ def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch)
     add_scan(eager)
     eager.qtbot.waitUntil(begun.is_set, timeout=60_000)
     assert eager.widget.estimate.text() == "Estimating time and memory …"
-    eager.segment()
+    eager.click()
     assert ended.wait(10)
-    assert eager.widget.message.text().startswith("Done")
     assert eager.widget.estimate.text() == ""
+    eager.finish()
+    assert eager.widget.message.text().startswith("Done")
 
 
 def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from napari_tokensparse.widgets.controls import (
     research_note,
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
+from napari_tokensparse.widgets.layers import class_colours, class_table
 from napari_tokensparse.widgets.pruning.sliders import KeepRatioSlider
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
@@ -148,8 +149,8 @@ class BatchWidget(QWidget):
         """Let the folder of the labels follow the scans until a person gives one."""
         source = self.source.value()
         if self._output_follows:
-            name = None if source is None else source.with_name(f"{source.stem}-labels")
-            self.output.setValue(name)
+            named = source is not None and source.name  # "/" is not, while a path is being typed
+            self.output.setValue(source.with_name(f"{source.stem}-labels") if named else None)
 
     def _output_edited(self) -> None:
         self._output_follows = False
@@ -236,7 +237,14 @@ class BatchWidget(QWidget):
         files, labels = chosen
         for file in files:
             self._viewer.open(file, plugin=_PLUGIN)
-        self._viewer.open(labels, plugin=_PLUGIN, layer_type="labels")
+        layers = self._viewer.open(labels, plugin=_PLUGIN, layer_type="labels")
+        assert self._batch.log is not None  # or nothing could be chosen
+        try:
+            info = describe_folder(self._batch.log.request.model, hashed=False).info
+        except ModelError:
+            return  # it is gone by now: napari's own colours stay
+        for layer in layers:
+            layer.features, layer.colormap = class_table(info), class_colours(info)
 
     def _open_folder(self) -> None:
         if self._batch.log is not None:

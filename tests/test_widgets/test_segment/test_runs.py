@@ -146,6 +146,9 @@ def test_the_list_outlives_the_image_and_the_widget(two_runs: Opened) -> None:
     assert "was removed" in two_runs.widget.message.text()
     click(two_runs, runs.show_button)
     assert np.array_equal(viewer.layers["scan labels · keep 0.05"].data, labels)
+    assert runs.undo.isEnabled()
+    viewer.layers.clear()
+    assert not runs.undo.isEnabled()  # nothing of it is left
     _, again = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
     assert history_of(viewer) is history and len(history.runs) == 2
     assert again.runs.table.model().rowCount() == 2

@@ -83,6 +83,7 @@ class RunList(QWidget):
         alongside.began.connect(self._began_alongside)
         self.table.doubleClicked.connect(lambda _: self._show_chosen())
         self._history.changed.connect(self._follow)
+        viewer.layers.events.removed.connect(self._removed)
         self._follow()
 
     def take(self, request: SegmentRequest | AgainRequest, result: Result) -> list[str]:
@@ -178,6 +179,11 @@ class RunList(QWidget):
         self.box.setVisible(bool(self._history.runs))
         if self._history.runs and self.chosen() is None:
             self.table.selectRow(0)
+
+    def _removed(self, _event: Any = None) -> None:
+        """Offer no way back for a run of which no layer is left."""
+        left = any(change.layer in self._viewer.layers for change in self._last[0])
+        self.undo.setEnabled(self.undo.isEnabled() and left)
 
     def _show_chosen(self) -> None:
         run = self.chosen()

@@ -149,8 +149,9 @@ class BatchWidget(QWidget):
         """Let the folder of the labels follow the scans until a person gives one."""
         source = self.source.value()
         if self._output_follows:
-            named = source is not None and source.name  # "/" is not, while a path is being typed
-            self.output.setValue(source.with_name(f"{source.stem}-labels") if named else None)
+            if source is not None and not source.name:  # "/", while a path is being typed
+                source = None
+            self.output.setValue(source and source.with_name(f"{source.stem}-labels"))
 
     def _output_edited(self) -> None:
         self._output_follows = False

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_SUFFIX = ".nii.gz"
 _PLUGIN = "napari-tokensparse"
 _ENDING = re.compile(r"\*(\.[\w.]+)")
-_DOUBLED = re.compile(r"\.nii(?=\.(nrrd|dcm|zarr|ome\.zarr)$)", re.IGNORECASE)
+_DOUBLED = re.compile(r"\.nii\.(nrrd|dcm|zarr|ome\.zarr)$", re.IGNORECASE)
 
 
 def write_layer(
@@ -129,8 +129,12 @@ def ask_for_file(
     line = line or lines[0]
     ending = _ENDING.search(line)
     assert ending is not None  # each line has one
-    given = Path(text)
-    path = with_suffix(given.with_name(_DOUBLED.sub("", given.name)), ending[1])
+    given, own = Path(text), ending[1]
+
+    def single(doubled: re.Match[str]) -> str:
+        return own if own.endswith(doubled[1].lower()) else f".{doubled[1]}"
+
+    path = with_suffix(given.with_name(_DOUBLED.sub(single, given.name)), own)
     there = path != given and path.exists()
     if there and not may_replace(parent, {path: "the name that was given, with its format"}, said):
         return None

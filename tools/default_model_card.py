@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brain.cases import ANY_CONTRAST, COLIN, HEAD, PERSON, SPOILED
+from brain.cases import ANY_CONTRAST, COLIN, HEAD, PERSON, REAL, SPOILED
 from brain.structures import STRUCTURES
 from napari_tokensparse.model.folder import CARD
 
@@ -40,6 +40,7 @@ def write_card(folder: Path, figures: Figures, registered: dict[str, Any] | None
         ceilings=_ceilings(of(figures, "ceiling")),
         heads=_overall(of(figures, HEAD)),
         spoiled=_spoiled(figures),
+        real=_real(of(figures, REAL)),
         person=_person(of(figures, COLIN)),
         registration=_registration(registered),
         by_class=_by_class([f for f in t1 if f["scorer"] == "learned"]),
@@ -98,7 +99,20 @@ def _spoiled(figures: Figures) -> str:
 def _person(figures: Figures) -> str:
     if not figures:
         return "Not measured here: Debian's `mricron-data` was not installed."
-    names = [s.name for s in STRUCTURES if s.name in figures[0]["dice"]]
+    return _by_structure(figures, {s.name: s.name for s in STRUCTURES})
+
+
+def _real(figures: Figures) -> str:
+    if not figures:
+        return "Not measured here: the head was not given."
+    white = "Cerebral-White-Matter"
+    said = {name: name.replace(white, "within the white surface") for name in figures[0]["dice"]}
+    return f"{_by_structure(figures, said)}\n\n{_controls(figures)}"
+
+
+def _by_structure(figures: Figures, said: dict[str, str]) -> str:
+    """Lay out the Dice of those structures that the truth holds, at every keep ratio."""
+    names = [name for name in said if name in figures[0]["dice"]]
     ratios = _ratios(figures, "learned")
     rows = [
         "| structure | " + " | ".join(f"keep {keep:g}" for keep in ratios) + " |",
@@ -106,7 +120,8 @@ def _person(figures: Figures) -> str:
     ]
     by_ratio = {f["keep_ratio"]: f["dice"] for f in figures if f["scorer"] == "learned"}
     for name in names:
-        rows.append(f"| {name} | " + " | ".join(f"{by_ratio[k][name]:.2f}" for k in ratios) + " |")
+        dice = " | ".join(f"{by_ratio[k][name]:.2f}" for k in ratios)
+        rows.append(f"| {said[name]} | {dice} |")
     means = [np.mean(mean_dice(figures, "learned", keep)) for keep in ratios]
     rows.append("| **mean** | " + " | ".join(f"**{m:.3f}**" for m in means) + " |")
     return "\n".join(rows)
@@ -188,9 +203,18 @@ The same weights and T1-weighted scans, tokens pruned by something else than the
 
 ## Whole heads
 
-The same people with skull, skin and eyes, T1-weighted:
+The same people with skull, skin and eyes, T1-weighted; the skull is taken off first, by the model's
+own labels:
 
 {heads}
+
+## A real head
+
+The T1 of a person (pycortex's subject; BSD-2-Clause), a whole head, against the cortex between the
+surfaces that FreeSurfer drew in it, and all that lies within the white one. How the skull is taken
+off was chosen on this scan; the weights were not trained on it.
+
+{real}
 
 ## Spoiled images
 
@@ -217,9 +241,8 @@ labels taken, on the same machine.
 
 ## Limits
 
-- Whole heads were trained on as painted from label maps; no scan of a real head was tried. So a
-  skull-stripped brain on a background of exactly 0 is what it is made for, and a head is asked
-  about before a run.
+- Whole heads were trained on as painted from label maps. Of a scan with more than a brain in it the
+  skull is taken off first; where that fails, labels are wrong: look at them.
 - Contrasts unlike a T1's cost more than a tenth of Dice.
 - Without the encoder's blocks the labels are as good on these scans: what the tokens tell one
   another is not used yet.

@@ -31,10 +31,12 @@ from brain.cases import (
     COLIN,
     HEAD,
     PERSON,
+    REAL,
     Case,
     another_person,
     head_cases,
     people_cases,
+    real_head,
     spoiled_cases,
 )
 from brain.people import CARD, CHOOSING, read_person, structure_classes
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.15, 0.1)
 HARD = (0.5, 0.25, 0.1)  # keep ratios at which the choice of tokens is compared with the controls'
-_COMPARED = (PERSON, COLIN)
+_COMPARED = (PERSON, COLIN, REAL)
 
 
 class Figure(NamedTuple):
@@ -113,18 +115,21 @@ def _figure(model: SCD, case: Case, keep_ratio: float, **control: Any) -> Figure
 
 def dice_by_name(labels: np.ndarray, case: Case) -> dict[str, float]:
     """Dice of each structure that the case's truth holds."""
+    for value, other in case.joined.items():
+        labels = np.where(labels == value, other, labels)
     known = np.where(np.isin(labels, case.values), labels, 0)
     dice = dice_per_class(known, case.truth, case.values)
     names = {s.id: s.name for s in STRUCTURES}
     return {names[v]: float(d) for v, d in zip(case.values, dice, strict=True) if np.isfinite(d)}
 
 
-def cases(folder: Path, choose: bool, looks: int) -> Iterator[Case]:
+def cases(folder: Path, choose: bool, looks: int, real: Path | None) -> Iterator[Case]:
     """Give the cases of a report."""
     numbers = CHOOSING if choose else CARD
     yield from people_cases(folder, numbers, looks)
     yield from head_cases(folder, numbers)
     yield from spoiled_cases(folder, numbers[:1])
+    yield from real_head(real)
     if not choose:
         yield from another_person()
 
@@ -136,13 +141,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=TARGET)
     parser.add_argument("--choose", action="store_true", help="people to choose by; no card")
     parser.add_argument("--looks", type=int, default=2, help="of each person and kind of contrast")
+    parser.add_argument("--real-head", type=Path, help="a folder as `brain.surfaces` takes it")
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--registration", type=Path, help="figures of register_atlas.py")
     arguments = parser.parse_args()
     registered = json.loads(arguments.registration.read_text()) if arguments.registration else None
     model = load_model(arguments.model)
     limits = list(ceilings(arguments.people, (CHOOSING if arguments.choose else CARD)[0]))
-    for case in cases(arguments.people, arguments.choose, arguments.looks):
+    for case in cases(arguments.people, arguments.choose, arguments.looks, arguments.real_head):
         for figure in figures(model, case):
             limits.append(figure)
             print(

@@ -48,9 +48,7 @@ PREPROCESSING = (
 )
 # A brain without its skull: adults' are 150 to 190 mm long, and lie turned; pieces are not what
 # it was trained on. It saw slices of up to 6 mm.
-EXPECTS = Expected(
-    modality=("MR",), stripped=True, spacing_mm=(0.2, 6.5), field_of_view_mm=(120, 230)
-)
+EXPECTS = Expected(modality=("MR",), spacing_mm=(0.2, 6.5), field_of_view_mm=(120, 230))
 METADATA = {
     "version": "0.2.0",
     "changelog": {"0.2.0": "tokens of 12 mm, many people"},
@@ -83,6 +81,7 @@ def info() -> ModelInfo:
         foreground_ml=(0, 2400),
         expects=EXPECTS,
         sharpen=True,
+        strip=True,
     )
 
 

@@ -33,17 +33,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from brain.people import (
-    CHOOSING,
-    TRAINING,
-    Anatomy,
-    People,
-    PeopleConfig,
-    anatomy_of,
-    atlas_anatomy,
-    read_person,
-    target_table,
-)
+from brain.looks import PeopleConfig, target_table
+from brain.people import CHOOSING, TRAINING, Anatomy, People, anatomy_of, atlas_anatomy, read_person
 from brain.structures import CLASS_COUNT
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
@@ -108,6 +99,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="end the run after so many, if that is sooner")
     parser.add_argument("--learn-first", action="store_true", help="keep most tokens")
     parser.add_argument("--head-share", type=float, default=0.0, help="of the samples, in [0, 1]")
+    parser.add_argument(
+        "--weighted-share", type=float, default=0.0, help="of the contrasts: T2, FLAIR, PD"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     parser.add_argument("--all-chosen", action="store_true", help="train on people 13, 14 too")
@@ -128,7 +122,11 @@ def main() -> None:
     model = SCD(preset("brain-structures"))
     if arguments.start_from:
         model.load_state_dict(load_file(arguments.start_from))
-    sampler = People(anatomies, model.config.window, PeopleConfig(head_share=arguments.head_share))
+    sampler = People(
+        anatomies,
+        model.config.window,
+        PeopleConfig(head_share=arguments.head_share, weighted_share=arguments.weighted_share),
+    )
     end = time.monotonic() + 60 * (arguments.stop_after or 1e9)
     setting = TrainSetup(
         sampler,

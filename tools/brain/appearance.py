@@ -68,6 +68,7 @@ def scan(
     spacing_mm: float,
     config: SynthesisConfig,
     rng: torch.Generator,
+    brain: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Imitate the scanner, then bring the brain to the intensities that inference sees.
 
@@ -76,18 +77,20 @@ def scan(
     image : Tensor, shape (h, w, d)
         Intensity of the anatomy.
     inside : Tensor, shape (h, w, d), bool
-        Brain mask.
+        What is not air: a brain, or a whole head.
     spacing_mm : float
         Voxel size.
     config : SynthesisConfig
         Ranges.
     rng : Generator
         Source of the randomness.
+    brain : Tensor, shape (h, w, d), bool, optional
+        Where the range of intensities is what noise is relative to; all that is inside by default.
 
     Returns
     -------
     Tensor, shape (h, w, d)
-        Z-scored over the brain, exactly 0 elsewhere.
+        Z-scored over what is inside, exactly 0 elsewhere.
     """
     h, w, d = image.shape
     bias = smooth_field(grid_axes((h, w, d), spacing_mm), 60.0, rng)
@@ -99,7 +102,7 @@ def scan(
         axis = int(torch.randint(3, (), generator=rng))
         image = thick_slices(image, axis, thickness / spacing_mm)
     noise = torch.randn(image.shape, generator=rng) * uniform(rng, 0, 1) ** 2 * config.noise
-    image = _to_unit(image, inside) + noise.to(image.device)
+    image = _to_unit(image, inside if brain is None else brain) + noise.to(image.device)
     gamma = math.exp(config.gamma * float(torch.randn((), generator=rng)))
     image = image.clamp(min=0) ** gamma
     return _normalise(image + 1, inside)  # + 1: no voxel of the brain is 0 by chance
@@ -131,7 +134,7 @@ def _normalise(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
 
 
 def _to_unit(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Scale so that the brain's intensities span 0..1."""
+    """Scale so that the intensities inside span 0..1."""
     brain = image[inside]
     low, high = (brain.min(), brain.max()) if brain.numel() else (0.0, 1.0)
     return (image - low) / max(float(high - low), 1e-6)

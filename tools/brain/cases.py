@@ -8,6 +8,7 @@ resampling would not see its faults.
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,27 +16,23 @@ import torch
 from scipy import ndimage
 
 from brain.deformation import grid_axes, smooth_field
-from brain.people import (
-    PeopleConfig,
-    anatomy_of,
-    interpolated,
-    random_looks,
-    read_person,
-    structure_classes,
-)
+from brain.looks import PeopleConfig, random_looks
+from brain.people import anatomy_of, interpolated, read_person, structure_classes
 from brain.structures import STRUCTURES, class_ids
+from brain.surfaces import CORTEX, WITHIN, read_ribbon
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
 VALIDATION_SEED = 1_000_000_007
 """Seed of the scans to judge by: no training run uses it."""
 PERSON, ANY_CONTRAST, HEAD, COLIN = "T1", "any contrast", "whole head", "another person"
+REAL = "a real head"
 SPOILED = (
     "inverted",
     "strong bias field",
@@ -53,13 +50,24 @@ _AAL = {
 }  # fmt: skip
 
 
+# What lies within the white surface, and the value that stands for it.
+_WITHIN = {
+    **dict.fromkeys((4, 9, 10, 11, 12, 13, 26), 2),
+    **dict.fromkeys((43, 48, 49, 50, 51, 52, 58), 41),
+}
+
+
 class Case(NamedTuple):
-    """A scan and FreeSurfer's ids of its voxels; what group of the report it belongs to."""
+    """A scan and FreeSurfer's ids of its voxels; what group of the report it belongs to.
+
+    Where the truth is coarser than the model, ``joined`` says which values are joined to which.
+    """
 
     group: str
     scan: Volume
     truth: npt.NDArray[np.uint8]
     values: list[int]
+    joined: Mapping[int, int] = MappingProxyType({})
 
 
 def people_cases(folder: Path, numbers: tuple[int, ...], looks: int) -> Iterator[Case]:
@@ -96,6 +104,14 @@ def another_person() -> Iterator[Case]:
     yield Case(COLIN, scan, truth, sorted(_AAL.values()))
 
 
+def real_head(folder: Path | None) -> Iterator[Case]:
+    """Read a real person's whole head, with FreeSurfer's surfaces, if it is given."""
+    if folder is not None:
+        scan, truth = read_ribbon(folder)
+        values = sorted([*CORTEX.values(), *WITHIN.values()])
+        yield Case(REAL, read_volume(scan), truth, values, _WITHIN)
+
+
 def painted(folder: Path, number: int, look: int, group: str) -> Case:
     """Make one scan of a person: stripped unless the group is of whole heads.
 
@@ -106,7 +122,7 @@ def painted(folder: Path, number: int, look: int, group: str) -> Case:
     anatomy = anatomy_of(ids)
     inside = ndimage.find_objects((ids > 0).astype(np.uint8))[0]  # as `anatomy_of` cut it
     rng = keyed_generator(VALIDATION_SEED, number, look, int(group == ANY_CONTRAST))
-    mean, sd = random_looks(_ANY if group == ANY_CONTRAST else _T1_ONLY, rng)
+    mean, sd, _ = random_looks(_ANY if group == ANY_CONTRAST else _T1_ONLY, rng)
     which = anatomy.looks.long()
     shape = (which.shape[0], which.shape[1], which.shape[2])
     image = mean[which] + torch.randn(shape, generator=rng) * sd[which]

@@ -23,15 +23,26 @@ from torch.nn import functional as F
 from brain.appearance import scan
 from brain.atlas import LEFT_WHITE_MATTER, RIGHT_WHITE_MATTER, build_atlas, training_t1s
 from brain.deformation import grid_axes, random_warp, smooth_field, uniform
+from brain.looks import (
+    FIRST_OUTSIDE,
+    FLUID,
+    LEFT_LESION,
+    LOOKS,
+    OTHER_TISSUE,
+    OUTSIDE_IDS,
+    RIGHT_LESION,
+    PeopleConfig,
+    paint_surroundings,
+    random_looks,
+    target_table,
+)
 from brain.structures import (
     BY_SIDE,
     CLASS_COUNT,
-    STRUCTURES,
     ids_to_classes,
     merge_ids,
     mirrored_classes,
 )
-from brain.synthesis import SynthesisConfig
 from napari_tokensparse.model.noise import keyed_generator
 
 if TYPE_CHECKING:
@@ -46,59 +57,9 @@ TRAINING, CHOOSING, CARD = range(1, 13), (13, 14), (15, 16)
 """Numbers of the people to train on, to choose by, and of whom nothing is chosen."""
 
 SPACING_MM = 3.0
-FLUID, OTHER_TISSUE, LEFT_LESION, RIGHT_LESION = range(CLASS_COUNT, CLASS_COUNT + 4)
-"""Generation classes inside the brain that are no structure of ours, or look otherwise than it."""
-_FIRST_OUTSIDE = RIGHT_LESION + 1
-_OUTSIDE_IDS = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530)
-LOOKS = _FIRST_OUTSIDE + len(_OUTSIDE_IDS) + 1
-"""Number of generation classes; the last one is any other id outside the brain."""
 _FLUID_IDS, _LESION_IDS = (24, 30, 62, 72), {25: LEFT_LESION, 57: RIGHT_LESION}
 _COARSE_MM = 2  # of the signed distance to the brain's surface
 _CLOSING_MM = 6
-
-# Means of a T1-weighted look in which white matter is bright; the rest are drawn.
-_T1 = {
-    "Cerebral-White-Matter": 0.85,
-    "Cerebral-Cortex": 0.55,
-    "Lateral-Ventricle": 0.15,
-    "Cerebellum-White-Matter": 0.84,
-    "Cerebellum-Cortex": 0.55,
-    "Thalamus": 0.70,
-    "Caudate": 0.57,
-    "Putamen": 0.63,
-    "Pallidum": 0.76,
-    "3rd-Ventricle": 0.17,
-    "4th-Ventricle": 0.17,
-    "Brain-Stem": 0.77,
-    "Hippocampus": 0.57,
-    "Amygdala": 0.56,
-    "VentralDC": 0.74,
-}
-_T1_SPREAD = 0.05
-
-
-class PeopleConfig(SynthesisConfig):
-    """Ranges of the randomness, beside those of anatomy and scanner.
-
-    Attributes
-    ----------
-    t1_share : float
-        Share of synthetic contrasts drawn round a T1-weighted look; the rest are any contrast.
-    head_share : float
-        Share of the samples of people that keep skull, skin and eyes.
-    shift_mm, head_shift_mm : float
-        Largest offset of the brain's centre from the window's, stripped and with its head on.
-    """
-
-    rotation_deg: float = 30.0
-    bias: float = 0.6
-    slice_share: float = 0.4
-    real_share: float = 0.5
-    strip_mm: tuple[float, float] = (-1.0, 2.5)
-    t1_share: float = 0.5
-    head_share: float = 0.0
-    shift_mm: float = 12.0
-    head_shift_mm: float = 36.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +129,7 @@ def anatomy_of(ids: npt.NDArray[np.int32], device: str = "cpu") -> Anatomy:
     for source, look in _LESION_IDS.items():
         looks[ids == source] = look
     looks[ids >= 500] = LOOKS - 1
-    for look, source in enumerate(_OUTSIDE_IDS, start=_FIRST_OUTSIDE):
+    for look, source in enumerate(OUTSIDE_IDS, start=FIRST_OUTSIDE):
         looks[ids == source] = look
     box = ndimage.find_objects((looks > 0).astype(np.uint8))[0]
     return _anatomy(looks[box], brain[box], (), has_head=True, device=device)
@@ -211,16 +172,6 @@ def _distance_to(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Distance in mm of each voxel of the coarse grid to the mask, 0 inside."""
     depth: npt.NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=_COARSE_MM)
     return depth
-
-
-def target_table() -> torch.Tensor:
-    """Class index of every generation class, ``(LOOKS,)``."""
-    names = [structure.id for structure in STRUCTURES]
-    table = torch.zeros(LOOKS, dtype=torch.int64)
-    table[:CLASS_COUNT] = torch.arange(CLASS_COUNT)
-    table[LEFT_LESION] = 1 + names.index(LEFT_WHITE_MATTER)
-    table[RIGHT_LESION] = 1 + names.index(RIGHT_WHITE_MATTER)
-    return table
 
 
 class People:
@@ -274,9 +225,10 @@ class People:
         real = image is not None
         shares = self._shares(eighths)
         if image is None:
-            image = self._painted(eighths, rng)
+            image = self._painted(eighths, with_head, rng)
         inside = self._inside(anatomy, points, shares, with_head, real, rng)
-        image = scan(image, inside, SPACING_MM, config, rng)
+        brain = shares[0] < 0.5 if with_head else None
+        image = scan(image, inside, SPACING_MM, config, rng, brain)
         shares[0] = torch.where(inside, shares[0], 1.0)
         shares[1:] *= inside
         if warp.mirror:
@@ -345,12 +297,17 @@ class People:
         )
         return counts.view(*eighths.shape[:3], CLASS_COUNT).movedim(-1, 0)
 
-    def _painted(self, eighths: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    def _painted(
+        self, eighths: torch.Tensor, with_head: bool, rng: torch.Generator
+    ) -> torch.Tensor:
         """Give the anatomy a contrast: the mean of a voxel's eight places, and texture."""
-        mean, sd = random_looks(self._config, rng)
+        looks = random_looks(self._config, rng)
         which = eighths.long()
-        clean = mean.to(self._device)[which].mean(dim=-1)
-        texture = _normal_like(clean, rng) * sd.to(self._device)[which[..., 0]]
+        places = looks.mean.to(self._device)[which]
+        if with_head:
+            places = paint_surroundings(places, which, looks, SPACING_MM, rng)
+        clean = places.mean(dim=-1)
+        texture = _normal_like(clean, rng) * looks.sd.to(self._device)[which[..., 0]]
         return clean + texture
 
     def _inside(
@@ -386,39 +343,6 @@ class People:
         laid[..., 0] = 1.0
         laid[box] = shares.movedim(0, -1).half()
         return Sample(window, laid.movedim(-1, 0))
-
-
-def random_looks(config: PeopleConfig, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw mean and spread of the intensities of every generation class, ``(LOOKS,)`` each.
-
-    A structure looks the same on both sides; air is dark.
-    """
-    mean, sd = uniform(rng, 0, 1, LOOKS), uniform(rng, 0, 0.06, LOOKS)
-    base = torch.tensor([_t1_mean(s.name) for s in STRUCTURES])
-    moved = uniform(rng, -1, 1, LOOKS)
-    tissues = uniform(rng, 0, 1, 3)
-    kind, alike = uniform(rng, 0, 1, 2).tolist()
-    if kind < config.t1_share:
-        mean[1:CLASS_COUNT] = base + _T1_SPREAD * moved[1:CLASS_COUNT]
-        mean[FLUID] = 0.15 + _T1_SPREAD * moved[FLUID]
-        mean[OTHER_TISSUE] = 0.6 + 3 * _T1_SPREAD * moved[OTHER_TISSUE]
-        mean[LEFT_LESION] = 0.65 + 3 * _T1_SPREAD * moved[LEFT_LESION]
-    elif alike < config.tissue_share:
-        white, grey, fluid = (base > 0.72), (base > 0.3) & (base <= 0.72), base <= 0.3
-        tissue = tissues[0] * white + tissues[1] * grey + tissues[2] * fluid
-        mean[1:CLASS_COUNT] = tissue + 0.12 * moved[1:CLASS_COUNT]
-        mean[FLUID] = tissues[2] + 0.12 * moved[FLUID]
-    mirrored = torch.from_numpy(mirrored_classes()).long()
-    first = torch.minimum(mirrored, torch.arange(CLASS_COUNT))
-    for values in (mean, sd):
-        values[:CLASS_COUNT] = values[first]
-        values[RIGHT_LESION] = values[LEFT_LESION]
-    mean[0] = 0.02 * float(uniform(rng, 0, 1))
-    return mean, sd
-
-
-def _t1_mean(name: str) -> float:
-    return _T1[name.removeprefix("Left-").removeprefix("Right-")]
 
 
 def look_up(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

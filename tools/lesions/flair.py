@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from brain.appearance import thick_slices, three_taps
 from brain.deformation import smooth_field, uniform
-from brain.people import FLUID, LOOKS, OTHER_TISSUE
+from brain.looks import FLUID, LOOKS, OTHER_TISSUE
 from lesions.hosts import VENTRICLES, WHITE, are_in, looks_named
 
 if TYPE_CHECKING:

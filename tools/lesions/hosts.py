@@ -11,16 +11,8 @@ import torch
 from scipy import ndimage
 
 from brain.atlas import build_atlas
-from brain.people import (
-    FLUID,
-    LEFT_LESION,
-    LOOKS,
-    OTHER_TISSUE,
-    RIGHT_LESION,
-    Anatomy,
-    anatomy_of,
-    read_person,
-)
+from brain.looks import FLUID, LEFT_LESION, LOOKS, OTHER_TISSUE, RIGHT_LESION
+from brain.people import Anatomy, anatomy_of, read_person
 from brain.structures import CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:

@@ -119,6 +119,15 @@ SharpenOption = Annotated[
         show_default=False,
     ),
 ]
+StripOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--strip/--no-strip",
+        help="Take the skull off a whole head first, by the model's own labels. [default: as the "
+        "model says]",
+        show_default=False,
+    ),
+]
 ScanArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -210,7 +219,8 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
 
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
-    filled = {"keep_ratio": ratios_of(asked["keep_ratio"]), "sharpen": asked["sharpen"]}
+    filled: dict[str, Any] = {"keep_ratio": ratios_of(asked["keep_ratio"])}
+    filled |= {name: asked[name] for name in ("sharpen", "strip") if name in asked}
     if asked.get("probabilities") is not None:
         filled["probabilities"] = [name.strip() for name in asked["probabilities"].split(",")]
     kept = set(Options.model_fields) - {"probabilities"}

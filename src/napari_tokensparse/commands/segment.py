@@ -26,6 +26,7 @@ from napari_tokensparse.commands.options import (
     SchedulerOption,
     SeriesOption,
     SharpenOption,
+    StripOption,
     TableOption,
     ThreadsOption,
     WorkersOption,
@@ -113,6 +114,7 @@ def segment(
     ] = None,
     region: RegionOption = None,
     sharpen: SharpenOption = None,
+    strip: StripOption = None,
     receipt: Annotated[
         bool, typer.Option(help="Write beside the labels what they were made from and how.")
     ] = True,

@@ -28,7 +28,7 @@ def run_shown(volume: Volume, network: SCD, options: Options) -> Segmentation:
     from napari_tokensparse.segmenting.concerns import concerns
     from napari_tokensparse.segmenting.infer import Segmentation, check_fit, segmenting
 
-    for concern in concerns(volume, check_fit(volume, network)):
+    for concern in concerns(volume, check_fit(volume, network), options.strip):
         typer.echo(f"Warning: {printable(concern)}", err=True)
     events = segmenting(volume, network, options)
     first = next(events)  # what is refused is refused here, before there is a bar

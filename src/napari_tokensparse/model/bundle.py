@@ -226,7 +226,8 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
                 mode="json",
                 exclude={
                     *("preprocessing", "overlap", "blending", "weights_sha256"),
-                    *(() if info.sharpen else ("sharpen",)),  # older versions know no such field
+                    # Older versions know no such fields.
+                    *(name for name in ("sharpen", "strip") if not getattr(info, name)),
                 },
                 exclude_none=True,
             ),

@@ -100,6 +100,10 @@ class ModelInfo(BaseModel):
     sharpen : bool
         Whether labels are sharpened at the scan's own resolution unless a run says otherwise. Only
         of exclusive classes.
+    strip : bool
+        Whether a whole head, which is a scan with more than ``foreground_ml``, is stripped of its
+        skull first, by the model's own labels, unless a run says otherwise. Only of a model whose
+        classes make up the brain.
     weights_sha256 : str
         Hash of the weights file.
     """
@@ -119,6 +123,7 @@ class ModelInfo(BaseModel):
     foreground_ml: tuple[FiniteFloat, FiniteFloat] | None = None
     expects: Expected | None = None
     sharpen: bool = False
+    strip: bool = False
     weights_sha256: str = ""
 
     @model_validator(mode="after")
@@ -154,6 +159,14 @@ class ModelInfo(BaseModel):
             raise ValueError("sharpen true: only exclusive classes can be sharpened; set it false")
         return self
 
+    @model_validator(mode="after")
+    def _check_strip(self) -> ModelInfo:
+        if self.strip and self.foreground_ml is None:
+            raise ValueError(
+                "strip true: foreground_ml must say how much a brain is; or set it false"
+            )
+        return self
+
     def sharpens(self, asked: bool | None) -> bool:
         """Whether a run sharpens its labels: as asked, or else as the model says.
 
@@ -169,6 +182,21 @@ class ModelInfo(BaseModel):
             )
         return self.sharpen if asked is None else asked
 
+    def strips(self, asked: bool | None) -> bool:
+        """Whether a run takes the skull off a head first: as asked, or else as the model says.
+
+        Raises
+        ------
+        ValueError
+            It is asked of a model that does not say how much a brain is.
+        """
+        if asked and self.foreground_ml is None:
+            raise ValueError(
+                f"model {self.name}: does not say how much of a scan a brain is (foreground_ml), "
+                "which tells a head from it; leave strip out"
+            )
+        return self.strip if asked is None else asked
+
     @property
     def expectation(self) -> str:
         """What scans it was made for, in a few words; empty where it takes anything."""
@@ -176,8 +204,10 @@ class ModelInfo(BaseModel):
         if self.expects is not None:
             plain = (*self.expects.modality, "image")  # these say no more than the modality
             named = (name for name in self.channels if not re.fullmatch(r"channel \d+", name))
-            said += [*(name for name in named if name not in plain), str(self.expects)]
-        if self.foreground_ml is not None:
+            said += [name for name in named if name not in plain]
+        said.append("brain or whole head" if self.strip else "")
+        said.append("" if self.expects is None else str(self.expects))
+        if self.foreground_ml is not None and not self.strip:
             low, high = self.foreground_ml
             said.append(f"up to {high:,g} ml" if low <= 0 else f"{low:,g} to {high:,g} ml")
         return ", ".join(filter(None, said))

@@ -204,7 +204,7 @@ def receipt_of(
     unsaved = [note for _, notes in files for note in notes]
     name = f"{output_stem(files[0][0])}_labels.nii.gz" if output is None else _output_name(output)
     return Receipt(
-        command=command_line(run.options, scans, name, info.sharpen),
+        command=command_line(run.options, scans, name, info),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
         options=run.options,
@@ -220,7 +220,7 @@ def receipt_of(
         machine=_machine(run.network, stats.backend),
         versions=versions(stats.backend),
         files=tuple(FileBeside(name=path.name, sha256=file_sha256(path)) for path in beside),
-        warnings=concerns(run.volume, info),
+        warnings=concerns(run.volume, info, run.options.strip),
         notes=(*run.volume.notes, *stats.notes, *unsaved),
     )
 

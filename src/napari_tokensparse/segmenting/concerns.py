@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokensparse.model.expected import Expected
-from napari_tokensparse.segmenting.looks import looks_of
+from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.volumes.background import (
     NEGATIVE,
     border_value,
@@ -29,7 +29,7 @@ _NARROW = 0.02  # share of that range that values fill, up to which it is told
 _BULK = (1.0, 99.0)  # percentiles
 
 
-def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
+def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tuple[str, ...]:
     """Return a line for each thing about a volume that the model was not made for.
 
     Parameters
@@ -38,6 +38,8 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
         Raw, as read.
     info
         Of the model.
+    strip
+        Whether a whole head is stripped of its skull first; as the model says if not given.
 
     Returns
     -------
@@ -51,6 +53,8 @@ def concerns(volume: Volume, info: ModelInfo) -> tuple[str, ...]:
         looks = looks_of(volume)
         values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
         size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
+        if is_head(looks, info) and info.strips(strip):
+            size = ""
         others = [size, _spacing(volume, wanted)]
 
     def told(parts: Iterable[str]) -> list[str]:

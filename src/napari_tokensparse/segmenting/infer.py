@@ -25,6 +25,7 @@ from napari_tokensparse.segmenting.result import (
     Stats,
 )
 from napari_tokensparse.segmenting.run import WindowRun
+from napari_tokensparse.segmenting.stripping import stripped_note, stripping
 from napari_tokensparse.volumes.channels import read_channels, read_scan
 from napari_tokensparse.volumes.definitions import working_spacing
 from napari_tokensparse.volumes.volume import Volume, VolumeError, check_finite
@@ -71,6 +72,7 @@ def segment(
     region: Box | None = None,
     backend: str = "auto",
     sharpen: bool | None = None,
+    strip: bool | None = None,
     confidence: bool = False,
     probabilities: Sequence[str] = (),
     importance: float | None = None,
@@ -105,6 +107,9 @@ def segment(
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
         its own voxels, so borders may differ from those of the whole volume.
+    strip
+        Whether a whole head, more than a model of brains was made for, is stripped of its skull
+        first by the model's own labels; as the model says if not given.
     confidence
         Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
     probabilities
@@ -128,7 +133,8 @@ def segment(
     """
     network = model if isinstance(model, SCD) else load_model(model)
     asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
-    asked |= {"region": region, "backend": backend, "sharpen": sharpen, "pin": pin, "drop": drop}
+    asked |= {"region": region, "backend": backend, "sharpen": sharpen, "strip": strip}
+    asked |= {"pin": pin, "drop": drop}
     asked |= {"importance": importance, "device": None if device is None else str(device)}
     asked |= {"confidence": confidence, "probabilities": probabilities}
     options = options_for(network, keep_ratio, **asked)
@@ -205,8 +211,13 @@ def segmenting(volume: Volume, model: SCD, options: Options) -> Iterator[Progres
     check_options(options)
     check_fit(volume, model)
     placed = model if options.device is None else model.to(choose_device(options.device))
-    run = _begun(volume, make_backend(placed, options.backend), options)
-    run.seconds["preprocess"] = time.perf_counter() - started
+    seen = (yield from stripping(volume, placed)) if options.strip else volume
+    stripped = time.perf_counter()
+    run = _begun(seen, make_backend(placed, options.backend), options)
+    run.seconds["preprocess"] = time.perf_counter() - stripped
+    if options.strip and (said := stripped_note(volume, seen, placed.info)):
+        run.seconds["strip"] = stripped - started
+        run.notes.append(said)
     # One window takes no memory a second time, and fresh pages are the faster ones.
     with kept_memory() if run.count > 1 else nullcontext():
         for done, _ in enumerate(run.windows()):

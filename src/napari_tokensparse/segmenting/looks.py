@@ -13,6 +13,7 @@ from napari_tokensparse.volumes.background import border_value
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.volumes.volume import Volume
 
 _VOXELS = 2**23  # of a channel, at most, about, that are looked at
@@ -82,6 +83,11 @@ def looks_of(volume: Volume) -> Looks:
         air=air,
         hounsfield=_hounsfield(seen[0], air),
     )
+
+
+def is_head(looks: Looks, info: ModelInfo) -> bool:
+    """Whether a scan holds more than the model was made for, as a brain with its skull does."""
+    return info.foreground_ml is not None and looks.foreground_ml > info.foreground_ml[1]
 
 
 def _lengths(shown: NDArray[np.bool_]) -> list[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tokensparse.model.folder import Described
+    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.volumes.volume import Volume
 
@@ -89,6 +90,8 @@ class Options(BaseModel):
         ``i0:i1,j0:j1,k0:k1`` in voxels.
     sharpen : bool
         Whether labels are sharpened, the model's own wish filled in.
+    strip : bool
+        Whether a whole head is stripped of its skull first, the model's own wish filled in.
     confidence : bool
         Whether the winner's probability is kept, voxel by voxel.
     probabilities : tuple of str
@@ -117,6 +120,7 @@ class Options(BaseModel):
     series: str | None = None
     region: str | None = None
     sharpen: bool = False
+    strip: bool = False
     confidence: bool = False
     probabilities: tuple[str, ...] = ()
     legend: bool = True
@@ -194,6 +198,7 @@ def options_for(
     keep_ratio: float | Sequence[float] | None = None,
     *,
     sharpen: bool | None = None,
+    strip: bool | None = None,
     region: Box | str | None = None,
     probabilities: Sequence[str] = (),
     importance: float | None = None,
@@ -207,7 +212,7 @@ def options_for(
         Loaded, or the description of its folder.
     keep_ratio
         One number, or one per stage; the model's own if not given.
-    sharpen
+    sharpen, strip
         As the model says if not given.
     region
         Part of the volume; all of it if not given.
@@ -222,7 +227,7 @@ def options_for(
     ------
     ValueError
         In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], overlapping
-        regions cannot be sharpened, or there is no such class.
+        regions cannot be sharpened, the model cannot tell a head, or there is no such class.
     ModelError
         A network without `ModelInfo`.
     """
@@ -234,6 +239,7 @@ def options_for(
         **{"model": base_name(info.name) or "model", **said},
         keep_ratio=ratios,
         sharpen=info.sharpens(sharpen),
+        strip=info.strips(strip),
         region=None if region is None else str(region),
         probabilities=info.class_names(probabilities),
         importance=importance,
@@ -241,7 +247,10 @@ def options_for(
 
 
 def command_line(
-    options: Options, scans: Sequence[tuple[str, str]], output: str, sharpens: bool = False
+    options: Options,
+    scans: Sequence[tuple[str, str]],
+    output: str,
+    info: ModelInfo | None = None,
 ) -> str:
     """Write the command that asks for the same, with names in place of paths.
 
@@ -253,8 +262,8 @@ def command_line(
         Channel and file of each scan; one without a channel is all of the case.
     output
         The labels' file.
-    sharpens
-        Whether the model sharpens labels if nothing is said.
+    info
+        Of the model: what it does if nothing is said need not be said.
 
     Examples
     --------
@@ -289,8 +298,9 @@ def command_line(
     }
     words += ["-o", output]
     words += [word for key, value in said.items() if value for word in (f"--{key}", value)]
-    if options.sharpen != sharpens:
-        words.append("--sharpen" if options.sharpen else "--no-sharpen")
+    for name in ("sharpen", "strip"):
+        if getattr(options, name) != (info is not None and getattr(info, name)):
+            words.append(f"--{name}" if getattr(options, name) else f"--no-{name}")
     words += ["--confidence"] if options.confidence else []
     words += [] if options.legend else ["--no-legend"]
     return shlex.join(["tokensparse", "segment", *words])

@@ -18,6 +18,7 @@ from napari_tokensparse.model.ratios import Importance, Share, rule_of
 from napari_tokensparse.segmenting.agreement import agreement
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit
 from napari_tokensparse.segmenting.pins import of_window
+from napari_tokensparse.segmenting.stripping import brain_of
 from napari_tokensparse.segmenting.windowing import decision, label_dtype, windowed
 from napari_tokensparse.volumes.region import Box
 
@@ -105,7 +106,8 @@ class PreviewSession:
     def __init__(self, volume: Volume, model: SCD, voxel: Sequence[float] | None = None) -> None:
         info = check_fit(volume, model)
         self.volume, self.model = volume, model
-        self._windowed = windowed(volume, model.config, info, info.overlap)
+        seen = brain_of(volume, model) if info.strip else volume
+        self._windowed = windowed(seen, model.config, info, info.overlap)
         self._decide, self._dtype = decision(info), label_dtype(info)
         self._begun: Begun | None = None
         self._reference: NDArray[np.unsignedinteger] | None = None

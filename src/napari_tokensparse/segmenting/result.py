@@ -38,8 +38,8 @@ class Stats:
     tokens
         Tokens of the volume: processed, pruned at each stage, kept.
     seconds
-        Per part: ``preprocess``, ``network``, ``stitch``, ``sharpen`` if it was done, and
-        ``total``.
+        Per part: ``preprocess``, ``network``, ``stitch``, ``strip`` and ``sharpen`` if they were
+        done, and ``total``.
     backend
         How the network was run.
     notes

@@ -73,7 +73,7 @@ class WindowRun:
         self._likely = self._probabilities(axes, extents)
         self._rows_at_once = config.window[0]
         self._computed = 0
-        self._notes = list(self._windowed.notes)
+        self.notes = list(self._windowed.notes)
         self._sharpened = False
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
@@ -126,7 +126,7 @@ class WindowRun:
             tokens=tokens.counts(),
             seconds={**self.seconds, "total": total_seconds},
             backend=self._backend.name,
-            notes=(*self._backend.notes, *self._backend.late_notes, *self._notes),
+            notes=(*self._backend.notes, *self._backend.late_notes, *self.notes),
             sharpened=self._sharpened,
             looked_at=looked_at,
         )
@@ -204,9 +204,9 @@ class WindowRun:
             return out[0]
         if self._at_once > 1:
             self._at_once = -(-self._at_once // 2)
-            self._notes.append(f"memory ran out: {self._at_once} windows at once from there on")
+            self.notes.append(f"memory ran out: {self._at_once} windows at once from there on")
         elif self._device.type == "cpu" and self._moved_to_disk():
-            self._notes.append("memory ran out: windows were stitched on disk from there on")
+            self.notes.append("memory ran out: windows were stitched on disk from there on")
         else:
             raise SegmentError(
                 f"{self._volume.name}: memory ran out on {self._device} at window "
@@ -284,7 +284,7 @@ class WindowRun:
 
         lacking = shortage_of(sharpened, torch.device("cpu"))
         if lacking is not None:
-            self._notes.append("memory ran out: not all borders were sharpened")
+            self.notes.append("memory ran out: not all borders were sharpened")
         self._sharpened = lacking is None
         self.seconds["sharpen"] = time.perf_counter() - began
 
@@ -296,7 +296,7 @@ class WindowRun:
         lacking = shortage_of(partial(likely.add, rows), torch.device("cpu"))
         if lacking is not None:
             self._likely = None
-            self._notes.append("memory ran out: there are no probabilities")
+            self.notes.append("memory ran out: there are no probabilities")
 
     def _label(self, rows: Rows) -> None:
         """Label finished rows; from when memory runs out, fewer at once."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from brain.deformation import grid_axes, random_warp
-from brain.people import LOOKS, anatomy_of
+from brain.looks import LOOKS
+from brain.people import anatomy_of
 from brain.structures import CLASS_COUNT
 from brain.synthesis import SynthesisConfig
 from lesions.flair import FlairConfig, random_means, with_lesions

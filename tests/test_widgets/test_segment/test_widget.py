@@ -295,6 +295,18 @@ def test_a_scan_that_the_model_is_not_made_for_needs_a_second_click(
     assert widget.message.text().startswith("Done")
 
 
+def test_a_whole_head_is_stripped_without_a_second_click_and_the_result_says_so(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    viewer.add_image(brain_like(), name="head", units=("mm",) * 3)
+    widget.model.setValue(write_nano(foreground_ml=(0.0, 10.0), strip=True))
+    assert "brain or whole head" in widget.expects.text()
+    opened.segment()
+    assert "head labels" in viewer.layers
+    assert "its skull was taken off first" in widget.message.text()
+
+
 def test_a_folder_that_is_no_model_is_refused_in_one_plain_line(
     opened: Opened, tmp_path: Path
 ) -> None:

@@ -20,8 +20,10 @@ from napari_tokensparse.segmenting.estimating.rates import (
     value_of,
 )
 from napari_tokensparse.segmenting.infer import check_fit
+from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.sharpening import NOTED_BYTES
+from napari_tokensparse.segmenting.stripping import known_brain
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
@@ -93,7 +95,8 @@ class Estimate:
     room
         The memory.
     at_most
-        Whether it may be less: how many tokens are important enough is only known afterwards.
+        Whether it may be less: how many tokens are important enough, or how much of a head is
+        brain, is only known afterwards.
     """
 
     seconds: float
@@ -162,6 +165,8 @@ def estimating(
     """
     info, config = check_fit(volume, model), model.config
     info = info.model_copy(update={"sharpen": options.sharpen})
+    volume = (known_brain(volume, model) if options.strip else None) or volume
+    is_unknown_head = options.strip and is_head(looks_of(volume), info)
     seen = outline(volume, config, info, options.box(volume))
     yield
     rates = yield from calibrating(model, options.backend, clock)
@@ -169,6 +174,8 @@ def estimating(
     filled = -seen.windows % at_once  # so many windows are run again to fill the last pass
     shares = (*seen.looked_at, *seen.looked_at[-1:] * filled)
     network = _network_seconds(rates, shares, config, options.most_kept)
+    if is_unknown_head:
+        network += _network_seconds(rates, seen.looked_at, config, config.keep_ratio)
     others = _other_seconds(volume, seen, rates, options.sharpen)
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
     others += rates.likely * maps * seen.covered * seen.inside
@@ -176,7 +183,7 @@ def estimating(
         (network + others) * rates.slowdown(clock),
         seen.windows,
         _room(volume, model, info, seen, options.maps),
-        at_most=bool(options.importance),
+        at_most=bool(options.importance) or is_unknown_head,
     )
 
 

@@ -118,6 +118,6 @@ def run(
 def _segmenting(volume: Volume, network: SCD, options: Options) -> Iterator[Progress | Result]:
     from napari_tokensparse.segmenting.infer import Progress, segmenting
 
-    warnings = concerns(volume, network.info)
+    warnings = concerns(volume, network.info, options.strip)
     for event in segmenting(volume, network, options):
         yield event if isinstance(event, Progress) else Result(event, network, options, warnings)

@@ -55,4 +55,5 @@ def result_text(result: Segmentation, notes: Sequence[str]) -> str:
         f"end ({stats.windows} window{'s' * (stats.windows != 1)}, {stats.skipped} of background "
         "skipped)."
     )
-    return "\n".join([done, *(f"Note: {note}." for note in notes)])
+    every = dict.fromkeys([*stats.notes, *notes])
+    return "\n".join([done, *(f"Note: {note}." for note in every)])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import napari
 
+    from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.outputs.receipts import InputScan, Receipt
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.widgets.results import ShownResult
@@ -113,8 +114,8 @@ class ReceiptActions(QWidget):
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         latest = self._results.latest
-        sharpens = latest is not None and latest.network.info.sharpen
-        clipboard.setText(whole_command(receipt, inputs, sharpens))
+        info = None if latest is None else latest.network.info
+        clipboard.setText(whole_command(receipt, inputs, info))
         pinned = (receipt.options.pin, receipt.options.drop) != (None, None)
         said = ["Copied the command line.", *([_PINS_IN_IT] if pinned else [])]
         self.said.emit("\n".join([*said, *_about_input(receipt)]))
@@ -184,11 +185,11 @@ def result_receipt(
     return receipt.model_copy(update={"notes": (*shown.kept, *receipt.notes)})
 
 
-def whole_command(receipt: Receipt, inputs: Sequence[Input], sharpens: bool) -> str:
+def whole_command(receipt: Receipt, inputs: Sequence[Input], info: ModelInfo | None) -> str:
     """Return a receipt's command with the whole paths of its scans, to be run from anywhere.
 
-    The receipt itself keeps names alone, for a path may name a patient. ``sharpens`` is whether the
-    model sharpens labels if nothing is said.
+    The receipt itself keeps names alone, for a path may name a patient. ``info`` is the model's:
+    what it does if nothing is said need not be said.
     """
     from napari_tokensparse.segmenting.options import command_line
 
@@ -198,7 +199,7 @@ def whole_command(receipt: Receipt, inputs: Sequence[Input], sharpens: bool) -> 
         for scan, given in both
     ]
     output = labels_path(both[0][1].name, both[0][1].file)
-    return command_line(receipt.options, scans, str(output), sharpens)
+    return command_line(receipt.options, scans, str(output), info)
 
 
 def inputs_of(shown: ShownResult) -> list[Input]:

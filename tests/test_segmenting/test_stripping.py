@@ -1,0 +1,121 @@
+"""A skull painted round the sample brain, and taken off again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.info import ModelInfo
+from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.segmenting.infer import Progress, Segmentation, segment, segmenting
+from napari_tokensparse.segmenting.options import Options, command_line, options_for
+from napari_tokensparse.segmenting.preview import PreviewSession
+from napari_tokensparse.segmenting.stripping import brain_of, known_brain
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.samples import sample_path
+from napari_tokensparse.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tokensparse.model.scd import SCD
+
+MM = 2.0
+
+
+@pytest.fixture(scope="module")
+def model() -> SCD:
+    return load_model("brain-structures")
+
+
+@pytest.fixture(scope="module")
+def brain() -> Volume:
+    """The sample at 2 mm, with air around."""
+    sample = read_volume(sample_path())
+    i, j, k = (n // 2 * 2 for n in sample.shape)
+    halved = sample.array[0, :i, :j, :k].reshape(i // 2, 2, j // 2, 2, k // 2, 2).mean((1, 3, 5))
+    affine = sample.affine @ np.diag([2, 2, 2, 1.0])
+    return Volume(np.pad(halved, 14)[None].astype(np.float32), affine, "sample")
+
+
+@pytest.fixture(scope="module")
+def head(brain: Volume) -> Volume:
+    """Fluid, a dark skull and a bright scalp round the brain, and muscle below it."""
+    inside = ndimage.binary_closing(brain.array[0] > 0, iterations=4)
+    depth = ndimage.distance_transform_edt(~inside, sampling=MM)
+    noise = np.random.default_rng(0).normal(1, 0.1, inside.shape)
+    white = np.percentile(brain.array[brain.array > 0], 90)
+    whole = np.where(inside | (depth <= 3), 0.2, 0) + 0.08 * ((depth > 3) & (depth <= 9))
+    whole += 1.2 * ((depth > 9) & (depth <= 16))
+    neck = np.zeros_like(inside)
+    neck[25:-25, 25:-35, :22] = True
+    whole += 0.6 * (neck & (whole == 0))
+    array = np.where(brain.array[0] > 0, brain.array[0], white * whole * noise)
+    return replace(brain, array=array[None].astype(np.float32), name="head")
+
+
+def mean_dice(one: NDArray[np.unsignedinteger], other: NDArray[np.unsignedinteger]) -> float:
+    """Mean over the structures of the other."""
+    pairs = [(one == value, other == value) for value in np.unique(other[other > 0])]
+    return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))
+
+
+def test_a_head_gets_the_labels_of_its_brain(model: SCD, brain: Volume, head: Volume) -> None:
+    alone = segment(brain, model)
+    events = list(segmenting(head, model, options_for(model)))
+    result = events[-1]
+    assert isinstance(result, Segmentation)
+    assert mean_dice(result.labels, alone.labels) > 0.95
+    (note,) = result.stats.notes
+    assert note.startswith("a whole head: its skull was taken off first, by the model's own labels")
+    assert "wrong" not in note
+    assert result.stats.seconds["strip"] > 0
+    windows = [event for event in events if isinstance(event, Progress)]
+    assert windows[0].done == 0 and len(windows) > result.stats.windows + 2  # the head's, too
+    assert "strip" not in alone.stats.seconds and alone.stats.notes == ()
+
+
+def test_the_brain_of_a_scan_is_looked_for_once_and_seen_by_the_preview(
+    model: SCD, brain: Volume, head: Volume
+) -> None:
+    found = brain_of(head, model)
+    assert known_brain(head, model) is found and brain_of(head, model) is found
+    assert found.array.shape == head.array.shape and found.array.dtype == head.array.dtype
+    kept = found.array != 0
+    assert np.array_equal(found.array[kept], head.array[kept])
+    shown = brain.array > 0
+    tissue = shown & (brain.array > np.median(brain.array[shown]))
+    assert (tissue & ~kept).sum() < 0.06 * tissue.sum()
+    assert (kept & ~shown).sum() < 0.15 * shown.sum()
+    assert brain_of(brain, model) is brain and known_brain(brain, model) is None
+    of_head, of_brain = (PreviewSession(each, model).update(1.0) for each in (head, found))
+    assert np.array_equal(of_head.labels, of_brain.labels)
+
+
+def test_a_model_says_so_and_a_run_may_say_otherwise(model: SCD, head: Volume) -> None:
+    info = model.info
+    assert concerns(head, info) == ()
+    (line,) = concerns(head, info, strip=False)
+    assert "perhaps it is not skull-stripped" in line
+    assert "brain or whole head" in info.expectation
+    plain = info.model_copy(update={"strip": False})
+    assert "up to 2,400 ml" in plain.expectation and concerns(head, plain) != ()
+    asked = Options(model="m", keep_ratio=(0.5,), sharpen=True, strip=True)
+    scans = [("", "a.nii.gz")]
+    assert "--strip" in command_line(asked, scans, "b.nii.gz")
+    assert "strip" not in command_line(asked, scans, "b.nii.gz", info)
+    not_so = asked.model_copy(update={"strip": False})
+    assert "--no-strip" in command_line(not_so, scans, "b.nii.gz", info)
+
+
+def test_what_cannot_tell_a_head_from_a_brain_is_refused(model: SCD) -> None:
+    unknown = model.info.model_copy(update={"foreground_ml": None, "strip": False})
+    with pytest.raises(ValueError, match="model brain-structures: does not say how much of a scan"):
+        unknown.strips(True)
+    with pytest.raises(ValueError, match="foreground_ml must say how much a brain is"):
+        ModelInfo.model_validate({**model.info.model_dump(), "foreground_ml": None})

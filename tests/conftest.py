@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # No test, nor a process that it starts, reads or writes the settings of the person's own napari.
 os.environ["NAPARI_CONFIG"] = ""
+# oneDNN's own switch: without its instructions for it, bfloat16 is chosen on no processor, so that
+# tests, and the processes that they start, compute the same on all of them.
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 
 REFERENCE = Path(__file__).parent / "data/reference"
 TUBES = runpy.run_path(str(Path(__file__).with_name("tubes.py")))

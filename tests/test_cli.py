@@ -352,9 +352,22 @@ def test_bench_without_a_section_says_what_to_give(tokensparse: Command, tmp_pat
     run = tokensparse("bench", cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr == (
-        "tokensparse: nothing to measure: give one or more of --macs, --inference, --training, "
-        "--volume, --preview\n"
+        "tokensparse: nothing to measure: give one or more of --macs, --inference, --bfloat16, "
+        "--training, --volume, --preview\n"
     )
+
+
+def test_bench_refuses_before_it_measures_to_write_over_a_file_or_nowhere(
+    tokensparse: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "old.json").write_text("mine")
+    for file, line in (
+        ("old.json", "old.json: is there already; name a new file"),
+        ("no/new.json", "no: no such folder; create it first"),
+    ):
+        run = tokensparse("bench", "--macs", "-o", file, cwd=tmp_path)
+        assert (run.returncode, run.stderr) == (1, f"tokensparse: {line}\n")
+    assert (tmp_path / "old.json").read_text() == "mine"
 
 
 def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_run(
@@ -365,11 +378,14 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     (tmp_path / "old.json").write_text(Report({}, 10.0, (row,)).to_json())
     run = tokensparse(
         "bench", "--inference", "--presets", "nano", "--keep-ratios", 0.5, "--rounds", 1,
-        "--threads", 1, "--backends", "plain", "--compare", "old.json", "--json", cwd=tmp_path,
+        "--threads", 1, "--backends", "plain", "--compare", "old.json", "--json", "-",
+        "-o", "new.json", cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "inference nano: round 2 of 2" in run.stderr
     report = json.loads(run.stdout)
+    assert "Wrote new.json" in run.stderr
+    assert json.loads((tmp_path / "new.json").read_text())["rows"] == report["rows"]
     assert report["machine"]["threads"] == 1
     rate, total = report["gemm_gmac_s"], report["rows"][0]
     assert (total["variant"], total["part"]) == ("scd", "total")

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import napari_tokensparse
@@ -49,6 +52,11 @@ assert asked and asked[0] is not threading.main_thread()
 viewer.close()
 """
 
+SEGMENT = """
+from napari_tokensparse.cli import app
+app(["segment", "scan.nii", "-o", "labels.nii"], standalone_mode=False)
+"""
+
 HELP = """
 from napari_tokensparse.cli import app
 app(ARGUMENTS, standalone_mode=False)
@@ -63,13 +71,17 @@ from napari_tokensparse.widgets import TrainWidget
 """
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, folder: Path | None = None) -> set[str]:
     """Run the code in a new process and name the top-level modules that it imported."""
     report = (
         "\nimport sys\nprint('\\n' + ' '.join({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code + report], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code + report],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
@@ -111,3 +123,18 @@ def test_only_the_train_widget_imports_the_plots_and_neither_widget_imports_torc
     modules = modules_after(IMPORT_SEGMENT_THEN_TRAIN)
     assert "pyqtgraph" in modules
     assert not modules & {"torch", "monai"}
+
+
+def test_the_command_imports_nothing_that_its_run_does_without(tmp_path: Path) -> None:
+    """Labels are those of a process with all of MONAI."""
+    scan = np.zeros((40, 48, 40), np.int16)
+    scan[8:-8, 8:-8, 8:-8] = np.random.default_rng(0).integers(50, 200, (24, 32, 24))
+    nib.Nifti1Image(scan, np.diag([3.0, 3.0, 3.0, 1.0])).to_filename(tmp_path / "scan.nii")
+    modules = modules_after(SEGMENT, tmp_path)
+    assert {"torch", "monai", "nibabel"} <= modules
+    without = {"PIL", "jsonschema", "matplotlib", "nrrd", "pandas", "pydicom", "requests"}
+    assert not modules & (GUI | without | {"skimage", "sympy", "tifffile", "zarr"})
+    labels = np.asarray(nib.load(tmp_path / "labels.nii").dataobj)
+    expected = napari_tokensparse.segment(tmp_path / "scan.nii").labels
+    assert len(np.unique(expected)) > 5
+    assert np.array_equal(labels, expected)

@@ -1,20 +1,30 @@
 """Write docs/performance.md from reports of ``tokensparse bench --json``.
 
-python tools/performance_page.py one.json two.json --choices btcv.json step.json
+python tools/performance_page.py docs/performance/*.json --choices btcv.json step.json
 
 Several reports of one machine, for example a section each, may be given; every figure on the page
 comes from them, and from what ``tools/measure_choices.py --json`` found; ``--start`` takes what
-``tools/measure_start.py --json`` did.
+``tools/measure_start.py --json`` did. What the page says of other machines stays, and so does the
+table of choices if none is given. A report of the authors' code is told by its variants.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse.benchmarks.report import TOTAL, Report, Row, by_dense, read_report
+from napari_tokensparse.benchmarks.report import (
+    HINTED,
+    TOTAL,
+    Report,
+    Row,
+    by_dense,
+    by_float32,
+    read_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,9 +61,45 @@ KEPT: tuple[str, ...] = (
     "peak of 472 MB instead of 2,097 for 512 x 512 x 100 voxels of int16.",
     "Logits leave the decoder with channels last, as stitching reads them: measured once, a tenth "
     "less time for stitching.",
+    "bfloat16 on a CPU: `auto` asks the processor for the instructions, measures a convolution,"
+    " and where that is a fifth faster tries the network itself, whose labels on a sample must "
+    "be those of float32 at 99.9 % of the voxels. Products and convolutions gain the factors of"
+    " the table of bfloat16 above, which on some processors lie below 1; on two Zen 4 cores "
+    "measured once, products 2.3 times, convolutions twice. Its linear layers are packed: "
+    "measured once on an Intel core, a quarter less time for 173 tokens, a tenth less for "
+    "1,729.",
+    "`tokensparse segment` imports of MONAI what a run takes, without the packages that MONAI "
+    "only looks for, such as matplotlib and pandas: measured once on one thread, 0.5 s of "
+    "processor time instead of 2.0.",
+    "Sharpening goes along the voxels of a class, and the gain of the bias is put together of "
+    "two tables: measured once on the sample and one thread, 0.57 s instead of 1.07, with the "
+    "same labels.",
+)
+
+# One line per thing that was tried and is not in the code, with what was measured.
+LEFT: tuple[str, ...] = (
+    "Packed kernels of convolutions in bfloat16, on an Intel core: as long, or up to a fifth "
+    "longer.",
+    "Attention in bfloat16 there: 0.7 times as fast as in float32. Where it is measured to be "
+    "faster it is taken.",
+    "OpenVINO's own hint to take bfloat16: the table of bfloat16 above.",
+    "OpenVINO in int8, by NNCF and calibrated on the sample: measured once on an Intel core, the "
+    "bundled model's decoder is 2.0 times as fast as in float32 and the whole network 1.5 to 1.7 "
+    "times, at 0.2 points of Dice on the sample (0.05 where borders are sharpened); the decoder of "
+    "btcv is 2.4 times as fast. But a network that crops its windows needs a graph for every size "
+    "of box, which takes 10 s of processor time to export, calibrate and convert, and saves a "
+    "tenth of a second; and NNCF would be a dependency. Worth it for many windows of one size.",
+    "A margin of 3 instead of 4.6 nats for the classes that contend for a voxel in sharpening: "
+    "a seventh less time for the run, but 1.9 % of the labelled voxels change.",
+    "Faster libraries for gzip: reading the sample takes 0.03 s and writing its labels as long,"
+    " of a run of seconds.",
 )
 
 Rows = tuple[Row, ...]
+_AUTHORS, _AUTHORS_DENSE = "authors", "authors-dense"
+"""Variants of a report of the authors' code."""
+_ONE_WINDOW = "One window"
+_KEPT, _UNDONE = "## What is kept", "How many times longer it takes without"
 
 _METHOD = """\
 # Performance
@@ -66,7 +112,9 @@ machine slows all of it alike. Figures are medians, ± half the distance between
 measured in the same rounds: 1 is as fast as that product. Parts are timed in rounds of their own.
 *dense* is the network without pruning and completion, with the same kernels; *monai-unetr* is
 MONAI's `UNETR` as it is shipped, of the same window and widths, whose patch is 16 where the presets
-have 8: it has an eighth of the tokens.
+have 8: it has an eighth of the tokens. The rate of the matrix product says how much of a machine
+there was for it: where it lies far below what a processor can do, others worked there, and only
+what took turns can be compared.
 """
 
 
@@ -77,9 +125,11 @@ def write_page(
     start: dict[str, float] | None = None,
 ) -> None:
     """Write the page of these reports, measured choices and seconds until the plugin is there."""
-    parts = [_METHOD]
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    authors = [report for report in reports if _is_authors(report)]
+    parts: list[str] = []
     described: dict[str, object] = {}
-    for report in reports:
+    for report in (report for report in reports if report not in authors):
         if report.machine != described:
             parts.append(_machine(report))
         described = report.machine
@@ -87,9 +137,64 @@ def write_page(
         parts += [rate, *(f"{section}\n" for section in _sections(report))]
     if start:
         parts.append(_start(start))
-    if choices or KEPT:
-        parts.append(_kept(choices))
+    parts = [*_others(before, parts), *parts]
+    parts = [_METHOD, *(_by_authors(report, "\n".join(parts)) for report in authors), *parts]
+    parts += [_kept(choices, before), _left(LEFT)]
     path.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def _others(before: str, parts: Sequence[str]) -> list[str]:
+    """Return what a page says of machines that these parts are not about."""
+    new = {part.splitlines()[0] for part in parts}
+    sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)[1:]
+    machines = [section for section in sections if "threads\n" in section.splitlines(True)[0]]
+    kept = [section for section in machines if section.splitlines()[0] not in new]
+    return [f"{section.rstrip()}\n" for section in kept]
+
+
+def _is_authors(report: Report) -> bool:
+    return any(row.variant == _AUTHORS for row in report.rows)
+
+
+def _by_authors(report: Report, page: str) -> str:
+    """Set the windows on the page beside those of the authors' code, by their efficiency."""
+    heads = ("what", "machine", "keep ratio", "efficiency", "by the authors'")
+    lines = []
+    for variant, ours in ((_AUTHORS, "scd"), (_AUTHORS_DENSE, "dense")):
+        row = next(row for row in report.rows if row.variant == variant)
+        machine = f"{report.machine['cores']} cores, {report.machine['cpu']}"
+        own = row.efficiency or 0.0
+        lines.append([_said_of[variant], machine, _ratio(row), _said(own, ".2f"), "1.00"])
+        for cpu, backend, efficiency in _windows(page, row.preset or "", ours, _ratio(row)):
+            times = _said(efficiency / own if own else None, ".2f")
+            said = f"ours, {ours}, {backend}"
+            lines.append([said, cpu, _ratio(row), _said(efficiency, ".2f"), times])
+    text = (
+        "The authors' code was timed once, on an older machine. Efficiency allows for how fast a",
+        "machine is, so that it can be compared. A window of `btcv`, in float32.",
+    )
+    return "\n".join(["## The authors' code", "", *text, "", *_table(heads, lines), ""])
+
+
+_said_of = {_AUTHORS: "the authors' code, SCD", _AUTHORS_DENSE: "the authors' code, dense"}
+
+
+def _windows(page: str, preset: str, variant: str, ratio: str) -> Iterable[tuple[str, str, float]]:
+    """Yield machine, backend and efficiency of windows in the tables of a page."""
+    machine, heads = "", [""]
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("#"):
+            machine = line[3:] if line.startswith("## ") else machine
+            of_windows = line == f"### {_ONE_WINDOW}"
+        elif cells[0] == "preset":
+            heads = cells
+        elif of_windows and "efficiency" in heads and _is_of(cells, preset, variant, ratio):
+            yield machine, cells[2], float(cells[heads.index("efficiency")])
+
+
+def _is_of(cells: Sequence[str], preset: str, variant: str, ratio: str) -> bool:
+    return (*cells[:2], *cells[3:4]) == (preset, variant, ratio)
 
 
 def _machine(report: Report) -> str:
@@ -110,7 +215,28 @@ def _sections(report: Report) -> Iterable[str]:
 
 def _inference(rows: Rows) -> str:
     parts = ["", "Seconds of the parts:", "", *_parts(rows)]
-    return "\n".join(["### One window", "", *_against_dense(rows), *parts])
+    return "\n".join([f"### {_ONE_WINDOW}", "", *_against_dense(rows), *parts])
+
+
+def _bfloat16(rows: Rows) -> str:
+    heads = (
+        *("preset", "variant", "backend", "keep ratio", "s", "±", "GMACs", "efficiency"),
+        *("float32's time / its own", "same labels"),
+    )
+    lines = [
+        [
+            *(*_named(row), _ratio(row)),
+            *(_said(row.seconds, ".3f"), _said(row.spread, ".3f"), _said(row.gmacs, ".1f")),
+            *(_said(row.efficiency, ".2f"), _said(by_float32(rows, row), ".2f")),
+            _said(row.agreement, ".4f"),
+        ]
+        for row in rows
+    ]
+    text = (
+        f"*{HINTED}* is OpenVINO's decoder by its own hint. Weights are random here, so that near",
+        "ties are many, and fewer labels are the same than by a trained network.",
+    )
+    return "\n".join(["### bfloat16 beside float32", "", *text, "", *_table(heads, lines)])
 
 
 def _training(rows: Rows) -> str:
@@ -246,6 +372,7 @@ def _macs(rows: Rows) -> str:
 _SECTIONS: dict[str, Callable[[Rows], str]] = {
     "macs": _macs,
     "inference": _inference,
+    "bfloat16": _bfloat16,
     "training": _training,
     "volume": _volume,
     "preview": _preview,
@@ -274,8 +401,8 @@ def _start(start: dict[str, float]) -> str:
     return "\n".join([*said, "", *_table(("what", "s"), lines), ""])
 
 
-def _kept(choices: Sequence[dict[str, Any]]) -> str:
-    lines = ["## What is kept, and what it gained", "", *(f"- {line}" for line in KEPT)]
+def _kept(choices: Sequence[dict[str, Any]], before: str) -> str:
+    lines = [f"{_KEPT}, and what it gained", "", *(f"- {line}" for line in KEPT)]
     if choices:
         runs = [_run_of(choice) for choice in choices]
         names = list(dict.fromkeys(name for choice in choices for name in choice["undone"]))
@@ -283,9 +410,17 @@ def _kept(choices: Sequence[dict[str, Any]]) -> str:
             [name, *(_said(c["undone"].get(name, {}).get("times"), ".2f") for c in choices)]
             for name in names
         ]
-        lines += ["", "How many times longer it takes without (`tools/measure_choices.py`):", ""]
-        lines += _table(("choice", *runs), table)
+        lines += ["", f"{_UNDONE} (`tools/measure_choices.py`):", ""]
+        lines += [*_table(("choice", *runs), table), ""]
+    elif _UNDONE in before:
+        kept = before[before.index(_UNDONE) :].partition("\n## ")[0]
+        lines += ["", kept.rstrip(), ""]
     return "\n".join(lines)
+
+
+def _left(lines: Sequence[str]) -> str:
+    heading = "## What was tried and left out"
+    return "\n".join([heading, "", *(f"- {line}" for line in lines)])
 
 
 def _run_of(choice: dict[str, Any]) -> str:

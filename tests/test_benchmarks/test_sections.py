@@ -12,12 +12,13 @@ import torch
 
 from napari_tokensparse.benchmarks import apart, inference, training, volume
 from napari_tokensparse.benchmarks.apart import Done, Job, nano_network, run, write_noise
+from napari_tokensparse.benchmarks.bfloat16 import time_bfloat16
 from napari_tokensparse.benchmarks.inference import time_inference
 from napari_tokensparse.benchmarks.macs import gmacs, step_gmacs, update_gmacs
 from napari_tokensparse.benchmarks.networks import PRESETS, dense_of, families, has_unetr
 from napari_tokensparse.benchmarks.plan import Plan, make_plan
 from napari_tokensparse.benchmarks.preview import FULL, UPDATE, time_preview
-from napari_tokensparse.benchmarks.report import Report, Row
+from napari_tokensparse.benchmarks.report import HINTED, Report, Row, by_float32
 from napari_tokensparse.benchmarks.sections import benchmark
 from napari_tokensparse.benchmarks.timing import MatrixRate, Note, Round
 from napari_tokensparse.compute.backends.base import Backend
@@ -110,6 +111,31 @@ def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
     notes = [event.text for event in events if isinstance(event, Note)]
     assert "nano scd by openvino is left out: it cannot" in notes
     assert {r.variant for r in rows_of(events)} <= {"monai-unetr"}
+
+
+def test_bfloat16_is_timed_beside_float32_in_operations_and_in_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("napari_tokensparse.compute.backends.ov", exc_type=ImportError)
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
+    wanted = plan(rounds=1, backends=("plain", "openvino"))
+    rows = rows_of(time_bfloat16(wanted))
+    named = [(row.preset, row.variant, row.backend, row.keep_ratio) for row in rows]
+    operations = [("product", "float32"), ("product", "bfloat16")]
+    operations += [("convolution", name) for _, name in operations]
+    ways = ("plain", "bfloat16", "openvino", HINTED)
+    assert named == [
+        *(("operation", kind, name, None) for kind, name in operations),
+        *(("nano", "scd", way, 0.5) for way in ways),
+    ]
+    assert all(row.seconds and row.gmacs for row in rows)
+    half = rows[5]
+    assert by_float32(rows, half) == rows[4].seconds / half.seconds
+    assert by_float32(rows, rows[1]) == rows[0].seconds / rows[1].seconds
+    assert [row.agreement for row in rows[:4]] == [None] * 4
+    assert rows[4].agreement == 1.0
+    assert all(row.agreement > 0.98 for row in rows[5:])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_step_is_timed_with_its_parts_and_memory(report: Report) -> None:

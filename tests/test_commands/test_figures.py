@@ -63,7 +63,7 @@ def test_a_report_of_every_section_is_whole_at_80_columns(
     common = {"preset": "btcv-lite", "variant": "scd", "backend": "openvino", "keep_ratio": 0.25}
     rows = [
         Row(section, part, **common, seconds=12.3456, spread=0.125, gmacs=165.25, peak_mb=1234.0)
-        for section in ("macs", "inference", "training", "volume")
+        for section in ("macs", "inference", "bfloat16", "training", "volume")
         for part in ("total", "patch embedding", "blocks", "pruning", "completion", "decoder")
     ]
     machine = {"cpu": "a processor", "threads": 1, "torch": "2"}

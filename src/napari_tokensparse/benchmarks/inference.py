@@ -152,7 +152,7 @@ def _scd_cases(
     model = drawn(config).eval()
     counted = {ratio: gmacs(config, ratio) for ratio in keep_ratios}
     for name in backends:
-        backend = _made(model, name)
+        backend = made_apart(model, name)
         if backend.name != name:
             yield Note(f"{named[0]} {named[1]} by {name} is left out: {'; '.join(backend.notes)}")
             continue
@@ -163,8 +163,8 @@ def _scd_cases(
             yield _Case(row, partial(backend, image, ratio), counts, backend.network, parts)
 
 
-def _made(model: SCD, name: str) -> Backend:
-    """Make a backend; graphs of random weights do not go to the user's cache."""
+def made_apart(model: SCD, name: str) -> Backend:
+    """Make a backend: graphs of random weights do not go to the user's cache."""
     before = os.environ.get(CACHE_VARIABLE)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ[CACHE_VARIABLE] = folder

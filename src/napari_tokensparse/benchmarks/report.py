@@ -18,6 +18,11 @@ DENSE, LITE = "dense", "-lite"
 """A variant; and how the name of a preset ends that is compared with another preset's baseline."""
 
 
+HINTED = "openvino-bf16"
+"""A backend: OpenVINO's decoder by its own hint; what it does in bfloat16 is left to it."""
+_FLOAT32 = ("float32", "plain")  # what bfloat16 is compared with: of operations, and of networks
+
+
 @dataclass(frozen=True)
 class Row:
     """One figure or several of one thing that was measured; None where a field does not apply.
@@ -25,7 +30,7 @@ class Row:
     Attributes
     ----------
     section
-        ``macs``, ``inference``, ``training``, ``volume`` or ``preview``.
+        ``macs``, ``inference``, ``bfloat16``, ``training``, ``volume`` or ``preview``.
     part
         ``total``, or a part of the work.
     preset, variant
@@ -184,6 +189,16 @@ def by_dense(rows: Iterable[Row], row: Row) -> tuple[float | None, float | None]
         if (dense.section, dense.preset, dense.variant, dense.backend, dense.part) == wanted:
             return _by(row.seconds, dense.seconds), _by(row.gmacs, dense.gmacs)
     return None, None
+
+
+def by_float32(rows: Iterable[Row], row: Row) -> float | None:
+    """Return the time of float32, by torch alone, by that of a row of ``bfloat16``."""
+    wanted = (row.section, row.preset, row.variant, row.keep_ratio)
+    for other in rows:
+        same = (other.section, other.preset, other.variant, other.keep_ratio) == wanted
+        if same and other.backend in _FLOAT32:
+            return _by(other.seconds, row.seconds)
+    return None
 
 
 def half_quartile_range(values: Sequence[float]) -> float:

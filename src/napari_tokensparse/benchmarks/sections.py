@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_tokensparse.benchmarks.bfloat16 import SECTION as BFLOAT16
+from napari_tokensparse.benchmarks.bfloat16 import time_bfloat16
 from napari_tokensparse.benchmarks.inference import INFERENCE, time_inference
 from napari_tokensparse.benchmarks.macs import MACS, costs
 from napari_tokensparse.benchmarks.networks import PRESETS
@@ -27,6 +29,7 @@ def _count(plan: Plan) -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[Plan], Iterator[Round | Note | Row]]] = {
     MACS: _count,
     INFERENCE: time_inference,
+    BFLOAT16: time_bfloat16,
     TRAINING: time_training,
     VOLUME: time_volumes,
     PREVIEW: time_sample_preview,

@@ -20,6 +20,9 @@ def bench(
     inference: Annotated[
         bool, typer.Option("--inference", help="Time one window: pruned, dense, MONAI's UNETR.")
     ] = False,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Time networks in bfloat16 beside float32, on a CPU.")
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
     ] = False,
@@ -43,8 +46,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME[,…]",
-            help="How networks are run: plain, openvino, compile. [default: plain and, where it is "
-            "installed, openvino]",
+            help="How networks are run: plain, openvino, bfloat16, compile. [default: plain and, "
+            "where it is installed, openvino]",
         ),
     ] = None,
     rounds: Annotated[
@@ -60,12 +63,17 @@ def bench(
         typer.Option(metavar="OLD.json", help="Set the new figures by those of an earlier --json."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="NEW.json", help="Write the JSON to a file, too."),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Measure what the networks and the engine cost on this machine."""
     wanted = {
         "macs": macs,
         "inference": inference,
+        "bfloat16": bfloat16,
         "training": training,
         "volume": volume,
         "preview": preview,
@@ -74,6 +82,7 @@ def bench(
         if not any(wanted.values()):
             options = ", ".join(f"--{name}" for name in wanted)
             raise ValueError(f"nothing to measure: give one or more of {options}")
+        _check_output(output)
         names, ratios = _names(presets), _ratios(keep_ratios)
         from napari_tokensparse.benchmarks.report import compare as compared
         from napari_tokensparse.benchmarks.report import read_report
@@ -84,7 +93,27 @@ def bench(
 
         plan = make_plan(names, ratios, _names(backends), rounds, quick)
         report = _measured([name for name, want in wanted.items() if want], plan)
+        if output is not None:
+            _write(report, output)
         _show(report, None if old is None else compared(report, old), as_json)
+
+
+def _check_output(path: Path | None) -> None:
+    """Refuse a file that could not be written, before anything is measured."""
+    if path is None:
+        return
+    if path.exists():
+        raise ValueError(f"{path}: is there already; name a new file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; create it first")
+
+
+def _write(report: Report, path: Path) -> None:
+    from napari_tokensparse.common.files import written_whole
+
+    with written_whole(path) as part:
+        part.write_text(report.to_json() + "\n", encoding="utf-8")
+    typer.echo(f"Wrote {path}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

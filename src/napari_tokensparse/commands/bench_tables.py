@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from napari_tokensparse.benchmarks.report import TOTAL, by_dense
+from napari_tokensparse.benchmarks.report import HINTED, TOTAL, by_dense, by_float32
 from napari_tokensparse.commands.figures import Figures, print_figures
 
 if TYPE_CHECKING:
@@ -67,6 +67,17 @@ def _inference(rows: Rows) -> Iterable[Figures]:
     yield _by_part(rows, _SECONDS, _seconds, (_WINDOW, _named))
 
 
+def _bfloat16(rows: Rows) -> Iterable[Figures]:
+    heads = ("s", "±", "GMACs", "efficiency", "float32's time by its own", "same labels")
+    lines = []
+    for row in rows:
+        gain = by_float32(rows, row)
+        figures = (*_costs(row), _figure(gain, ".2f"), _figure(row.agreement, ".4f"))
+        lines.append((*_named(row), *figures))
+    note = f"{HINTED}: OpenVINO's own hint; weights are random, so that near ties are many"
+    yield Figures("bfloat16", (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
+
+
 def _training(rows: Rows) -> Iterable[Figures]:
     heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
     shares = ("time by dense", "MACs by dense", "peak MB", "samples/s")
@@ -118,6 +129,7 @@ def _preview(rows: Rows) -> Iterable[Figures]:
 _TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "macs": _macs,
     "inference": _inference,
+    "bfloat16": _bfloat16,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

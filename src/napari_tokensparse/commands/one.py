@@ -14,6 +14,7 @@ from napari_tokensparse.commands.options import (
     with_pins,
 )
 from napari_tokensparse.commands.shown import report, run_shown
+from napari_tokensparse.common.lean import import_monai
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def segment_one(asked: Mapping[str, Any]) -> int:
     """Segment one scan as the options of ``tokensparse segment`` say; returns the exit status."""
+    import_monai()
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.outputs.receipts import FinishedRun, input_scan
     from napari_tokensparse.outputs.regionfiles import check_regions

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.outputs.receipts import Receipt
     from napari_tokensparse.outputs.repeat import Comparison
 
-CHANGEABLE = ("model", "device", "backend")
+CHANGEABLE = ("model", "device", "backend", "precision")
 
 
 def repeat(

@@ -21,6 +21,7 @@ from napari_tokensparse.commands.options import (
     ModelOption,
     OverwriteOption,
     PinOption,
+    PrecisionOption,
     RegionOption,
     RetriesOption,
     SchedulerOption,
@@ -76,6 +77,7 @@ def segment(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     tokens: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for importance maps and pruned-at as NIfTI."),

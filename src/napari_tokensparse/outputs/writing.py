@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nrrd
 import numpy as np
 
 from napari_tokensparse.common.files import write_error, written_whole
@@ -193,6 +192,8 @@ def _stored(array: NDArray[Any], labels: bool | None) -> NDArray[Any]:
 
 
 def _write_nrrd(path: Path, array: NDArray[Any], like: Volume) -> Path:
+    import nrrd  # here, for no other file needs it
+
     axes, origin = like.affine[:3, :3], like.affine[:3, 3]
     header = {
         "space": "left-posterior-superior",

@@ -83,6 +83,14 @@ class Appearance:
         unbiased: Floats = intensities / np.clip(gain, *_GAINS)
         return unbiased
 
+    def gains(self, shape: tuple[int, int, int]) -> Gains:
+        """Return the gain of the bias at every voxel of a volume ``(i, j, k)``."""
+        x, y, z = (
+            legendre.legvander(at, _DEGREE).astype(self.bias.dtype) for at in map(_places, shape)
+        )
+        planes = np.einsum("cxyz,jy,kz->ckjx", self.bias, y, z, optimize=True)
+        return Gains(x, planes.reshape(len(planes), -1, planes.shape[-1]))
+
     def log_likelihoods(self, unbiased: Floats, channels: NDArray[np.integer]) -> Floats:
         """Return how well some classes explain each voxel, in nats but for a constant.
 
@@ -97,15 +105,58 @@ class Appearance:
         nats = np.zeros(channels.shape, unbiased.dtype)
         spreads, logs = 0.5 / self.variances, 0.5 * np.log(self.variances)
         for x, mean, spread, log in zip(unbiased.T, self.means.T, spreads.T, logs.T, strict=True):
-            nats -= (x - mean.take(own)) ** 2 * spread.take(own) + log.take(own)
+            apart = mean.take(own, mode="clip")  # which need not look for numbers out of range
+            np.subtract(x, apart, out=apart)
+            np.square(apart, out=apart)
+            apart *= spread.take(own, mode="clip")
+            apart += log.take(own, mode="clip")
+            nats -= apart
         first = len(self.means) - len(self.shares)
         of_background = channels == 0
         some = of_background.any(axis=0)
-        parts = _log_normal(unbiased[some], self.means[first:], self.variances[first:])
+        parts = np.log(self.shares)[:, None] + [
+            _log_normal(unbiased[some], mean[None], variance[None])[:, 0]
+            for mean, variance in zip(self.means[first:], self.variances[first:], strict=True)
+        ]  # a row of each, along the voxels
         whole = np.zeros(len(unbiased), unbiased.dtype)
-        whole[some] = _log_sum(parts + np.log(self.shares))
+        whole[some] = _log_sum(parts, axis=0)
         np.copyto(nats, whole, where=of_background)
         return nats
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """Gain of the bias at every voxel of a volume, without an array of them all.
+
+    Attributes
+    ----------
+    lines
+        ``(i, 4)``: the Legendre polynomials along the first axis.
+    planes
+        ``(C, k * j, 4)``: their coefficients in each line of voxels along it.
+    """
+
+    lines: Floats
+    planes: Floats
+
+    def at(self, voxels: NDArray[np.integer]) -> Floats:
+        """Return those ``(N, C)`` of voxels, numbered with the first axis fastest."""
+        line, at = np.divmod(voxels, len(self.lines))
+        along = self.lines.take(at, axis=0)
+        each = [np.einsum("na,na->n", along, plane.take(line, axis=0)) for plane in self.planes]
+        return np.stack(each, axis=1).clip(*_GAINS)
+
+
+def places(voxels: NDArray[np.integer], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return where voxels lie ``(N, 3)``, as in `Samples`; the first axis numbers them fastest."""
+    k, j, i = np.unravel_index(voxels, shape[::-1])
+    axes = [_places(n)[at] for n, at in zip(shape, (i, j, k), strict=True)]
+    return np.stack(axes, axis=1).astype(np.float32)
+
+
+def _places(length: int) -> NDArray[np.float64]:
+    """Return where the voxels of an axis lie, from -1 to 1."""
+    return 2 * np.arange(length) / max(length - 1, 1) - 1
 
 
 def fit(samples: Samples) -> Appearance:
@@ -225,18 +276,27 @@ def _trust(posterior: Floats, likelihood: Floats, owners: NDArray[np.integer]) -
 def _log_normal(x: Floats, means: Floats, variances: Floats) -> Floats:
     """Return ``(N, G)`` nats of ``(N, C)`` under Gaussians, but for a constant."""
     densities = np.zeros((len(x), len(means)), x.dtype)
+    apart: Floats = np.empty_like(densities)  # fresh memory is most of what arrays so large cost
     for each, mean, variance in zip(x.T, means.T, variances.T, strict=True):
-        densities -= 0.5 * ((each[:, None] - mean) ** 2 / variance + np.log(variance))
+        np.subtract(each[:, None], mean, out=apart)
+        np.square(apart, out=apart)
+        apart /= variance
+        apart += np.log(variance)
+        apart *= 0.5
+        densities -= apart
     return densities
 
 
-def _log_sum(nats: Floats) -> Floats:
-    most = nats.max(axis=1, keepdims=True)
-    sums: Floats = np.log(np.exp(nats - most).sum(axis=1)) + most[:, 0]
+def _log_sum(nats: Floats, axis: int = 1) -> Floats:
+    most = nats.max(axis=axis, keepdims=True)
+    apart = nats - most
+    np.exp(apart, out=apart)
+    sums: Floats = np.log(apart.sum(axis=axis)) + most.squeeze(axis)
     return sums
 
 
 def _normalised(nats: Floats) -> Floats:
-    shares: Floats = np.exp(nats - nats.max(axis=1, keepdims=True))
+    shares: Floats = nats - nats.max(axis=1, keepdims=True)
+    np.exp(shares, out=shares)
     shares /= shares.sum(axis=1, keepdims=True)
     return shares

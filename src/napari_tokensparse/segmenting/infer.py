@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from napari_tokensparse.compute.allocation import kept_memory
-from napari_tokensparse.compute.backends.choice import check_backend, make_backend
+from napari_tokensparse.compute.backends.choice import (
+    check_backend,
+    check_precision,
+    make_backend,
+)
 from napari_tokensparse.compute.backends.compiled import COMPILE
 from napari_tokensparse.compute.devices import available_devices, choose_device
 from napari_tokensparse.compute.shortage import shortage_of
@@ -71,6 +75,7 @@ def segment(
     seed: int = 0,
     region: Box | None = None,
     backend: str = "auto",
+    precision: str = "auto",
     sharpen: bool | None = None,
     strip: bool | None = None,
     confidence: bool = False,
@@ -101,8 +106,9 @@ def segment(
     region
         Run only the windows that reach into this box of the input's voxels; labels and tokens
         there are those of a run of the whole volume.
-    backend
-        How the network is run: ``auto``, ``plain``, ``openvino`` or ``compile`` (`make_backend`).
+    backend, precision
+        How the network is run (`make_backend`): ``auto``, ``plain``, ``openvino``, ``bfloat16`` or
+        ``compile``; ``float32`` or ``bfloat16`` as the precision binds ``auto`` to it.
     sharpen
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from
@@ -133,10 +139,9 @@ def segment(
     """
     network = model if isinstance(model, SCD) else load_model(model)
     asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
-    asked |= {"region": region, "backend": backend, "sharpen": sharpen, "strip": strip}
-    asked |= {"pin": pin, "drop": drop}
-    asked |= {"importance": importance, "device": None if device is None else str(device)}
-    asked |= {"confidence": confidence, "probabilities": probabilities}
+    asked |= {"region": region, "backend": backend, "precision": precision, "sharpen": sharpen}
+    asked |= {"strip": strip, "pin": pin, "drop": drop, "device": device and str(device)}
+    asked |= {"importance": importance, "confidence": confidence, "probabilities": probabilities}
     options = options_for(network, keep_ratio, **asked)
     return segment_with(read_input(source, network.info), network, options)
 
@@ -213,7 +218,7 @@ def segmenting(volume: Volume, model: SCD, options: Options) -> Iterator[Progres
     placed = model if options.device is None else model.to(choose_device(options.device))
     seen = (yield from stripping(volume, placed)) if options.strip else volume
     stripped = time.perf_counter()
-    run = _begun(seen, make_backend(placed, options.backend), options)
+    run = _begun(seen, make_backend(placed, options.backend, options.precision), options)
     run.seconds["preprocess"] = time.perf_counter() - stripped
     if options.strip and (said := stripped_note(volume, seen, placed.info)):
         run.seconds["strip"] = stripped - started
@@ -231,9 +236,10 @@ def check_options(options: Options) -> None:
     Raises
     ------
     SegmentError, BackendError, DeviceError
-        In one line: there is no such scorer, backend or device, or windows cannot overlap so.
+        In one line: there is no such scorer, backend, precision or device, or windows cannot
+        overlap so.
     """
-    check_backend(options.backend)
+    check_precision(options.precision, check_backend(options.backend))
     if options.device is not None:
         choose_device(options.device)
     check_scorer(options.scorer)

@@ -73,6 +73,8 @@ class Options(BaseModel):
         Where to run: ``auto`` leaves it to the machine; None is where the model is.
     backend : str
         How to run the network: ``auto`` leaves it to the machine.
+    precision : str
+        ``float32`` or ``bfloat16`` binds ``auto`` to it; ``auto`` leaves it to the machine.
     scorer : str
         What tokens are pruned by: ``learned``, the model's own scores; or, to compare with,
         ``random``, ``intensity`` or ``foreground``.
@@ -112,6 +114,7 @@ class Options(BaseModel):
     drop: str | None = None
     device: str | None = "auto"
     backend: str = "auto"
+    precision: str = "auto"
     scorer: str = "learned"
     ablate: Literal["encoder"] | None = None
     seed: int = 0
@@ -288,6 +291,7 @@ def command_line(
         "drop": options.drop,
         "device": _unless(options.device or "auto", "auto"),
         "backend": _unless(options.backend, "auto"),
+        "precision": _unless(options.precision, "auto"),
         "scorer": _unless(options.scorer, "learned"),
         "ablate": options.ablate,
         "region": options.region,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_tokensparse.segmenting.appearance import Samples, fit
+from napari_tokensparse.segmenting.appearance import Samples, fit, places
 from napari_tokensparse.volumes.volume import is_lazy
 
 if TYPE_CHECKING:
@@ -124,20 +124,22 @@ class Contests:
         """
         filling = channels == 0
         filling[0] = False
-        ranked = torch.where(filling, -torch.inf, logits).movedim(-2, 0)  # (n, m, m, m, N)
-        best, order = ranked.topk(min(_MOST, len(ranked)), dim=0)
-        behind = best[0] - best
-        likely = behind < self.margin
-        chosen = likely[1:].any(dim=0) & _once(voxels)
-        if not bool(chosen.any()):
+        filled = torch.where(filling, -torch.inf, logits) if bool(filling.any()) else logits
+        contested = _contested(filled, self.margin) & _once(voxels)
+        at, cells = contested.flatten(0, 2).nonzero().unbind(dim=1)
+        if not len(at):
             return
-        classes = channels[:, None, None, None].expand(ranked.shape).gather(0, order)
-        gaps = torch.where(likely, behind, torch.inf).half()
+        values = filled.flatten(0, 2)[at, :, cells]  # (M, n)
+        best, order = values.topk(min(_MOST, values.shape[1]), dim=1)
+        behind = best[:, :1] - best
+        classes = channels.T[cells].gather(1, order)
+        gaps = torch.where(behind < self.margin, behind, torch.inf).half()
         self._loose.append(
             Block(
-                voxels.expand(chosen.shape)[chosen].numpy(),
-                _filled(classes[:, chosen].numpy().astype(self._type), 0),
-                _filled(gaps[:, chosen].numpy(), np.inf),
+                voxels.expand(contested.shape).flatten(0, 2)[at, cells].numpy(),
+                # A row of each: what is done with them goes along the voxels.
+                _filled(classes.T.contiguous().numpy().astype(self._type), 0),
+                _filled(gaps.T.contiguous().numpy(), np.inf),
             )
         )
         if sum(map(len, self._loose)) > _JOINED:
@@ -147,6 +149,15 @@ class Contests:
         if self._loose:
             self._blocks.append(joined(self._loose))
             self._loose = []
+
+
+def _contested(logits: Tensor, margin: float) -> Tensor:
+    """Tell of ``(m, m, m, n, N)`` where another class lies within a margin of the best one."""
+    if logits.shape[-2] == 2:
+        one, other = logits.unbind(dim=-2)
+        return (one - other).abs_() < margin
+    best = logits.amax(dim=-2, keepdim=True)
+    return (best - logits < margin).sum(dim=-2, dtype=torch.uint8) > 1
 
 
 def _once(voxels: Tensor) -> Tensor:
@@ -192,9 +203,11 @@ def sharpen(
     if len(samples.prior) < _FEWEST_SAMPLES:
         return 0
     appearance, known = fit(samples), np.asarray(values, labels.dtype)
+    gains = appearance.gains(volume.shape)
 
     def renewed(block: Block) -> int:
-        channels = decide(block, appearance, *_seen(volume, block.voxels))
+        unbiased = _seen(volume, block.voxels) / gains.at(block.voxels)
+        channels = decide(block, appearance, unbiased)
         others = channels != block.channels[0]
         stored[block.voxels[others]] = known[channels[others]]
         return int(others.sum())
@@ -206,10 +219,7 @@ def sharpen(
 
 
 def decide(
-    block: Block,
-    appearance: Appearance,
-    intensities: NDArray[np.float32],
-    places: NDArray[np.float32],
+    block: Block, appearance: Appearance, unbiased: NDArray[np.floating]
 ) -> NDArray[np.integer]:
     """Return the class ``(M,)`` of each voxel of a block.
 
@@ -219,11 +229,10 @@ def decide(
         The voxels and their prior.
     appearance
         Of the classes.
-    intensities, places
-        ``(M, C)`` and ``(M, 3)``, as in `Samples`.
+    unbiased
+        ``(M, C)`` intensities without the bias.
     """
     channels = block.channels
-    unbiased = appearance.unbiased(intensities, places)
     nats = appearance.log_likelihoods(unbiased, channels)
     evidence = np.clip(nats - nats[0], -_STRONGEST, _STRONGEST)
     scores = evidence * appearance.trust[channels, channels[0]] - block.gaps
@@ -256,8 +265,8 @@ def _samples(
     known = order[np.searchsorted(values, stored[sure], sorter=order)]
     prior[np.arange(len(some), len(prior)), known] = 1
     prior /= prior.sum(axis=1, keepdims=True)
-    intensities, places = _seen(volume, np.concatenate([some.voxels, sure]))
-    return Samples(intensities, places, prior)
+    chosen = np.concatenate([some.voxels, sure])
+    return Samples(_seen(volume, chosen), places(chosen, volume.shape), prior)
 
 
 def _step(count: int, shape: tuple[int, int, int]) -> int:
@@ -268,14 +277,13 @@ def _step(count: int, shape: tuple[int, int, int]) -> int:
     return step
 
 
-def _seen(
-    volume: Volume, voxels: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the intensities ``(M, C)`` and places ``(M, 3)`` of voxels, numbered as stored."""
-    k, j, i = np.unravel_index(voxels, volume.shape[::-1])
+def _seen(volume: Volume, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the intensities ``(M, C)`` of voxels, numbered as stored."""
     array: Any = volume.array
+    if not is_lazy(array) and all(channel.T.flags.c_contiguous for channel in array):
+        flat = [channel.T.reshape(-1).take(voxels) for channel in array]
+        return np.stack(flat, axis=1).astype(np.float32)
+    k, j, i = np.unravel_index(voxels, volume.shape[::-1])
     # Of a lazy array, each block is read once; its voxels come first.
     values = np.asarray(array.vindex[:, i, j, k]) if is_lazy(array) else array[:, i, j, k].T
-    ends = np.maximum(np.array(volume.shape) - 1, 1)
-    places = 2 * np.stack([i, j, k], axis=1) / ends - 1
-    return values.astype(np.float32), places.astype(np.float32)
+    return values.astype(np.float32)

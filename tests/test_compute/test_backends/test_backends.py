@@ -442,7 +442,7 @@ def test_command_line_takes_a_backend_and_prints_what_it_could_not_do(
     assert read_volume(tmp_path / "out.nii.gz").shape == (32, 32, 32)
     refused = CliRunner().invoke(app, [*command, "--backend", "fast"])
     assert refused.exit_code == 1
-    line = "tokensparse: backend 'fast': choose one of auto, plain, openvino, compile"
+    line = "tokensparse: backend 'fast': choose one of auto, plain, openvino, bfloat16, compile"
     assert refused.output.splitlines() == [line]
 
 

@@ -28,6 +28,11 @@ ARGUMENTS = {
     "native_batch_norm_backward": "grad_out input weight running_mean running_var save_mean "
     "save_invstd train eps output_mask",
 }
+# The same, of oneDNN's own.
+PACKED = {
+    "_linear_pointwise": "X W B attr scalars algorithm",
+    "_reorder_linear_weight": "self batch_size",
+}
 
 
 def dotted(node: ast.AST) -> str:
@@ -68,10 +73,12 @@ def test_every_private_operator_that_is_called_is_listed() -> None:
 
 def test_this_torch_has_them_all_with_the_arguments_they_are_called_with() -> None:
     assert all(operator(name) is not None for name in PRIVATE)
-    assert {name.rsplit(".", 1)[1] for name in PRIVATE} == {*ARGUMENTS, "_is_mkldnn_bf16_supported"}
-    for name, arguments in ARGUMENTS.items():
-        schema = getattr(torch.ops.aten, name).default._schema
-        assert " ".join(argument.name for argument in schema.arguments) == arguments
+    known = {*ARGUMENTS, *PACKED, "_is_mkldnn_bf16_supported"}
+    assert {name.rsplit(".", 1)[1] for name in PRIVATE} == known
+    for room, listed in ((torch.ops.aten, ARGUMENTS), (torch.ops.mkldnn, PACKED)):
+        for name, arguments in listed.items():
+            schema = getattr(room, name).default._schema
+            assert " ".join(argument.name for argument in schema.arguments) == arguments
 
 
 def test_one_that_is_not_there_is_none() -> None:

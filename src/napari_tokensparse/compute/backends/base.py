@@ -88,6 +88,15 @@ class Backend:
         return replace(out, inside=out.inside.float())
 
 
+def state_of(model: SCD) -> tuple[int, ...] | None:
+    """Return what changes with the weights; None of weights on which torch does not count."""
+    weights = (*model.parameters(), *model.buffers())
+    if any(each.is_inference() for each in weights):
+        return None
+    marks = (mark for each in weights for mark in (id(each), each._version))
+    return (torch.get_num_threads(), *marks)
+
+
 def with_parts(module: M, other: Callable[[nn.Module], nn.Module | None]) -> M:
     """Copy a module without its weights, with some of its parts exchanged.
 

@@ -72,6 +72,11 @@ def compiled_graph(model: SCD, grid: Grid) -> Any:
         return _compiled[key, threads]
 
 
+def hinted_graph(model: SCD, grid: Grid) -> Any:
+    """Compile a decoder with OpenVINO's hint to take bfloat16, to compare with; it is not kept."""
+    return _compile(_converted(model, grid), torch.get_num_threads(), "bf16")
+
+
 def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     """Run a compiled graph's request on one window.
 
@@ -158,12 +163,12 @@ def _converted(model: SCD, grid: Grid) -> Any:
         return frontend.convert(frontend.load(program))
 
 
-def _compile(graph: Any, threads: int) -> Any:
+def _compile(graph: Any, threads: int, precision: str = "f32") -> Any:
     return _core().compile_model(
         graph,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,

@@ -13,9 +13,20 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend, with_parts
+from napari_tokensparse.compute.backends.base import (
+    OPENVINO,
+    PLAIN,
+    Backend,
+    state_of,
+    with_parts,
+)
 from napari_tokensparse.compute.backends.exporting import takes_gate
-from napari_tokensparse.compute.backends.graphs import GraphError, compiled_graph, decode
+from napari_tokensparse.compute.backends.graphs import (
+    GraphError,
+    compiled_graph,
+    decode,
+    hinted_graph,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,17 +58,29 @@ def openvino_backend(model: SCD) -> Backend:
     other logits than torch; the backend's note says so. A network that crops its windows is
     converted when the first box of a size comes; what then went wrong is found out later.
     """
-    graphs, plain = _graphs_of(model), with_parts(model, lambda part: part)
+    graphs = _graphs_of(model)
     if model.config.crop_value is None:
         try:
             if model.config.grid not in graphs:
                 graphs[model.config.grid] = compiled_graph(model, model.config.grid)
         except GraphError as error:
             return Backend(PLAIN, model, (_said(error),))
-    twin = with_parts(model, lambda part: part)
-    decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
-    twin.decoder = decoder
-    return Backend(OPENVINO, twin, late_notes=decoder.notes)
+    twin = _with_graphs(model, graphs)
+    return Backend(OPENVINO, twin, late_notes=twin.decoder.notes)
+
+
+def hinted_network(model: SCD) -> SCD:
+    """Return a network whose decoder runs by OpenVINO's own hint to take bfloat16.
+
+    To compare with: its logits are not checked, and it is of whole windows alone.
+    """
+    return _with_graphs(model, {model.config.grid: hinted_graph(model, model.config.grid)})
+
+
+def _with_graphs(model: SCD, graphs: dict[Grid, Any]) -> SCD:
+    plain, twin = (with_parts(model, lambda part: part) for _ in range(2))
+    twin.decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
+    return twin
 
 
 def _said(error: GraphError) -> str:
@@ -66,19 +89,10 @@ def _said(error: GraphError) -> str:
 
 def _graphs_of(model: SCD) -> dict[Grid, Any]:
     """Return a model's graphs, without a look at the weights, if these are still the same."""
-    state, made = _state(model), _made.get(model)
+    state, made = state_of(model), _made.get(model)
     if made is None or made.state is None or made.state != state:
         made = _made[model] = _Made(state, {})
     return made.graphs
-
-
-def _state(model: SCD) -> tuple[int, ...] | None:
-    """Return what changes with the weights; None of weights on which torch does not count."""
-    weights = (*model.parameters(), *model.buffers())
-    if any(each.is_inference() for each in weights):
-        return None
-    marks = (mark for each in weights for mark in (id(each), each._version))
-    return (torch.get_num_threads(), *marks)
 
 
 class _Decoder(nn.Module):

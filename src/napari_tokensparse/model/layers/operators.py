@@ -16,6 +16,8 @@ PRIVATE = (
     "torch.ops.aten.convolution_backward",
     "torch.ops.aten.native_batch_norm_backward",
     "torch.ops.mkldnn._is_mkldnn_bf16_supported",
+    "torch.ops.mkldnn._linear_pointwise",
+    "torch.ops.mkldnn._reorder_linear_weight",
 )
 """All of them, but for those that ``torch.onnx`` is given translations of."""
 

@@ -169,7 +169,7 @@ def estimating(
     is_unknown_head = options.strip and is_head(looks_of(volume), info)
     seen = outline(volume, config, info, options.box(volume))
     yield
-    rates = yield from calibrating(model, options.backend, clock)
+    rates = yield from calibrating(model, options.backend, options.precision, clock)
     at_once = windows_at_once(config, seen.windows, _device(model))
     filled = -seen.windows % at_once  # so many windows are run again to fill the last pass
     shares = (*seen.looked_at, *seen.looked_at[-1:] * filled)

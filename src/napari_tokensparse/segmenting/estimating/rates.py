@@ -117,7 +117,10 @@ def value_of(steps: Generator[None, None, T]) -> T:
 
 
 def calibrating(
-    model: SCD, backend: str = "auto", clock: Clock = time.perf_counter
+    model: SCD,
+    backend: str = "auto",
+    precision: str = "auto",
+    clock: Clock = time.perf_counter,
 ) -> Generator[None, None, Rates]:
     """Return the rates of this machine; yields between parts of a measurement, if there is one.
 
@@ -127,12 +130,12 @@ def calibrating(
 
     Parameters
     ----------
-    model, backend
+    model, backend, precision
         As `segment` takes them; the model on its device.
     clock
         Gives seconds.
     """
-    made = make_backend(model, backend)
+    made = make_backend(model, backend, precision)
     file = cache_folder("calibration") / f"{_key(made)}.json"
     try:
         kept = Rates.model_validate_json(file.read_bytes())

@@ -6,7 +6,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import nnls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +39,8 @@ def two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:
 
 def rates_of(amounts: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
     """Split seconds between kinds of work, of which there was more or less each time."""
+    from scipy.optimize import nnls  # takes a while, and a run of one scan needs none of it
+
     scale = np.max(amounts, axis=0)
     rates: list[float] = (nnls(np.array(amounts) / scale, np.array(seconds))[0] / scale).tolist()
     return rates

@@ -77,7 +77,9 @@ def stage(axes: Axes, shown: Slice, number: int, config: SCDConfig) -> None:
     before, after = shown.result.stats.tokens_per_stage[number - 1 : number + 1]
     begun = config.prune_after[number - 2] + 1 if number > 1 else 0
     title = f"{number + 1}  Stage {number}: {before} → {after} tokens"
-    shown.draw(axes, title, f"after {blocks(begun, config.prune_after[number - 1] + 1)}")
+    end = config.prune_after[number - 1] + 1
+    when = f"after {blocks(begun, end)}" if end > begun else "before the first block"
+    shown.draw(axes, title, when)
     shown.paint(axes, shown.pruned_at < number, (0, 0, 0), GONE)
     shown.paint(axes, shown.pruned_at == number, stage_colour(number), LEAVING)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_tokensparse.inspecting.doubt import least_sure
+from napari_tokensparse.inspecting.doubt import least_sure, place_of
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.segmenting.result import Segmentation, SegmentError
 from napari_tokensparse.volumes.volume import Volume
@@ -43,6 +43,12 @@ def test_places_are_listed_by_class_and_size_with_their_probability() -> None:
     assert speck.voxel == (15, 12, 9)
     assert speck.centre_mm == (-20.0, 7.0, 13.5)
     assert segmented().confidence[first.voxel] == 102
+
+
+def test_a_place_is_marked_by_the_voxels_that_are_connected_there() -> None:
+    second = least_sure(segmented(), VOLUME, INFO)[1]
+    box, mask = place_of(segmented(), INFO, second, 0.5)
+    assert (box.start, box.stop) == ((10, 4, 3), (11, 8, 7)) and mask.all()
 
 
 def test_the_bar_and_the_least_volume_are_those_asked_for() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_tokensparse.outputs.meshes import Mesh, class_mesh, write_meshes
+from napari_tokensparse.outputs.meshes import Mesh, class_mesh, scan_mesh, write_meshes
 from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
@@ -34,6 +34,20 @@ def test_a_ball_keeps_its_place_and_volume(ball: np.ndarray, step: int, share: f
     assert abs(away - RADIUS).max() < step
     edges = np.sort(np.concatenate([mesh.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))]))
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()  # it is closed
+
+
+def test_a_scan_has_one_closed_surface_round_its_largest_thing(ball: np.ndarray) -> None:
+    scan = np.where(ball == 7, 900.0, -20.0) + np.random.default_rng(0).normal(0, 5, ball.shape)
+    scan[14:19, 18:23, 22:27] = 0  # dark within it, as ventricles are
+    scan[2:5, 2:5, 2:5] = 900  # something small beside it
+    mesh = scan_mesh(scan)
+    assert mesh is not None
+    assert mesh.enclosed == pytest.approx((ball == 7).sum(), rel=0.03)
+    np.testing.assert_allclose(mesh.vertices.mean(axis=0), CENTRE, atol=0.3)
+    large = scan_mesh(np.kron(ball, np.ones((4, 4, 4), np.uint8)))  # fewer samples than voxels
+    assert large is not None and len(large.vertices) < 4000
+    np.testing.assert_allclose(np.ptp(large.vertices, axis=0), 4 * 2 * RADIUS, rtol=0.15)
+    assert scan_mesh(np.zeros((8, 8, 8))) is None
 
 
 def test_in_the_patient_outside_stays_outside(ball: np.ndarray) -> None:

@@ -147,6 +147,29 @@ def test_wrapped_lines_keep_their_height_in_a_scroll_area(qtbot: QtBot) -> None:
     assert outer.minimumSizeHint().height() < 150
 
 
+def test_a_button_that_its_click_switches_off_scrolls_nothing_and_tab_does(qtbot: QtBot) -> None:
+    outer = QWidget()
+    layout = QVBoxLayout(scrolled(outer))
+    button, between, below = QPushButton("List"), QLabel(), QPushButton("below")
+    between.setFixedHeight(600)
+    for widget in (button, between, below):
+        layout.addWidget(widget)
+    qtbot.addWidget(outer)
+    outer.resize(200, 150)
+    with qtbot.waitActive(outer):
+        outer.show()
+        outer.activateWindow()
+    bar = outer.findChild(ScrollArea).verticalScrollBar()
+    button.clicked.connect(lambda: button.setEnabled(False))
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.wait(20)
+    assert not button.isEnabled() and below.hasFocus() and bar.value() == 0
+    button.setEnabled(True)
+    button.setFocus()
+    qtbot.keyClick(button, Qt.Key.Key_Tab)
+    assert below.hasFocus() and bar.value() > 0
+
+
 def test_a_layer_that_says_nothing_of_its_axes_leaves_segment_whole(
     viewer: Any, qtbot: QtBot
 ) -> None:

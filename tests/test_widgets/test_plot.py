@@ -105,12 +105,17 @@ def test_labels_of_logarithmic_ticks_leave_room_for_each_other(qtbot):
 def test_a_click_saves_the_plot_where_it_is_told_to(plot, qtbot, tmp_path, monkeypatch):
     button = png_button(plot.graphics, "a run")
     qtbot.addWidget(button)
+    assert not button.isEnabled()  # until something is drawn
+    button.setEnabled(True)
     target, said = [tmp_path / "run.png"], []
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target[0]), ""))
     monkeypatch.setattr(QMessageBox, "warning", lambda *words: said.append(words[-1]))
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     assert target[0].is_file()
     assert said == []
+    target[0] = tmp_path / "at 0.25"  # a name without a format
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert (tmp_path / "at 0.25.png").is_file() and said == []
     target[0] = tmp_path / "no folder/run.png"
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     assert said == [f"{target[0]}: cannot be written"]

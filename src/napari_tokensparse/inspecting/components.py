@@ -137,7 +137,9 @@ def changed_components(
     return lost + gained
 
 
-def component_at(mask: NDArray[np.bool_], voxel: Shape) -> tuple[Box, NDArray[np.bool_]]:
+def component_at(
+    mask: NDArray[np.bool_], voxel: Shape, *, by_faces: bool = False
+) -> tuple[Box, NDArray[np.bool_]]:
     """Return the box of the component that a voxel belongs to, and its mask within that box.
 
     Parameters
@@ -146,6 +148,8 @@ def component_at(mask: NDArray[np.bool_], voxel: Shape) -> tuple[Box, NDArray[np
         ``(i, j, k)`` of a class.
     voxel
         In it.
+    by_faces
+        Whether voxels are connected by faces alone, not by corners.
 
     Raises
     ------
@@ -154,7 +158,7 @@ def component_at(mask: NDArray[np.bool_], voxel: Shape) -> tuple[Box, NDArray[np
     """
     if not mask[voxel]:
         raise ValueError(f"voxel {voxel}: is not of the class")
-    component = flood(mask, voxel, connectivity=3)
+    component = flood(mask, voxel, connectivity=1 if by_faces else 3)
     part = bounds(component)
     assert part is not None  # it has that voxel
     i, j, k = part

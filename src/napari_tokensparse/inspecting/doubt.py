@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.measure import label, regionprops
 
-from napari_tokensparse.inspecting.components import centre_of
+from napari_tokensparse.inspecting.components import centre_of, component_at
 from napari_tokensparse.scoring.masks import bounds, result_masks
 from napari_tokensparse.segmenting.probabilities import FULL
 from napari_tokensparse.segmenting.result import SegmentError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.info import LabelClass, ModelInfo
     from napari_tokensparse.segmenting.result import Segmentation
+    from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape
 
@@ -93,6 +94,25 @@ def least_sure(
         for doubt in _places(mask & low, confidence, volume.affine, of, smallest_mm3)
     ]
     return tuple(sorted(places, key=lambda doubt: -doubt.mm3))
+
+
+def place_of(
+    result: Segmentation, info: ModelInfo, doubt: Doubt, below: float
+) -> tuple[Box, NDArray[np.bool_]]:
+    """Return the box of a place, and its mask ``(i, j, k)`` within that.
+
+    Parameters
+    ----------
+    result, info, below
+        As for `least_sure`, which listed it.
+    doubt
+        The place.
+    """
+    assert result.confidence is not None  # or it would not be listed
+    masks = zip(info.classes, result_masks(result, info), strict=True)
+    mask = next(mask for of, mask in masks if of.value == doubt.value)
+    low = mask & (result.confidence < below * FULL)
+    return component_at(low, doubt.voxel, by_faces=True)
 
 
 def _places(

@@ -18,7 +18,7 @@ SCORER_COLOURS: dict[Scorer, str] = {
     "foreground": "#0072b2",
 }
 RULE_COLOURS = {"share": SCORER_COLOURS["learned"], "importance": "#009e73"}
-_TOP = 1.01  # a marker at 1 is not cut
+_TOP = 1.03  # a marker at 1 is not cut
 
 
 def dice_range(shown: Sequence[float]) -> tuple[float, float]:
@@ -27,7 +27,7 @@ def dice_range(shown: Sequence[float]) -> tuple[float, float]:
     Examples
     --------
     >>> dice_range([0.966, 1.0]), dice_range([0.62, 0.68]), dice_range([])
-    ((0.9, 1.01), (0.6, 0.7), (0.0, 1.01))
+    ((0.9, 1.03), (0.6, 0.7), (0.0, 1.03))
     """
     if not shown:
         return 0.0, _TOP

@@ -43,13 +43,20 @@ def check_seg(path: Path, like: Volume, info: ModelInfo) -> None:
     VolumeError
         As `write_seg`.
     """
-    _check_source(path, like)
+    check_source(path, like)
     voxel = np.zeros(like.shape, np.uint16)
     voxel[0, 0, 0] = 1
     _made(path, voxel, like, info, BytesIO())
 
 
-def _check_source(path: Path, like: Volume) -> None:
+def check_source(path: Path, like: Volume) -> None:
+    """Refuse volumes that no DICOM SEG can be written of; the series itself is not looked at.
+
+    Raises
+    ------
+    VolumeError
+        As `write_seg`.
+    """
     if not like.slices:
         raise VolumeError(
             f"{path.name}: DICOM SEG is written of a DICOM series, and {like.name} is none; name a "
@@ -87,7 +94,7 @@ def write_seg(path: Path, labels: NDArray[Any], like: Volume, info: ModelInfo) -
         In one line: highdicom is not installed, the volume was not read from DICOM slices, a value
         is none of the model's classes, or the series lacks what a segmentation must state.
     """
-    _check_source(path, like)
+    check_source(path, like)
     classes = sorted(info.classes, key=lambda c: c.value)
     numbers = _segment_numbers(labels, classes, path.name)
     whole = BytesIO()

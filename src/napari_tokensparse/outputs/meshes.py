@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +16,7 @@ from skimage.measure import marching_cubes
 from skimage.transform import downscale_local_mean
 
 from napari_tokensparse.common.files import written_whole
+from napari_tokensparse.volumes.region import Box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokensparse.model.info import Colour
-    from napari_tokensparse.volumes.region import Box
 
 MESH_SUFFIXES = (".ply", ".stl")
 _SIGMA = 1.0
 _REACH = 3
 """Voxels round a class's box: its smoothed mask ends within them."""
 _FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_SAMPLES = 64
+_DARK, _BRIGHTEST = 0.05, 0.995
+"""Share of the contrast that air has at most, and the quantile of the brightest that counts."""
 _HEADER_BYTES = 80
 _SPACE = "SPACE=RAS"
 """What 3D Slicer looks for in a header; it takes a mesh for LPS otherwise."""
@@ -105,6 +108,33 @@ def class_mesh(labels: NDArray[np.unsignedinteger], value: int, box: Box, *, ste
     middle = (step - 1) / 2  # of the voxels that make a sample
     places = (vertices.astype(np.float64) - _REACH) * step + middle + box.start
     return Mesh(places, faces.astype(np.int64))
+
+
+def scan_mesh(array: NDArray[Any]) -> Mesh | None:
+    """Make the surface of the largest thing in a scan that is brighter than air, without holes.
+
+    It is coarse, of some 64 samples along the longest side: an outline to see other surfaces in.
+
+    Parameters
+    ----------
+    array
+        ``(i, j, k)``, one channel.
+
+    Returns
+    -------
+    Mesh or None
+        In voxels of the scan; None where nothing is brighter than the rest.
+    """
+    step = max(1, max(array.shape) // _SAMPLES)
+    samples = np.asarray(array[::step, ::step, ::step], np.float32)
+    low, high = (float(end) for end in np.quantile(samples, (0.0, _BRIGHTEST)))
+    if not low < high:
+        return None
+    numbered, _ = ndimage.label(samples > low + _DARK * (high - low))
+    largest = 1 + int(np.argmax(np.bincount(numbered.ravel())[1:]))
+    mask = ndimage.binary_fill_holes(numbered == largest)
+    mesh = class_mesh(mask.astype(np.uint8), 1, Box((0, 0, 0), mask.shape))
+    return Mesh(mesh.vertices * step, mesh.faces)
 
 
 def write_meshes(path: Path, meshes: Sequence[Mesh], colours: Sequence[Colour]) -> Path:

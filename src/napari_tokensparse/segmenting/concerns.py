@@ -17,7 +17,7 @@ from napari_tokensparse.volumes.background import (
 from napari_tokensparse.volumes.placement import NOTE_NO_LENGTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.segmenting.looks import Looks
@@ -48,16 +48,20 @@ def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tupl
         n-th of a large one, and runs nothing.
     """
     wanted = info.expects or Expected()
-    warnings = [*_background(volume, info), *_scale(volume, info)]
+    values, others = "", ["", ""]
     if info.expects is not None or info.foreground_ml is not None:
         looks = looks_of(volume)
+        values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
         size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
         if is_head(looks, info) and info.strips(strip):
             size = ""
-        values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
-        parts = (size, values, _spacing(volume, wanted))
-        warnings += [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
-    return tuple(warnings)
+        others = [size, _spacing(volume, wanted)]
+
+    def told(parts: Iterable[str]) -> list[str]:
+        return [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
+
+    # The wrong modality comes first: it is why the others are there.
+    return (*told([values]), *_background(volume, info), *_scale(volume, info), *told(others))
 
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:

@@ -233,9 +233,7 @@ class ModelCombo(QWidget):
 
 def research_note() -> QLabel:
     """Return the line that every widget of ours ends with."""
-    note = QLabel("For research only, not for diagnosis.")
-    note.setEnabled(False)
-    return note
+    return QLabel("For research only, not for diagnosis.")
 
 
 def find_devices() -> list[str]:

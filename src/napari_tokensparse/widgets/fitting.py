@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QDoubleSpinBox,
     QFrame,
@@ -55,6 +56,16 @@ class ScrollArea(QScrollArea):
         """Leave the content the height that its wrapped lines need; Qt asks for one line each."""
         super().resizeEvent(event)
         self._hold()
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Show what Tab goes to; but a button that is switched off by its click moves nothing."""
+        bar, left = self.verticalScrollBar(), QApplication.focusWidget()
+        assert bar is not None
+        before = bar.value()
+        moved = super().focusNextPrevChild(forward)
+        if left is not None and not left.isEnabled():
+            bar.setValue(before)
+        return moved
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Look again when a line of the content comes or goes."""
@@ -202,14 +213,6 @@ def dock_as_tab(widget: QWidget) -> None:
     widget.installEventFilter(_WhenShown(widget))
 
 
-def end_with_dock(widget: QWidget, leave: Callable[[], None]) -> None:
-    """Call something once napari has taken a widget out of its dock, as a click on its cross does.
-
-    napari keeps such a widget, which would go on answering what it is connected to, unseen.
-    """
-    widget.installEventFilter(_WhenTakenOut(widget, leave))
-
-
 def soon(owner: QObject, call: Callable[[], object]) -> None:
     """Call something when the window next has time, unless its owner is gone by then."""
     timer = QTimer(owner)
@@ -228,27 +231,6 @@ class _WhenShown(QObject):
             watched.removeEventFilter(self)
             soon(watched, lambda: share_tabs(watched))
         return False
-
-
-class _WhenTakenOut(QObject):
-    """Calls something when its parent has lost its own, unless it lies in another dock by then."""
-
-    def __init__(self, widget: QWidget, leave: Callable[[], None]) -> None:
-        super().__init__(widget)
-        self._widget, self._leave, self._waits = widget, leave, False
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Wait for the widget to stand alone."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and not self._waits:
-            self._waits = True
-            soon(self, self._look)
-        return False
-
-    def _look(self) -> None:
-        self._waits = False
-        if self._widget.parentWidget() is None and not self._widget.isVisible():
-            self._widget.removeEventFilter(self)
-            self._leave()
 
 
 def share_tabs(widget: QWidget) -> None:

@@ -1,4 +1,7 @@
-"""Layers to files: what napari's own dialog and the widgets write them with, and where to."""
+"""Layers to files: what napari's own dialog and the widgets write them with, and where to.
+
+Every dialog of ours that asks for a file is `ask_for_file`.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_tokensparse.volumes.placement import MODEL_KEY
 from napari_tokensparse.volumes.samples import SAMPLE_KEY, sample_path
 from napari_tokensparse.widgets.layervolumes import layer_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from napari.layers import Layer
+    from qtpy.QtWidgets import QWidget
 
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.widgets.results import Results
 
 DEFAULT_SUFFIX = ".nii.gz"
 _PLUGIN = "napari-tokensparse"
+_ENDING = re.compile(r"\*(\.[\w.]+)")
+_DOUBLED = re.compile(r"\.nii\.(nrrd|dcm|zarr|ome\.zarr)$", re.IGNORECASE)
 
 
 def write_layer(
@@ -87,8 +94,83 @@ def write_layer(
     return written
 
 
-def with_suffix(path: Path) -> Path:
-    """Return a path whose name says a format: the default one where it says none.
+def ask_for_file(
+    parent: QWidget,
+    title: str,
+    suggested: Path,
+    lines: Sequence[str],
+    said: Callable[[str], None] = lambda _: None,
+) -> tuple[Path, str] | None:
+    """Ask where to save something, and in which format.
+
+    A name without an ending gets that of the line that was chosen; and where another line is
+    chosen Qt turns ``a.nii.gz`` into ``a.nii.nrrd``: that is ``a.nrrd``. A file that the dialog
+    could not ask about is replaced only if a person says so.
+
+    Parameters
+    ----------
+    parent, title
+        Of the dialog.
+    suggested
+        The file that it opens with.
+    lines
+        Formats, such as ``Table (*.csv)``; the first ending of each counts.
+    said
+        Takes a line where a file was not replaced.
+
+    Returns
+    -------
+    tuple of Path and str, or None
+        The file and the chosen line; None where the person went back.
+    """
+    text, line = QFileDialog.getSaveFileName(parent, title, str(suggested), ";;".join(lines))
+    if not text:
+        return None
+    line = line or lines[0]
+    ending = _ENDING.search(line)
+    assert ending is not None  # each line has one
+    given, own = Path(text), ending[1]
+
+    def single(doubled: re.Match[str]) -> str:
+        return own if own.endswith(doubled[1].lower()) else f".{doubled[1]}"
+
+    path = with_suffix(given.with_name(_DOUBLED.sub(single, given.name)), own)
+    there = path != given and path.exists()
+    if there and not may_replace(parent, {path: "the name that was given, with its format"}, said):
+        return None
+    return path, line
+
+
+def may_replace(parent: QWidget, there: Mapping[Path, str], said: Callable[[str], None]) -> bool:
+    """Ask before files are replaced that no dialog asked about.
+
+    Parameters
+    ----------
+    parent
+        Of the dialog.
+    there
+        The files, and what each is; where there are none nothing is asked.
+    said
+        Takes a line where they stay.
+    """
+    if not there:
+        return True
+    lines = "\n".join(f"{path.name}: {what}" for path, what in there.items())
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        parent,
+        "Replace files?",
+        f"There already:\n\n{lines}\n\nReplace {'them' if len(there) > 1 else 'it'}?",
+        buttons.Yes | buttons.No,
+        buttons.No,
+    )
+    if answer != buttons.Yes:
+        said(f"Not saved: {next(iter(there)).name} is there already; choose another name.")
+    return bool(answer == buttons.Yes)
+
+
+def with_suffix(path: Path, suffix: str = DEFAULT_SUFFIX) -> Path:
+    """Return a path whose name says a format: this one where it says none.
 
     Examples
     --------
@@ -96,7 +178,7 @@ def with_suffix(path: Path) -> Path:
     ['a.nrrd', 'a labels.nii.gz', 'a keep 0.25.nii.gz']
     """
     says_one = path.suffix[1:2].isalpha()
-    return path if says_one else path.with_name(path.name + DEFAULT_SUFFIX)
+    return path if says_one else path.with_name(path.name + suffix)
 
 
 def open_scans(layers: Iterable[Layer]) -> list[Path]:

@@ -47,6 +47,9 @@ PLACEMENT = (
 RESULT_KEY = "tokensparse_result"
 """In the metadata of a layer that a run made: ``labels``, ``importance 1``, ``pruned at`` …"""
 
+RUN_KEY = "tokensparse_run"
+"""In the metadata of the labels of a result: the number of the run that they are of."""
+
 LIMITS_KEY = "tokensparse_limits"
 """In the metadata of a map: the contrast limits that it was shown with."""
 
@@ -60,6 +63,7 @@ KEPT_BOXES: Final = "kept tokens"
 PRUNED_BOXES: Final = "pruned tokens"
 INNER_SURFACES: Final = "surfaces"
 OUTER_SURFACES: Final = "surfaces outside"
+SCAN_SURFACE: Final = "surface of the scan"
 LABELS: Final = "labels"
 CONFIDENCE: Final = "confidence"
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
 from pyqtgraph.exporters import ImageExporter
 from qtpy.QtCore import QRectF
-from qtpy.QtGui import QColor, QImage, QPainter, QTextDocument
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QTextDocument
 from qtpy.QtWidgets import (
-    QFileDialog,
     QGraphicsView,
     QMessageBox,
     QPushButton,
 )
 
+from napari_tokensparse.widgets.layerfiles import ask_for_file, suggested_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
 
 _PNG_SCALE = 3
@@ -26,6 +28,7 @@ _DARK, _LIGHT = "#262930", "#ffffff"
 _INK = "#000000"
 _TICK_PIXELS = 50  # from the middle of a label to the next one's
 _SIDES = ("left", "bottom")
+_AT_HOME = partial(suggested_path, None)
 _ON_WHITE, _AS_SHOWN = "Picture on white (*.png)", "Picture as shown (*.png)"
 
 
@@ -105,6 +108,8 @@ def save_png(plot: pg.GraphicsView, path: Path, *, legend: str = "", on_white: b
     """
     axes = [x for x in plot.scene().items() if isinstance(x, pg.AxisItem) and x.isVisible()]
     pens = [(axis, axis.pen(), axis.textPen()) for axis in axes]
+    curves = [x for x in plot.scene().items() if isinstance(x, pg.PlotCurveItem)]
+    lines = [(curve, pg.mkPen(curve.opts["pen"])) for curve in curves]
     text_is_dark = all(text.color().lightness() < 128 for _, _, text in pens)
     page = QColor(_LIGHT if on_white or text_is_dark else _DARK)
     try:
@@ -112,6 +117,8 @@ def save_png(plot: pg.GraphicsView, path: Path, *, legend: str = "", on_white: b
             for axis in axes:
                 axis.setPen(_INK)
                 axis.setTextPen(_INK)
+        for curve, pen in lines:  # a pen is so many pixels wide, however large the picture is
+            curve.setPen(_widened(pen))
         exporter = ImageExporter(plot.scene())
         exporter.parameters()["width"] = _PNG_SCALE * plot.width()
         exporter.parameters()["background"] = page
@@ -120,10 +127,18 @@ def save_png(plot: pg.GraphicsView, path: Path, *, legend: str = "", on_white: b
         for axis, pen, text in pens:
             axis.setPen(pen)
             axis.setTextPen(text)
+        for curve, pen in lines:
+            curve.setPen(pen)
     if legend:
         picture = _with_legend(picture, legend, page)
     if not picture.save(str(path)):
         raise OSError(f"{path}: cannot be written")
+
+
+def _widened(pen: QPen) -> QPen:
+    wide = QPen(pen)
+    wide.setWidthF(_PNG_SCALE * pen.widthF())
+    return wide
 
 
 def _with_legend(picture: QImage, legend: str, page: QColor) -> QImage:
@@ -148,10 +163,12 @@ def png_button(
     plot: pg.GraphicsView,
     name: str,
     *,
-    suggest: Callable[[str], Path] = Path,
+    suggest: Callable[[str], Path] = _AT_HOME,
     legend: Callable[[], str] = str,
 ) -> QPushButton:
     """Return a button that asks where to save a plot, and whether on white or as it is shown.
+
+    It is off: whoever draws something in the plot switches it on.
 
     Parameters
     ----------
@@ -167,16 +184,17 @@ def png_button(
     button = QPushButton("Save as PNG…")
     button.setToolTip(f"Save the plot of {name} as a picture, with its legend")
     button.setAccessibleName(f"Save the plot of {name} as a picture")
+    button.setEnabled(False)
     button.clicked.connect(lambda _: _ask_to_save(plot, suggest(f"{name}.png"), legend()))
     return button
 
 
 def _ask_to_save(plot: pg.GraphicsView, suggested: Path, legend: str) -> None:
-    formats = f"{_ON_WHITE};;{_AS_SHOWN}"
-    path, chosen = QFileDialog.getSaveFileName(plot, "Save as PNG", str(suggested), formats)
-    if not path:
+    asked = ask_for_file(plot, "Save as PNG", suggested, [_ON_WHITE, _AS_SHOWN])
+    if asked is None:
         return
+    path, chosen = asked
     try:
-        save_png(plot, Path(path), legend=legend, on_white=chosen != _AS_SHOWN)
+        save_png(plot, path, legend=legend, on_white=chosen != _AS_SHOWN)
     except OSError as error:
         QMessageBox.warning(plot, "Save as PNG", str(error))

@@ -41,6 +41,8 @@ class ShownResult:
         One for each channel, where these are several.
     kept
         What the labels layer holds beside what the run gave: sentences.
+    run
+        The number of the run in the viewer's list; None for a result that is not listed.
     """
 
     image: Image
@@ -50,6 +52,7 @@ class ShownResult:
     segmentation: Segmentation
     layers: tuple[Image, ...] = ()
     kept: tuple[str, ...] = ()
+    run: int | None = None
 
 
 @dataclass(eq=False)

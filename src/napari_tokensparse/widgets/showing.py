@@ -24,6 +24,7 @@ from napari_tokensparse.widgets.layers import (
     PREVIEW,
     RANK,
     RESULT_KEY,
+    RUN_KEY,
     LayerSpec,
 )
 from napari_tokensparse.widgets.locks import LOCKED_KEY, kept_voxels, locked_values
@@ -128,8 +129,8 @@ def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | N
 def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
     """Find the layer that a result's labels were put into; None if it is gone.
 
-    It is the one with exactly these labels where there are several of the same image and model, and
-    the topmost of them otherwise.
+    Of several of the same image and model it is the one that its run was put into last;
+    otherwise the one with exactly these labels, and the topmost of them.
     """
     info, image = result.network.info, result.image
     layers = [
@@ -140,7 +141,10 @@ def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
         and str(layer.name).startswith(f"{image.name} ")
         and (info is None or _model_of(layer.metadata) == info.name)
     ]
-    if len(layers) > 1:
+    of_run = [layer for layer in layers if layer.metadata.get(RUN_KEY) == result.run]
+    if result.run is not None and of_run:
+        layers = [layer for layer in of_run if layer.visible] or of_run
+    elif len(layers) > 1:
         put = checksum(shown_placement(result.volume).view(result.segmentation.labels))
         exact = [layer for layer in layers if layer.metadata.get(PUT_KEY) == put]
         layers = exact or layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
@@ -14,7 +14,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
 from qtpy.QtGui import QAction, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QApplication,
-    QFileDialog,
+    QHeaderView,
     QMessageBox,
     QPushButton,
     QTableWidget,
@@ -23,13 +23,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.common.tables import plain, write_csv
+from napari_tokensparse.widgets.layerfiles import ask_for_file, suggested_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from napari_tokensparse.common.tables import Cell
 
 _UNKNOWN = "–"
+_NARROWEST = 30  # pixels, of a column
 _WHOLE_FROM = 100.0  # a number this large is shown without decimals
 
 
@@ -46,6 +49,11 @@ class Table(QTableWidget):
         What the table holds: the suggested file name, without its suffix.
     parent
         Qt parent.
+
+    Attributes
+    ----------
+    suggest
+        Makes the path that is suggested of the file's ending, such as ``curve.csv``.
     """
 
     filled = Signal(bool)
@@ -56,8 +64,10 @@ class Table(QTableWidget):
     def __init__(self, name: str = "table", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._name = name
+        self.suggest: Callable[[str], Path] = partial(suggested_path, None)
         self.setAccessibleName(f"Table of {name}")
         self._headers: tuple[str, ...] = ()
+        self._names_wrap = False
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
         self._add_action("Copy", self.copy)
@@ -101,7 +111,19 @@ class Table(QTableWidget):
                 self.setItem(at, column, _Item(cell, at, texts.get(column, shown)))
         self._enable_sorting(True)
         self.resizeColumnsToContents()
+        if self._names_wrap and headers and (columns := self.horizontalHeader()) is not None:
+            columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.filled.emit(bool(rows))
+
+    def let_names_wrap(self) -> None:
+        """Fit all columns into the width: each is as wide as its numbers, and the first wraps."""
+        columns, rows = self.horizontalHeader(), self.verticalHeader()
+        assert columns is not None and rows is not None
+        columns.setStretchLastSection(False)
+        columns.setMinimumSectionSize(_NARROWEST)
+        columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self._names_wrap = True
 
     def rows(self) -> list[list[Cell]]:
         """Return the cells in the order that is shown."""
@@ -151,13 +173,12 @@ class Table(QTableWidget):
 
     def ask_to_save(self) -> None:
         """Ask where to, and save the table there."""
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save as CSV", f"{self._name}.csv", "Table (*.csv)"
-        )
-        if not path:
+        suggested = self.suggest(f"{self._name.replace(' ', '_')}.csv")
+        asked = ask_for_file(self, "Save as CSV", suggested, ["Table (*.csv)"])
+        if asked is None:
             return
         try:
-            self.save_csv(Path(path))
+            self.save_csv(asked[0])
         except OSError as error:
             QMessageBox.warning(self, "Save as CSV", str(error))
 

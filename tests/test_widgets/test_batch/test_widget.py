@@ -115,6 +115,9 @@ def test_a_folder_is_segmented_by_one_click_and_a_second_one_makes_nothing_anew(
     opened.qtbot.mouseClick(widget.table.viewport(), Qt.MouseButton.LeftButton, pos=cell)
     opened.click("show_scan")
     assert [layer.name for layer in opened.viewer.layers] == ["two", "two_labels"]
+    labels = opened.viewer.layers["two_labels"]
+    assert labels.colormap.map(7).tolist() == [1, 0, 0, 1]  # the model's, and its name
+    assert labels.features["name"].tolist()[-1] == "seven"
 
 
 def test_scans_are_pruned_by_importance_where_a_person_wants_it(
@@ -188,7 +191,10 @@ def test_what_is_missing_is_said_in_one_line(opened: Opened, field: str, said: s
 
 def test_a_folder_without_scans_is_said_in_one_line(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    opened.widget.source.setValue(tmp_path / "empty")
+    line = opened.widget.source.line
+    line.clear()
+    opened.qtbot.keyClicks(line, str(tmp_path / "empty"))  # of which "/" is the beginning
+    assert opened.widget.output.value() == tmp_path / "empty-labels"
     opened.click()
     opened.finish()
     assert opened.widget.message.text() == f"{tmp_path / 'empty'}: no scan is there; check the path"

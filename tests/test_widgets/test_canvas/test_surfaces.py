@@ -10,7 +10,7 @@ import pytest
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.canvas.surfaces import enclosing, surfaces_of
-from napari_tokensparse.widgets.layers import OUTER_SURFACES, class_colours
+from napari_tokensparse.widgets.layers import OUTER_SURFACES, SCAN_SURFACE, class_colours
 
 if TYPE_CHECKING:
     from typing import Any
@@ -44,6 +44,10 @@ def test_in_3d_a_surface_stands_for_labels_where_they_lie(inspected: Inspected) 
     layer = solid(inspected)
     assert (labels.visible, image.visible) == (False, False)
     assert f"scan {OUTER_SURFACES}" not in inspected.viewer.layers  # one class hides no other
+    around = inspected.layer(SCAN_SURFACE)  # or it would float in nothing
+    assert around.opacity == 0.2
+    reach = np.ptp([around.data_to_world(v) for v in around.data[0]], axis=0)
+    assert np.abs(reach - np.array(image.data.shape) * image.scale).max() <= 4  # mm
     assert np.unique(layer.vertex_colors, axis=0).tolist() == [[1, 0, 0, 1]]
     here = np.argwhere(labels.data == 7)
     low, high = (labels.data_to_world(end) for end in (here.min(axis=0), here.max(axis=0)))
@@ -54,6 +58,7 @@ def test_in_3d_a_surface_stands_for_labels_where_they_lie(inspected: Inspected) 
     inspected.viewer.dims.ndisplay = 2
     assert (labels.visible, image.visible) == (True, True)
     assert "scan surfaces" not in inspected.viewer.layers
+    assert f"scan {SCAN_SURFACE}" not in inspected.viewer.layers
 
 
 def test_hidden_classes_have_no_surface_and_edits_are_followed(inspected: Inspected) -> None:

@@ -69,7 +69,7 @@ def test_a_click_on_a_row_goes_there(listed: Listed) -> None:
 def test_a_lock_is_in_the_labels_metadata(listed: Listed) -> None:
     listed.click(Column.LOCK, tick=True)
     assert locked_values(listed.layer.metadata) == {7}
-    listed.click(Column.LOCK, tick=True)
+    listed.click(Column.LOCK)  # beside the tick
     assert locked_values(listed.layer.metadata) == frozenset()
 
 

@@ -205,6 +205,7 @@ def test_table_and_plot_are_saved(
 ) -> None:
     pane, qtbot = open_pane(inspected, "0.5"), inspected.qtbot
     click(qtbot, pane.controls)
+    assert not pane.save_plot.isEnabled()  # there is no curve yet
     run(inspected, pane)
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *a: (str(tmp_path / f"saved{a[2][-4:]}"), "")

@@ -127,7 +127,6 @@ def test_a_closed_pane_hears_no_more_of_the_mouse(inspected: Inspected) -> None:
     viewer = inspected.viewer
     listening = len(viewer.mouse_move_callbacks), len(viewer.mouse_drag_callbacks)
     viewer.window.remove_dock_widget(inspected.widget)
-    inspected.widget.deleteLater()
     inspected.qtbot.waitUntil(
         lambda: (
             (len(viewer.mouse_move_callbacks), len(viewer.mouse_drag_callbacks))

@@ -47,13 +47,16 @@ def cells(viewer: napari.Viewer) -> list[set[str]]:
 def state(viewer: napari.Viewer) -> tuple[object, ...]:
     grid = viewer.canvas.grid
     looks = [(layer.name, layer.visible) for layer in viewer.layers]
-    return (looks, grid.enabled, grid.shape, grid.stride)
+    camera = viewer.scene.camera
+    return (looks, grid.enabled, grid.shape, grid.stride, camera.zoom, camera.center)
 
 
 def test_a_click_shows_labels_beside_tokens_and_another_puts_all_back(segmented: Opened) -> None:
     viewer = segmented.viewer
+    viewer.scene.camera.zoom, viewer.scene.camera.center = 21.0, (0.0, 12.0, 9.0)
     before = state(viewer)
     click(segmented)
+    assert viewer.scene.camera.zoom < 21
     assert cells(viewer) == [
         {"scan", "scan labels"},
         {"scan beside tokens", "scan importance 1"},

@@ -54,3 +54,7 @@ def test_confidence_is_a_layer_on_the_images_grid_and_its_doubts_are_gone_to(
     qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=row.center())
     shown = placement.to_shown(doubts[last].voxel, scanned.volume.shape)
     assert viewer.dims.point[-3:] == pytest.approx(image.data_to_world(shown))
+    marked, voxel_mm3 = viewer.layers["scan component"], 2.0
+    assert marked.visible and marked.data.sum() * voxel_mm3 == pytest.approx(doubts[last].mm3)
+    sides = table.item(last, 3).text(), table.item(last, 4).text(), table.item(last, 5).text()
+    assert all(text[0] in ends for text, ends in zip(sides, ("LR", "AP", "IS"), strict=True))

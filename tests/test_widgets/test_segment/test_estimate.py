@@ -50,6 +50,7 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     wait_for(eager, " free: 8 windows")
     eager.segment()
     assert "(8 windows," in eager.widget.message.text()
+    wait_for(eager, " free: 8 windows")  # of the next click
 
 
 def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
@@ -90,10 +91,11 @@ def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch)
     add_scan(eager)
     eager.qtbot.waitUntil(begun.is_set, timeout=60_000)
     assert eager.widget.estimate.text() == "Estimating time and memory …"
-    eager.segment()
+    eager.click()
     assert ended.wait(60)
-    assert eager.widget.message.text().startswith("Done")
     assert eager.widget.estimate.text() == ""
+    eager.finish()
+    assert eager.widget.message.text().startswith("Done")
 
 
 def test_what_cannot_be_run_has_no_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -452,7 +452,6 @@ def test_closing_the_widget_during_a_preview_leaves_the_viewer_usable(
     widget.keep_ratio.slider.setValue(0.2)
     with qtbot.waitSignal(widget.destroyed, timeout=60_000):
         viewer.window.remove_dock_widget(widget)
-        widget.deleteLater()
     viewer.dims.set_point(0, 3)
     viewer.scene.camera.center = (0, 20, 20)
     assert viewer.dims.point[0] == 3

@@ -11,6 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.history.record import mean_dice
 from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.showing import labels_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,7 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     names = [layer.name for layer in viewer.layers if "labels" in layer.name]
     assert names == ["scan labels", "scan labels · keep 0.05"]
 
+    viewer.layers.selection.active = viewer.layers["scan"]
     click(two_runs, runs.compare_button)  # nothing else is in view, so its reference is shown
     assert viewer.canvas.grid.enabled and viewer.canvas.grid.shape == (1, 2)
     assert viewer.layers["scan labels"].visible and back.visible
@@ -101,12 +103,36 @@ def test_a_run_is_listed_compared_brought_back_and_laid_beside_another(two_runs:
     assert runs.compare_button.isChecked() and not two_runs.widget.beside.isChecked()
     other = viewer.layers.index(viewer.layers["scan labels"])
     assert cells != viewer.canvas.grid.position(other, viewer.layers)
+    assert viewer.layers.selection.active.name == "scan"
+    click(two_runs, runs.compare_button)  # what was shown to be compared would mix with the other
+    two_runs.qtbot.waitUntil(lambda: not viewer.layers["scan labels"].visible, timeout=5_000)
+    assert back.visible and two_runs.widget.message.text() == ""
+    click(two_runs, runs.compare_button)
     click(two_runs, two_runs.widget.beside)  # tokens take the place of the comparison
+    assert not viewer.layers["scan labels"].visible
     assert two_runs.widget.beside.isChecked() and not runs.compare_button.isChecked()
     assert sum("beside tokens" in layer.name for layer in viewer.layers) == 1
     click(two_runs, runs.compare_button)
     click(two_runs, runs.compare_button)
     assert not viewer.canvas.grid.enabled and not two_runs.widget.beside.isChecked()
+
+
+def test_a_run_that_edits_were_kept_in_is_found_again_by_its_layer(two_runs: Opened) -> None:
+    viewer, widget = two_runs.viewer, two_runs.widget
+    first = viewer.layers["scan labels"]
+    first.paint((20, 24, 16), 7 - first.data[20, 24, 16])
+    click(two_runs, widget.runs.keep_edits)
+    two_runs.segment()  # run 3, into the layer that was edited
+    click(two_runs, widget.runs.keep_edits)
+    two_runs.segment()  # run 4 gets a layer of its own
+    latest = results_of(viewer).latest
+    assert latest is not None and labels_layer(viewer, latest) is viewer.layers["scan labels 2"]
+    click_row(two_runs, 1)
+    click(two_runs, widget.runs.show_button)
+    latest = results_of(viewer).latest
+    assert latest is not None and latest.run == 3
+    assert labels_layer(viewer, latest) is first and first.visible
+    assert not viewer.layers["scan labels 2"].visible
 
 
 def test_the_list_outlives_the_image_and_the_widget(two_runs: Opened) -> None:
@@ -120,6 +146,9 @@ def test_the_list_outlives_the_image_and_the_widget(two_runs: Opened) -> None:
     assert "was removed" in two_runs.widget.message.text()
     click(two_runs, runs.show_button)
     assert np.array_equal(viewer.layers["scan labels · keep 0.05"].data, labels)
+    assert runs.undo.isEnabled()
+    viewer.layers.clear()
+    assert not runs.undo.isEnabled()  # nothing of it is left
     _, again = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
     assert history_of(viewer) is history and len(history.runs) == 2
     assert again.runs.table.model().rowCount() == 2

@@ -80,8 +80,10 @@ def training(
     widget.settings.device.setValue("cpu")
     widget.settings.length.setValue(Length(minutes=5))
     opened = Training(viewer, widget, qtbot)
+    gone: list[bool] = []
+    widget.destroyed.connect(lambda *_: gone.append(True))
     yield opened
-    if opened.viewer in Viewer._instances and widget.stop.isEnabled():
+    if not gone and opened.viewer in Viewer._instances and widget.stop.isEnabled():
         opened.click("stop")  # the test failed in the middle of a run; closing would ask
         opened.finish()
 
@@ -369,8 +371,8 @@ def test_taking_the_widget_out_of_the_window_stops_the_run_with_a_checkpoint(
     training.widget.settings.source.setValue(FileSource(one_channel))
     training.click("train")
     training.steps(1)
-    training.viewer.window.remove_dock_widget(training.widget)
-    training.finish()
+    with training.qtbot.waitSignal(training.widget.destroyed, timeout=A_STEP_MS):
+        training.viewer.window.remove_dock_widget(training.widget)
     assert (tmp_path / "models/tubes/training/state.pt").is_file()
 
 

@@ -23,12 +23,14 @@ from napari_tokensparse.widgets.batch.control import batch_of
 from napari_tokensparse.widgets.batch.log import HEADERS
 from napari_tokensparse.widgets.batch.run import BatchRequest
 from napari_tokensparse.widgets.canvas.context import hold_context
+from napari_tokensparse.widgets.closing import end_with_dock
 from napari_tokensparse.widgets.controls import (
     DeviceCombo,
     ModelCombo,
     research_note,
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
+from napari_tokensparse.widgets.layers import class_colours, class_table
 from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.train.fields import PathEdit
@@ -69,6 +71,7 @@ class BatchWidget(QWidget):
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, napari_viewer)
 
     def _build(self) -> None:
         self.source = PathEdit("Choose a folder of scans", _LISTS)
@@ -148,8 +151,9 @@ class BatchWidget(QWidget):
         """Let the folder of the labels follow the scans until a person gives one."""
         source = self.source.value()
         if self._output_follows:
-            name = None if source is None else source.with_name(f"{source.stem}-labels")
-            self.output.setValue(name)
+            if source is not None and not source.name:  # "/", while a path is being typed
+                source = None
+            self.output.setValue(source and source.with_name(f"{source.stem}-labels"))
 
     def _output_edited(self) -> None:
         self._output_follows = False
@@ -234,7 +238,14 @@ class BatchWidget(QWidget):
         files, labels = chosen
         for file in files:
             self._viewer.open(file, plugin=_PLUGIN)
-        self._viewer.open(labels, plugin=_PLUGIN, layer_type="labels")
+        layers = self._viewer.open(labels, plugin=_PLUGIN, layer_type="labels")
+        assert self._batch.log is not None  # or nothing could be chosen
+        try:
+            info = describe_folder(self._batch.log.request.model, hashed=False).info
+        except ModelError:
+            return  # it is gone by now: napari's own colours stay
+        for layer in layers:
+            layer.features, layer.colormap = class_table(info), class_colours(info)
 
     def _open_folder(self) -> None:
         if self._batch.log is not None:

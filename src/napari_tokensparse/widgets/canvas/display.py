@@ -29,6 +29,7 @@ from napari_tokensparse.widgets.layers import (
     PRUNED_BOXES,
     RANK,
     RESULT_KEY,
+    SCAN_SURFACE,
     STAGE,
     hex_colour,
     layer_kind,
@@ -184,7 +185,7 @@ class TokenDisplay(QObject):
     def _add_below_surfaces(self, layer: Layer) -> None:
         """Add a layer where translucent surfaces are drawn after it: they hide what comes later."""
         layers = self._viewer.layers
-        kinds = (INNER_SURFACES, OUTER_SURFACES)
+        kinds = (INNER_SURFACES, OUTER_SURFACES, SCAN_SURFACE)
         above = [n for n, x in enumerate(layers) if x.metadata.get(RESULT_KEY) in kinds]
         self._viewer.add_layer(layer)
         if above:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ import numpy as np
 from napari_tokensparse.volumes.placement import shown_placement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
     from napari.layers import Image
     from numpy.typing import NDArray
 
+    from napari_tokensparse.common.tables import Cell
     from napari_tokensparse.volumes.windows import Shape
     from napari_tokensparse.widgets.results import ShownResult
 
@@ -37,6 +41,15 @@ def side_text(mm: float | None, axis: int) -> str:
     ('L 9.5', '–')
     """
     return "–" if mm is None else f"{SIDES[axis][mm > 0]} {abs(mm):.1f}"
+
+
+def place_texts(first: int) -> dict[int, Callable[[Cell], str]]:
+    """Return how a `Table` writes x, y and z in RAS mm, from this column on, as `side_text`."""
+
+    def text(cell: Cell, axis: int) -> str:
+        return side_text(cell if isinstance(cell, float) else None, axis)
+
+    return {first + axis: partial(text, axis=axis) for axis in range(3)}
 
 
 def position_text(centre_mm: tuple[float, float, float], known: bool) -> str:

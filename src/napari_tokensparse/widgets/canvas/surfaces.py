@@ -1,4 +1,7 @@
-"""Classes in 3-D: a smooth surface for each, the outer ones seen through."""
+"""Classes in 3-D: a smooth surface for each, the outer ones seen through.
+
+Where no class encloses the others, such as for a model of lesions alone, the scan itself does.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from napari_tokensparse.widgets.layers import (
     INNER_SURFACES,
     OUTER_SURFACES,
     RESULT_KEY,
+    SCAN_SURFACE,
     hidden_classes,
     placement_kwargs,
 )
@@ -25,7 +29,7 @@ from napari_tokensparse.widgets.showing import checksum, labels_layer
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import napari
     from napari.layers import Labels, Layer
@@ -35,18 +39,20 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.results import ShownResult
 
 _TRANSLUCENT = 0.2
+_GREY = (0.8, 0.8, 0.8, 1.0)
 _FINE_VOXELS = 60**3
 """Classes in boxes of more voxels than this are drawn from every second voxel."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """Surfaces, and the labels that they are of."""
+    """Surfaces, and the labels that they are of; the scan's where no class encloses others."""
 
     result: ShownResult
     put: int
     meshes: dict[int, Mesh]
     boxes: dict[int, Box]
+    scan: Mesh | None
 
 
 class Surfaces(QObject):
@@ -90,7 +96,7 @@ class Surfaces(QObject):
         return [
             x
             for x in self._viewer.layers
-            if x.metadata.get(RESULT_KEY) in (INNER_SURFACES, OUTER_SURFACES)
+            if x.metadata.get(RESULT_KEY) in (INNER_SURFACES, OUTER_SURFACES, SCAN_SURFACE)
         ]
 
     def _update(self, _event: Any = None) -> None:
@@ -131,8 +137,11 @@ class Surfaces(QObject):
         ):
             if values:
                 self._viewer.add_layer(
-                    surface_layer(labels, made.result, kind, values, made.meshes)
+                    class_surfaces(labels, made.result, kind, values, made.meshes)
                 )
+        if made.scan is not None:
+            parts = [(made.scan, np.array(_GREY))]
+            self._viewer.add_layer(_layer(labels, made.result, SCAN_SURFACE, parts, _TRANSLUCENT))
         self._hid = [x for x in (labels, made.result.image) if x.visible]
         for layer in self._hid:
             layer.visible = False
@@ -156,7 +165,7 @@ def stood_for(viewer: napari.Viewer) -> list[Layer]:
     return surfaces_of(viewer).hid()
 
 
-def surface_layer(
+def class_surfaces(
     labels: Labels,
     result: ShownResult,
     kind: str,
@@ -180,22 +189,33 @@ def surface_layer(
     meshes
         Of every class, in voxels ``(i, j, k)`` of the volume.
     """
-    info, volume = result.network.info, result.volume
+    info = result.network.info
     assert info is not None
     colours = {c.value: np.array([*c.color, 255]) / 255 for c in info.classes}
     chosen = [(meshes[value], colours[value]) for value in sorted(values)]
-    lengths = [len(mesh.vertices) for mesh, _ in chosen]
-    vertices = np.concatenate([mesh.vertices for mesh, _ in chosen])
+    return _layer(labels, result, kind, chosen, _TRANSLUCENT if kind == OUTER_SURFACES else 1.0)
+
+
+def _layer(
+    labels: Labels,
+    result: ShownResult,
+    kind: str,
+    parts: Sequence[tuple[Mesh, NDArray[np.float64]]],
+    opacity: float,
+) -> Surface:
+    """Return one layer of several surfaces, each in its colour."""
+    volume, lengths = result.volume, [len(mesh.vertices) for mesh, _ in parts]
+    vertices = np.concatenate([mesh.vertices for mesh, _ in parts])
     shown = shown_placement(volume).points_to_shown(vertices, volume.shape)
     first = np.cumsum([0, *lengths[:-1]])
-    faces = np.concatenate([mesh.faces + at for (mesh, _), at in zip(chosen, first, strict=True)])
+    faces = np.concatenate([mesh.faces + at for (mesh, _), at in zip(parts, first, strict=True)])
     places, placement = lit(shown, placement_kwargs(labels))
     return Surface(
         (places, faces, np.ones(len(vertices))),
         name=f"{result.image.name} {kind}",
-        vertex_colors=np.repeat([colour for _, colour in chosen], lengths, axis=0),
+        vertex_colors=np.repeat([colour for _, colour in parts], lengths, axis=0),
         shading="smooth",
-        opacity=_TRANSLUCENT if kind == OUTER_SURFACES else 1.0,
+        opacity=opacity,
         **{**placement, "metadata": {**placement["metadata"], RESULT_KEY: kind}},
     )
 
@@ -224,7 +244,7 @@ def _size(box: Box) -> int:
 
 def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
     """Make all surfaces, in a thread; ``shown`` are labels as their layer has them."""
-    from napari_tokensparse.outputs.meshes import class_mesh  # late, for what it imports
+    from napari_tokensparse.outputs.meshes import class_mesh, scan_mesh  # late, for its imports
 
     labels = shown_placement(result.volume).unview(shown)
     boxes = dict(_boxes(labels))
@@ -232,7 +252,8 @@ def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
         value: class_mesh(labels, value, box, step=1 + (_size(box) > _FINE_VOXELS))
         for value, box in boxes.items()
     }
-    return _Made(result, put, meshes, boxes)
+    scan = None if enclosing(boxes) else scan_mesh(result.volume.array[0])
+    return _Made(result, put, meshes, boxes, scan)
 
 
 def _boxes(labels: NDArray[Any]) -> Iterator[tuple[int, Box]]:

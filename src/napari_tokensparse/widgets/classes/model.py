@@ -7,12 +7,15 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QAbstractItemModel,
     QAbstractTableModel,
+    QEvent,
     QModelIndex,
     Qt,
     Signal,
 )
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QMouseEvent
+from qtpy.QtWidgets import QStyledItemDelegate, QStyleOptionViewItem
 
 from napari_tokensparse.widgets.table import shown
 
@@ -165,6 +168,27 @@ class ClassModel(QAbstractTableModel):
         return -1.0 if value is None or value != value else value  # NaN is less than any
 
 
+class WholeCellTick(QStyledItemDelegate):
+    """Takes a click anywhere in a cell for one on its tick."""
+
+    def editorEvent(
+        self,
+        event: QEvent | None,
+        model: QAbstractItemModel | None,
+        option: QStyleOptionViewItem,
+        index: QModelIndex,
+    ) -> bool:
+        """Turn the tick over at the release of the button; keys do what they do."""
+        if not isinstance(event, QMouseEvent) or model is None:
+            return super().editorEvent(event, model, option, index)
+        released = event.type() == QEvent.Type.MouseButtonRelease
+        if not released or event.button() != Qt.MouseButton.LeftButton:
+            return False
+        ticked = Qt.CheckState(index.data(_ROLE.CheckStateRole)) == Qt.CheckState.Checked
+        turned = Qt.CheckState.Unchecked if ticked else Qt.CheckState.Checked
+        return model.setData(index, turned, _ROLE.CheckStateRole)
+
+
 def _figure(result: ClassResult, column: Column) -> float:
     return result.ml if column == Column.ML else 100 * result.kept
 
@@ -174,7 +198,10 @@ def _text(row: Row, column: Column) -> str:
         return row.of.name
     if column == Column.LOCK:
         return ""
-    return shown(None if row.result is None else _figure(row.result, column))
+    figure = None if row.result is None else _figure(row.result, column)
+    if figure is not None and column == Column.KEPT:
+        figure = round(figure, 1)  # of some hundred tokens
+    return shown(figure)
 
 
 def _tip(row: Row) -> str:

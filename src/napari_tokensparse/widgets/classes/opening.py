@@ -38,8 +38,11 @@ def open_class_list(viewer: napari.Viewer, near: QWidget) -> None:
         return
     viewer = getattr(viewer, "__wrapped__", viewer)  # a plugin's proxy does not last
     widget = ClassListWidget(viewer)
+    animated = main.isAnimated()
+    main.setAnimated(False)  # a tab that is still on its way is not raised
     viewer.window.add_dock_widget(widget, name=NAME, area="left", add_vertical_stretch=False)
     docks = {dock.windowTitle(): dock for dock in main.findChildren(QDockWidget)}
     if _BESIDE in docks:
         main.tabifyDockWidget(docks[_BESIDE], docks[NAME])
+    main.setAnimated(animated)
     soon(docks[NAME], docks[NAME].raise_)  # the tab is there only then

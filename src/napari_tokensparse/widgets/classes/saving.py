@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_tokensparse.outputs.classresults import write_class_results
-from napari_tokensparse.widgets.layerfiles import suggested_path
+from napari_tokensparse.widgets.layerfiles import ask_for_file, suggested_path
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     import napari
 
     from napari_tokensparse.widgets.classes.counting import Counted
 
-_TABLE = "Table (*.csv)"
-_MESHES = "PLY, with colours (*.ply);;STL (*.stl)"
+_TABLE = ("Table (*.csv)",)
+_MESHES = ("PLY, with colours (*.ply)", "STL (*.stl)")
 
 
 class SaveClasses(QWidget):
@@ -89,17 +89,21 @@ class SaveClasses(QWidget):
         if self._counted is None or path is None:
             return
         self.said.emit("Making surfaces …")
-        worker = in_thread(
-            save_surfaces, path, self._counted, self._shown, failed=lambda e: self.said.emit(str(e))
-        )
-        worker.returned.connect(lambda saved: self.said.emit(f"Saved {saved.name}."))
+        worker = in_thread(save_surfaces, path, self._counted, self._shown, failed=self._fail)
+        worker.returned.connect(self._tell)
         worker.start()
 
-    def _ask(self, title: str, ending: str, formats: str) -> Path | None:
+    def _tell(self, saved: Path) -> None:
+        self.said.emit(f"Saved {saved.name}.")
+
+    def _fail(self, error: BaseException) -> None:
+        self.said.emit(str(error))
+
+    def _ask(self, title: str, ending: str, formats: Sequence[str]) -> Path | None:
         assert self._counted is not None  # or no button is enabled
         suggested = suggested_path(self._counted.result.image, ending)
-        path, _ = QFileDialog.getSaveFileName(self, title, str(suggested), formats)
-        return Path(path) if path else None
+        asked = ask_for_file(self, title, suggested, formats, self.said.emit)
+        return None if asked is None else asked[0]
 
 
 def save_surfaces(path: Path, counted: Counted, shown: Collection[int]) -> Path:

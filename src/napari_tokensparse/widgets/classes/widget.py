@@ -21,9 +21,16 @@ from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.canvas.places import go_to
 from napari_tokensparse.widgets.canvas.surfaces import surfaces_of
 from napari_tokensparse.widgets.classes.counting import Counted, count, middle_voxel
-from napari_tokensparse.widgets.classes.model import SORT_ROLE, ClassModel, Column, Row
+from napari_tokensparse.widgets.classes.model import (
+    SORT_ROLE,
+    ClassModel,
+    Column,
+    Row,
+    WholeCellTick,
+)
 from napari_tokensparse.widgets.classes.pointed import ClassUnderPointer
 from napari_tokensparse.widgets.classes.saving import SaveClasses
+from napari_tokensparse.widgets.closing import end_with_dock
 from napari_tokensparse.widgets.fitting import ElidedLabel, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import PRUNED_AT, class_colours, hidden_classes
 from napari_tokensparse.widgets.locks import locked_values, with_lock
@@ -64,6 +71,7 @@ class ClassListWidget(QWidget):
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, napari_viewer)
 
     def _build(self) -> None:
         self.model, self.sorted = ClassModel(), QSortFilterProxyModel(self)
@@ -76,8 +84,9 @@ class ClassListWidget(QWidget):
         self.table.setAccessibleName("Classes of the labels")
         self.table.setToolTip("Click on a row, or press Enter, to go to the class")
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # sides and tissues differ
+        self.table.setTextElideMode(Qt.TextElideMode.ElideRight)  # the first words differ
         self.table.setWordWrap(False)
+        self.table.setItemDelegateForColumn(Column.LOCK, WholeCellTick(self.table))
         rows, columns = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None and columns is not None
         rows.hide()

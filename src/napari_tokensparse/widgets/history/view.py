@@ -9,6 +9,7 @@ from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.layers import (
     LABELS,
     RESULT_KEY,
+    RUN_KEY,
     labels_spec,
     placed,
     placement_kwargs,
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_tokensparse.widgets.history.record import Run
-
-RUN_KEY = "tokensparse_run"
-"""In the metadata of the labels of a result: the number of the run that they are of."""
 
 
 def bring_back(viewer: napari.Viewer, run: Run) -> Labels:
@@ -51,10 +49,13 @@ def run_labels(viewer: napari.Viewer, run: Run) -> Labels:
         if layer.metadata.get(RUN_KEY) == run.number and not was_touched(layer):
             layer.visible = True
             return layer
+    active = viewer.layers.selection.active
     spec = placed(labels_spec(run.put.array(), run.info), run.image[1], run.placement)
     metadata = {**spec.kwargs["metadata"], RUN_KEY: run.number}
     spec = replace(spec, kwargs={**spec.kwargs, "metadata": metadata})
-    return add_beside(viewer, spec, f"keep {run.keep}")
+    layer = add_beside(viewer, spec, f"keep {run.keep}")
+    viewer.layers.selection.active = active
+    return layer
 
 
 def labels_of(viewer: napari.Viewer, image_id: object) -> list[Layer]:

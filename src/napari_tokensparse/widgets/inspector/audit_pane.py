@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,6 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QSplitter,
@@ -23,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_tokensparse.inspecting.components import component_at
 from napari_tokensparse.model.ratios import KEEP, describe_importance, describe_keep_ratio
 from napari_tokensparse.volumes.definitions import working_spacing
-from napari_tokensparse.widgets.canvas.places import go_to, side_text
+from napari_tokensparse.widgets.canvas.places import go_to, place_texts
 from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.inspector.differences import (
@@ -59,7 +57,6 @@ NO_RESULT = "Nothing to audit yet: segment an image with the Segment widget."
 NOT_PRUNED = "The latest result prunes nothing: segment with a keep ratio below 1, then audit."
 _COMPONENTS = ("Class", "Change", "Before", "After", "R/L", "A/P", "S/I")
 _PLACES = 4  # the first of the columns that say where
-_NARROWEST = 30  # pixels, of a column
 _WIDTH = 430  # pixels: all columns side by side, with the names of classes on few lines
 
 
@@ -141,12 +138,7 @@ class AuditPane(QWidget):
             "and the share of its voxels whose token was pruned at a stage, or kept"
         )
         for table in (self.components, self.classes):
-            columns, rows = table.horizontalHeader(), table.verticalHeader()
-            assert columns is not None and rows is not None
-            columns.setStretchLastSection(False)
-            columns.setMinimumSectionSize(_NARROWEST)
-            columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-            rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)  # long names wrap
+            table.let_names_wrap()
 
     def _lay_out(self) -> None:
         self.setMinimumWidth(_WIDTH)
@@ -202,7 +194,6 @@ class AuditPane(QWidget):
         headers = ("Class", "Before", "After", "Dice", *(f"at {n}" for n in stages), "kept")
         changed = (c for c in audit.classes if c.before_mm3 or c.after_mm3)
         self.classes.show_rows(headers, [_class_row(c, len(stages)) for c in changed])
-        _stretch_names(self.classes)
         hide_token_maps(self._viewer, image)
 
     def _listed(self) -> list[Component]:
@@ -216,10 +207,9 @@ class AuditPane(QWidget):
         if self._audited is None:
             return
         listed, all_of_them = self._listed(), len(self._audited.audit.components)
-        places = {_PLACES + axis: partial(_place_text, axis=axis) for axis in range(3)}
-        self.components.show_rows(_COMPONENTS, [_component_row(c) for c in listed], places)
+        rows = [_component_row(c) for c in listed]
+        self.components.show_rows(_COMPONENTS, rows, place_texts(_PLACES))
         self.hidden.setText(f"{all_of_them - len(listed)} of {all_of_them} are hidden")
-        _stretch_names(self.components)
 
     def _row_chosen(self, place: int) -> None:
         """Go to a component, and mark it: as it was without pruning, or as it appeared."""
@@ -295,10 +285,6 @@ def model_voxel_mm3(result: ShownResult) -> float:
     return math.prod((*sides, *result.volume.spacing[len(sides) :]))
 
 
-def _place_text(cell: Cell, axis: int) -> str:
-    return side_text(cell if isinstance(cell, float) else None, axis)
-
-
 def _class_mask(run: Segmentation, result: ShownResult, value: int) -> NDArray[np.bool_]:
     """Return the mask ``(i, j, k)`` of a class in a run of the result's model."""
     if run.regions is None:
@@ -308,12 +294,6 @@ def _class_mask(run: Segmentation, result: ShownResult, value: int) -> NDArray[n
     assert info is not None
     region: NDArray[np.bool_] = run.regions[[c.value for c in info.classes].index(value)]
     return region
-
-
-def _stretch_names(table: Table) -> None:
-    columns = table.horizontalHeader()
-    assert columns is not None
-    columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
 
 
 def _titled(title: str, table: Table, more: QHBoxLayout | None = None) -> QWidget:

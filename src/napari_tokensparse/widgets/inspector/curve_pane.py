@@ -164,7 +164,8 @@ class CurvePane(QWidget):
         buttons.addWidget(self.table.save_button())
         suggest = partial(suggested_file, self._results)
         legend = self.legend.text
-        buttons.addWidget(png_button(self.plot, "curve", suggest=suggest, legend=legend))
+        self.save_plot = png_button(self.plot, "curve", suggest=suggest, legend=legend)
+        buttons.addWidget(self.save_plot)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.run)
@@ -225,6 +226,7 @@ class CurvePane(QWidget):
         lines = {name: self._line(points, over_tokens) for name, points in self._lines().items()}
         title = f"Dice, {self.of_class.currentText()}"
         self.plot.show_lines(lines, title, over_tokens=over_tokens)
+        self.save_plot.setEnabled(any(lines.values()))
         self.legend.setText(legend(list(lines)))
         self.table.show_rows(_HEADERS, [_row(p, self._dice(p)) for p in sweep.points])
 

@@ -92,10 +92,10 @@ class CutControl(QWidget):
         above, below = QHBoxLayout(), QHBoxLayout()
         above.addWidget(self.log)
         above.addStretch()
-        save = png_button(
+        self.save_plot = png_button(
             self.histogram, "importances", suggest=self._suggest, legend=self.legend.text
         )
-        above.addWidget(save)
+        above.addWidget(self.save_plot)
         below.addWidget(QLabel("Keep ratio of this stage"))
         below.addWidget(self.ratio, stretch=1)
         below.addWidget(self.reset)
@@ -129,6 +129,7 @@ class CutControl(QWidget):
         tokens, log = self._result.tokens, self.log.isChecked()
         histogram = stage_histogram(tokens, self._stage, log=log)
         self.histogram.show_histogram(histogram, self._stage, log=log)
+        self.save_plot.setEnabled(True)
         self.legend.setText(legend(histogram, self._stage, self._result.stats.windows))
         if self._is_moved():
             ratio = self._ratios[self._stage - 1]

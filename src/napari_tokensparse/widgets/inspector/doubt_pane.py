@@ -9,16 +9,16 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_tokensparse.widgets.canvas.places import go_to
+from napari_tokensparse.widgets.canvas.places import go_to, place_texts
 from napari_tokensparse.widgets.fitting import show_whole
 from napari_tokensparse.widgets.importing import IMPORTING
+from napari_tokensparse.widgets.outline import show_component
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.table import Table
 from napari_tokensparse.widgets.workers import Worker, in_thread
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.results import ShownResult
 
 NO_RESULT = "Nothing to list yet: tick Confidence in the Segment widget, and segment an image."
-_HEADERS = ("Class", "mm³", "Confidence %", "x", "y", "z")
+_HEADERS = ("Class", "mm³", "Sure %", "R/L", "A/P", "S/I")
 _BELOW, _SMALLEST = 50.0, 27.0  # per cent; mm³, a voxel of 3 mm
 _MOST_ROWS = 500
 
@@ -58,7 +58,7 @@ class DoubtPane(QWidget):
         super().__init__()
         self._viewer, self._results = viewer, results_of(viewer)
         self._worker: Worker | None = None
-        self._listed: tuple[ShownResult, tuple[Doubt, ...]] | None = None
+        self._listed: tuple[Question, tuple[Doubt, ...]] | None = None
         self.below, self.smallest = QDoubleSpinBox(), QDoubleSpinBox()
         self.button = QPushButton("List")
         self.said = QLabel()
@@ -83,12 +83,11 @@ class DoubtPane(QWidget):
         self.button.setToolTip("List the places where the network was least sure, largest first")
         self.said.setWordWrap(True)
         self.table.setToolTip(
-            "Connected places of one class where its probability is low: volume, mean probability, "
-            "and the centre in the patient, RAS mm. Click on a row, or press Enter, to go there."
+            "Connected places of one class where its probability is low: volume in mm³, mean "
+            "probability, and the centre in the patient, mm. Click on a row, or press Enter, to go "
+            "there and mark it."
         )
-        columns = self.table.horizontalHeader()
-        assert columns is not None
-        columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.table.let_names_wrap()
         form = QFormLayout()
         form.addRow("Less probable than", self.below)
         form.addRow("At least", self.smallest)
@@ -108,7 +107,7 @@ class DoubtPane(QWidget):
         self.button.setEnabled(kept)
         if not kept:
             self.said.setText(NO_RESULT)
-        elif self._listed is None or self._listed[0] is not result:
+        elif self._listed is None or self._listed[0].result is not result:
             self.said.setText("")
 
     def _start(self) -> None:
@@ -123,13 +122,14 @@ class DoubtPane(QWidget):
         self._worker.finished.connect(self._finish)
         self._worker.start()
 
-    def _take(self, listed: tuple[ShownResult, tuple[Doubt, ...]]) -> None:
+    def _take(self, listed: tuple[Question, tuple[Doubt, ...]]) -> None:
         self._listed = listed
-        result, doubts = listed
-        self.table.show_rows(_HEADERS, [_row(doubt) for doubt in doubts[:_MOST_ROWS]])
+        asked, doubts = listed
+        rows = [_row(doubt) for doubt in doubts[:_MOST_ROWS]]
+        self.table.show_rows(_HEADERS, rows, place_texts(_HEADERS.index("R/L")))
         more = f", the {_MOST_ROWS} largest listed" if len(doubts) > _MOST_ROWS else ""
         number = f"{len(doubts)} place{'s' * (len(doubts) != 1)}"
-        self.said.setText(f"{result.image.name}: {number}{more}.")
+        self.said.setText(f"{asked.result.image.name}: {number}{more}.")
 
     def _fail(self, error: BaseException) -> None:
         self.said.setText(str(error) or type(error).__name__)
@@ -140,16 +140,24 @@ class DoubtPane(QWidget):
         self.button.setEnabled(result is not None and result.segmentation.confidence is not None)
 
     def _row_chosen(self, place: int) -> None:
+        """Go to a place, and mark it."""
+        from napari_tokensparse.inspecting.doubt import place_of
+
         assert self._listed is not None
-        result, doubts = self._listed
-        go_to(self._viewer, result, doubts[place].voxel)
+        asked, doubts = self._listed
+        result, doubt, info = asked.result, doubts[place], asked.result.network.info
+        assert info is not None  # or there would be no list
+        box, mask = place_of(result.segmentation, info, doubt, asked.below / 100)
+        if result.image in self._viewer.layers:
+            show_component(self._viewer, result.image, result.volume, box, mask)
+        go_to(self._viewer, result, doubt.voxel)
 
 
 def _row(doubt: Doubt) -> list[Cell]:
     return [doubt.name, doubt.mm3, 100 * doubt.confidence, *doubt.centre_mm]
 
 
-def _list(question: Question) -> tuple[ShownResult, tuple[Doubt, ...]]:
+def _list(question: Question) -> tuple[Question, tuple[Doubt, ...]]:
     """List places, in the worker's thread; touches no widget."""
     with IMPORTING:
         from napari_tokensparse.inspecting.doubt import least_sure
@@ -162,4 +170,4 @@ def _list(question: Question) -> tuple[ShownResult, tuple[Doubt, ...]]:
         question.below / 100,
         question.smallest,
     )
-    return result, places
+    return question, places

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
+from napari_tokensparse.widgets.closing import end_with_dock
 from napari_tokensparse.widgets.controls import research_note
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.inspector.audit_pane import AuditPane
@@ -15,6 +17,9 @@ from napari_tokensparse.widgets.inspector.curve_pane import CurvePane
 from napari_tokensparse.widgets.inspector.doubt_pane import DoubtPane
 from napari_tokensparse.widgets.inspector.stages_pane import StagesPane
 from napari_tokensparse.widgets.inspector.token_pane import TokenPane
+from napari_tokensparse.widgets.layerfiles import suggested_file
+from napari_tokensparse.widgets.results import results_of
+from napari_tokensparse.widgets.table import Table
 
 if TYPE_CHECKING:
     import napari
@@ -45,8 +50,11 @@ class InspectorWidget(QWidget):
             (self.doubt, "Least sure", "Where the network is least sure of its class"),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(pane, title), tip)
+        for table in self.findChildren(Table):
+            table.suggest = partial(suggested_file, results_of(napari_viewer))
         layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addWidget(self.tabs)
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, napari_viewer)

@@ -117,9 +117,10 @@ def _new(viewer: napari.Viewer, image: Image, kind: int) -> Labels:
     layer = Labels(
         np.zeros(image_shape(image), np.uint8),
         name=f"{image.name} {LAYERS[kind]}",
-        opacity=0.5,
+        opacity=0.9,
         **placement_kwargs(image),
     )
+    layer.contour = 1  # the labels below are judged by their colours
     colour = [*(part / 255 for part in PIN_COLOURS[kind]), 1.0]
     layer.colormap = DirectLabelColormap(color_dict={None: "transparent", 1: colour})
     viewer.add_layer(layer)

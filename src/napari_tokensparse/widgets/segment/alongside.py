@@ -43,6 +43,8 @@ class _Before:
     order: tuple[Layer, ...]
     grid: dict[str, Any]
     has_tokens: bool
+    ndisplay: int
+    camera: dict[str, Any]
 
 
 class Alongside(QObject):
@@ -90,7 +92,9 @@ class Alongside(QObject):
         self._put_back()
         grid = {name: getattr(self._grid, name) for name in ("shape", "stride", "enabled")}
         has_tokens = chosen is not None or self._tokens.value() is not None
-        self._before = _Before(tuple(self._layers), grid, has_tokens)
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
+        looks = {"zoom": camera.zoom, "center": camera.center}
+        self._before = _Before(tuple(self._layers), grid, has_tokens, dims.ndisplay, looks)
         self._image, self._copy, self._chosen = image, _copy_of(image), chosen
         active = self._layers.selection.active
         self._viewer.add_layer(self._copy)
@@ -106,7 +110,7 @@ class Alongside(QObject):
         self.began.emit(chosen is None)
 
     def hide(self, *, leave_tokens: bool = False) -> None:
-        """Put the viewer back as it was; layers that have come since lie on top.
+        """Put the viewer back as it was, zoom included; layers that have come since lie on top.
 
         Tokens that were shown for it go too, unless ``leave_tokens``.
         """
@@ -114,8 +118,8 @@ class Alongside(QObject):
             self.ended.emit()
 
     def _put_back(self, leave_tokens: bool = False) -> bool:
-        before, copy = self._before, self._copy
-        if before is None or copy is None:
+        before, copy, image = self._before, self._copy, self._image
+        if before is None or copy is None or image is None:
             return False
         self._before = self._image = self._copy = self._chosen = None
         if copy in self._layers:
@@ -126,7 +130,10 @@ class Alongside(QObject):
             setattr(self._grid, name, value)
         if not (before.has_tokens or leave_tokens):
             self._tokens.setValue(None)
-        self._viewer.fit_to_view()
+        if self._viewer.dims.ndisplay == before.ndisplay:
+            self._viewer.scene.camera.update(before.camera)
+        else:  # 2-D and 3-D are zoomed differently
+            fit_to_object(self._viewer, image)
         return True
 
     def _inserted(self, event: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QObject
+
 if TYPE_CHECKING:
     from napari_tokensparse.inspecting.sweep import Sweep
     from napari_tokensparse.segmenting.autoratio import Trial
@@ -20,7 +22,7 @@ _LEAST_SHARE = 1e-3
 NOT_KNOWN = "how many tokens that leaves is known once a preview or a run has said so"
 
 
-class Gains:
+class Gains(QObject):
     """Gathers what is known of keep ratios, and says what of it belongs to the slider's value.
 
     Parameters
@@ -30,6 +32,7 @@ class Gains:
     """
 
     def __init__(self, slider: KeepRatioSlider) -> None:
+        super().__init__(slider)
         self._slider = slider
         self._time = ""
         self._in_view: dict[float, float] = {}
@@ -38,7 +41,7 @@ class Gains:
 
     def follow(self, auto: AutoRatio, estimate: EstimateLabel, results: Results) -> None:
         """Take what these find from now on, and follow the slider."""
-        self._slider.valueChanged.connect(lambda _: self.show())
+        self._slider.valueChanged.connect(self.show)
         auto.measured.connect(self.take_trial)
         estimate.estimated.connect(self.take_estimate)
         results.swept.connect(self.take_sweep)
@@ -73,7 +76,7 @@ class Gains:
         self._swept = swept
         self.show()
 
-    def show(self) -> None:
+    def show(self, _value: object = None) -> None:
         """Say what is known of the slider's value."""
         said = [self._time, self._of_view(), self._of_sweep()]
         self._slider.say_gains("; ".join(filter(None, said)))
@@ -95,7 +98,7 @@ class Gains:
         return "" if mean is None else f"mean Dice with 1.0: {mean:.3f} (sweep)"
 
 
-class ImportanceGains:
+class ImportanceGains(QObject):
     """Gathers how many tokens were kept by their importance, and says so of the slider's value.
 
     Parameters
@@ -105,7 +108,9 @@ class ImportanceGains:
     """
 
     def __init__(self, slider: ImportanceSlider) -> None:
+        super().__init__(slider)
         self._slider = slider
+        self._results: Results | None = None
         self._time = ""
         self._in_view: Preview | None = None
         self._run: ShownResult | None = None
@@ -113,10 +118,11 @@ class ImportanceGains:
 
     def follow(self, estimate: EstimateLabel, results: Results) -> None:
         """Take what these find from now on, and follow the slider."""
-        self._slider.valueChanged.connect(lambda _: self.show())
+        self._slider.valueChanged.connect(self.show)
         estimate.estimated.connect(self.take_estimate)
-        results.changed.connect(lambda: self.take_result(results.latest))
-        self.take_result(results.latest)
+        self._results = results
+        results.changed.connect(self._result_changed)
+        self._result_changed()
 
     def choose(self, image: Any, model: str) -> None:
         """Take another image layer or model: no preview is known of them."""
@@ -137,6 +143,10 @@ class ImportanceGains:
         shares = self.shares()
         return shares is not None and shares != before
 
+    def _result_changed(self) -> None:
+        assert self._results is not None
+        self.take_result(self._results.latest)
+
     def take_result(self, result: ShownResult | None) -> None:
         """Take the latest run."""
         self._run = result
@@ -155,7 +165,7 @@ class ImportanceGains:
             known = run.segmentation.stats.kept_shares
         return tuple(max(share, _LEAST_SHARE) for share in known)
 
-    def show(self) -> None:
+    def show(self, _value: object = None) -> None:
         """Say what is known of the slider's value."""
         said, preview, run = [self._time], self._of_view(), self._of_run()
         if run is not None:

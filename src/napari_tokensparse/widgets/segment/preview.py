@@ -106,7 +106,7 @@ class LivePreview(QObject):
 
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._viewer, self._point = viewer, ViewPoint(viewer)
+        self._viewer, self._point = viewer, ViewPoint(viewer, self)
         self._number = 0
         self._wanted: _Request | None = None
         self._sent: _Request | None = None

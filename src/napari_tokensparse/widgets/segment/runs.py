@@ -17,11 +17,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokensparse.widgets.fitting import soon
 from napari_tokensparse.widgets.history.history import history_of
 from napari_tokensparse.widgets.history.record import Run, reference_of
 from napari_tokensparse.widgets.history.table import HEADERS, RunTable
-from napari_tokensparse.widgets.history.view import RUN_KEY, bring_back, labels_of, run_labels
-from napari_tokensparse.widgets.layers import LABELS, result_layers, warned
+from napari_tokensparse.widgets.history.view import bring_back, labels_of, run_labels
+from napari_tokensparse.widgets.layers import LABELS, RUN_KEY, result_layers, warned
 from napari_tokensparse.widgets.results import ShownResult, results_of
 from napari_tokensparse.widgets.segment.alongside import mark
 from napari_tokensparse.widgets.showing import (
@@ -73,14 +74,16 @@ class RunList(QWidget):
         self._results, self._history = results_of(viewer), history_of(viewer)
         self._last: tuple[list[Change], ShownResult | None] = ([], None)
         self._hidden: list[Layer] = []  # by the last run
+        self._shown_to_compare: list[Layer] = []
         self._build()
         self.undo.clicked.connect(lambda _: self._undo())
         self.show_button.clicked.connect(lambda _: self._show_chosen())
         self.compare_button.toggled.connect(self._compare_toggled)
-        alongside.ended.connect(lambda: mark(self.compare_button, False))
-        alongside.began.connect(lambda tokens: mark(self.compare_button, not tokens))
+        alongside.ended.connect(self._end_compare)
+        alongside.began.connect(self._began_alongside)
         self.table.doubleClicked.connect(lambda _: self._show_chosen())
         self._history.changed.connect(self._follow)
+        viewer.layers.events.removed.connect(self._removed)
         self._follow()
 
     def take(self, request: SegmentRequest | AgainRequest, result: Result) -> list[str]:
@@ -105,6 +108,7 @@ class RunList(QWidget):
             result.segmentation,
             scan.layers,
             kept,
+            number,
         )
         put = layer.metadata[PUT_LABELS_KEY]
         run = Run.of(number, shown, put, place)
@@ -176,6 +180,11 @@ class RunList(QWidget):
         if self._history.runs and self.chosen() is None:
             self.table.selectRow(0)
 
+    def _removed(self, _event: Any = None) -> None:
+        """Offer no way back for a run of which no layer is left."""
+        left = any(change.layer in self._viewer.layers for change in self._last[0])
+        self.undo.setEnabled(self.undo.isEnabled() and left)
+
     def _show_chosen(self) -> None:
         run = self.chosen()
         assert run is not None  # one is chosen whenever there is a list
@@ -188,6 +197,7 @@ class RunList(QWidget):
         """Hide the other labels of a run's image, whose colours would mix; return what was seen."""
         others = [one for one in labels_of(self._viewer, run.image[0]) if one is not labels]
         hidden = [one for one in others if one.visible]
+        self._shown_to_compare = []
         for one in hidden:
             one.visible = False
         return hidden
@@ -195,6 +205,7 @@ class RunList(QWidget):
     def _compare_toggled(self, compare: bool) -> None:
         if not compare:
             self._alongside.hide()
+            self.said.emit("")
             return
         try:
             self._compare_chosen()
@@ -208,13 +219,32 @@ class RunList(QWidget):
         shown = run.shown()
         if shown is None:
             raise ValueError(f"{run.image[1]} was removed: its runs can be shown, not compared.")
+        self._hide_compared()
+        seen = {one for one in labels_of(self._viewer, run.image[0]) if one.visible}
         if not self._has_others_in_view(run):
             other = reference_of(run, self._history.runs)
             if other is None:
                 raise ValueError("There is one run only; segment with another keep ratio first.")
             run_labels(self._viewer, other)
         self._alongside.show(shown.image, run_labels(self._viewer, run))
+        now = labels_of(self._viewer, run.image[0])
+        self._shown_to_compare = [one for one in now if one.visible and one not in seen]
         self.said.emit(f"On the right: run {run.number}, keep {run.keep}.")
+
+    def _began_alongside(self, tokens: bool) -> None:
+        mark(self.compare_button, not tokens)
+        if tokens:
+            self._hide_compared()
+
+    def _end_compare(self) -> None:
+        mark(self.compare_button, False)
+        soon(self, self._hide_compared)  # napari may be about to remove a layer
+
+    def _hide_compared(self) -> None:
+        """Hide labels that were shown to be compared: in one cell their colours would mix."""
+        for layer in self._shown_to_compare:
+            layer.visible = False
+        self._shown_to_compare = []
 
     def _has_others_in_view(self, run: Run) -> bool:
         layers = labels_of(self._viewer, run.image[0])

@@ -23,12 +23,14 @@ class ViewPoint(QObject):
     ----------
     viewer
         The viewer.
+    parent
+        Qt parent.
     """
 
     moved = Signal()
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        super().__init__()
+    def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self._dims, self._camera = viewer.dims, viewer.scene.camera
         self._point = self._seen = tuple(self._dims.point)
         self._dims.events.point.connect(self._dims_moved)

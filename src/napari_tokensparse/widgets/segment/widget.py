@@ -20,8 +20,9 @@ from napari_tokensparse.model.folder import ModelError, describe_folder, is_bund
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.classes.opening import open_class_list
+from napari_tokensparse.widgets.closing import end_with_dock
 from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo, research_note
-from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, end_with_dock, scrolled
+from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
@@ -95,7 +96,7 @@ class SegmentWidget(QWidget):
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
-        end_with_dock(self, self._leave)
+        end_with_dock(self, napari_viewer, leave=self._leave, is_busy=lambda: self.running.is_busy)
 
     def _build(self) -> None:
         self.channels = ChannelCombos(self._scans)
@@ -389,10 +390,13 @@ class SegmentWidget(QWidget):
         """Put the viewer back, and leave what is asked for to the widget that is opened next."""
         self.live.setChecked(False)
         self._alongside.hide()
+        self.estimate.stop()
+        self.advice.stop()
         preferences.livePreviewChanged.disconnect(self.live.setChecked)
         self._results.runAgain.disconnect(self._run_again)
         self._results.keepRatiosPreviewed.disconnect(self._preview_ratios)
 
     def _finished(self) -> None:
         self._request = None
+        self.estimate.ask()  # of the next click
         self.ready.switch()  # what the run has said stays

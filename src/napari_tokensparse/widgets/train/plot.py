@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_tokensparse.widgets.plot import clear_background, colour_axes, png_button
 
@@ -20,6 +28,7 @@ _CLASS_COLOURS = (
     *("#d55e00", "#4d7fff", "#b0b0b0", "#9acd32", "#ff8fab"),
 )
 _AXIS_WIDTH = 66
+_LEGEND_LINES = 3
 _LEAST_HEIGHT = 240  # pixels: three plots over one another
 
 
@@ -53,9 +62,16 @@ class TrainingPlot(QWidget):
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.entries = QScrollArea()  # a model may have a hundred classes
+        self.entries.setWidget(self.legend)
+        self.entries.setWidgetResizable(True)
+        self.entries.setFrameShape(QFrame.Shape.NoFrame)
+        self.entries.setFixedHeight(_LEGEND_LINES * self.fontMetrics().lineSpacing() + 4)
         below = QHBoxLayout()
-        below.addWidget(self.legend, stretch=1)
-        below.addWidget(png_button(self.graphics, "training", legend=self.legend.text))
+        below.addWidget(self.entries, stretch=1)
+        self.save_plot = png_button(self.graphics, "training", legend=self.legend.text)
+        below.addWidget(self.save_plot)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.graphics, stretch=1)
@@ -67,6 +83,7 @@ class TrainingPlot(QWidget):
 
     def show_curves(self, curves: Curves) -> None:
         """Draw a run as it stands."""
+        self.save_plot.setEnabled(len(curves.steps) > 0)
         self.loss_curve.setData(curves.steps, curves.loss)
         self.lr_curve.setData(curves.steps, curves.lr)
         for name in self.dice_curves.keys() - curves.dice.keys():

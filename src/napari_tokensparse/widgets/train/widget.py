@@ -6,7 +6,7 @@ from threading import Event as StopEvent
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QPlainTextEdit,
@@ -24,7 +24,7 @@ from napari_tokensparse.training.events import Finished
 from napari_tokensparse.training.folder import EVENTS_FILE, FOLDER
 from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
-from napari_tokensparse.widgets.closing import CloseGuard, ClosingTexts
+from napari_tokensparse.widgets.closing import CloseGuard, ClosingTexts, end_with_dock
 from napari_tokensparse.widgets.controls import models, research_note
 from napari_tokensparse.widgets.fitting import ScrollArea, StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.train.again import AgainOffer, next_free, set_aside
@@ -87,6 +87,7 @@ class TrainWidget(QWidget):
         name_inputs(self)
         hold_context(napari_viewer, self)
         dock_as_tab(self)
+        end_with_dock(self, napari_viewer, leave=self._leave, is_busy=self._is_busy)
 
     def _build(self) -> None:
         self.settings = TrainSettings(self._viewer)
@@ -319,8 +320,9 @@ class TrainWidget(QWidget):
         self.progress.hide()
         self._update_buttons()
 
-    def event(self, event: QEvent | None) -> bool:
-        """Stop the run, with a checkpoint, when the widget is taken out of the window."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
-            self._stop.set()
-        return super().event(event)
+    def _is_busy(self) -> bool:
+        return self._worker is not None
+
+    def _leave(self) -> None:
+        """Stop the run, with a checkpoint."""
+        self._stop.set()

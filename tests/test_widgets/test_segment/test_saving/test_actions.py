@@ -34,11 +34,16 @@ class Dialogs:
         self.line = "NIfTI (*.nii.gz *.nii)"
         self.answer = QMessageBox.StandardButton.No
         monkeypatch.setattr(QFileDialog, "getSaveFileName", self._choose)
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", self._choose_folder)
         monkeypatch.setattr(QMessageBox, "question", self._answer)
 
     def _choose(self, _parent: Any, _title: str, start: str, lines: str) -> tuple[str, str]:
         self.offered.append((start, lines))
         return str(self.path or start), self.line
+
+    def _choose_folder(self, _parent: Any, title: str, start: str) -> str:
+        self.offered.append((start, title))
+        return str(self.path or start)
 
     def _answer(self, _parent: Any, _title: str, text: str, *_: Any) -> Any:
         self.asked.append(text)
@@ -116,10 +121,16 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
     assert save(segmented).startswith("Saved") and not dialogs.asked  # all of it is ours
     others[2].write_text("mine", "utf-8")
     assert save(segmented) == "Not saved: scan_labels.csv is there already; choose another name."
-    assert "\n\nscan_labels.csv\n\n" in dialogs.asked[0]
+    assert "\nscan_labels.csv: not as written by this plugin\n" in dialogs.asked[0]
     assert others[2].read_text("utf-8") == "mine"
-    dialogs.answer = QMessageBox.StandardButton.Yes
+    dialogs.path = labels.with_name("scan_labels.dcm")  # refused before anything is asked
+    assert "and scan labels is none" in save(segmented) and len(dialogs.asked) == 1
+    dialogs.path, dialogs.answer = None, QMessageBox.StandardButton.Yes
     assert save(segmented).startswith("Saved") and others[2].read_text("utf-8") != "mine"
+    dialogs.path = labels.with_name("scan_labels.nii.nrrd")  # as Qt writes another format
+    assert save(segmented).startswith("Saved scan_labels.nrrd")
+    receipt_line = f"{others[3].name}: the receipt of {labels.name}, which would be left without"
+    assert receipt_line in dialogs.asked[-1] and "not as written" not in dialogs.asked[-1]
 
 
 def test_a_scan_is_never_written_over_and_a_format_is_taken_from_its_line(
@@ -160,6 +171,10 @@ def test_maps_are_saved_one_by_one_or_all_into_a_folder(
 
     actions[-1].trigger()
     assert said(segmented).startswith("Saved importance-1.nii.gz, and beside it")
+    dialogs.path = scan.with_name("scan_tokens")  # which is there by now
+    actions[-1].trigger()
+    assert said(segmented).startswith("Saved importance-1.nii.gz, and beside it")
+    assert not (dialogs.path / "scan_tokens").exists()
     mine = scan.with_name("scan_tokens") / "pruned-at.nii.gz"
     mine.write_bytes(b"mine")
     actions[-1].trigger()

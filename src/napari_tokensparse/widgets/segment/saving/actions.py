@@ -16,21 +16,25 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QMenu,
-    QMessageBox,
     QPushButton,
     QWidget,
 )
 
 from napari_tokensparse.widgets.history.history import history_of
-from napari_tokensparse.widgets.history.view import RUN_KEY
-from napari_tokensparse.widgets.layerfiles import labels_path, open_scans, with_suffix
-from napari_tokensparse.widgets.layers import IMPORTANCE, LABELS, PRUNED_AT, RESULT_KEY
+from napari_tokensparse.widgets.layerfiles import (
+    ask_for_file,
+    labels_path,
+    may_replace,
+    open_scans,
+)
+from napari_tokensparse.widgets.layers import IMPORTANCE, LABELS, PRUNED_AT, RESULT_KEY, RUN_KEY
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.savedialog import watch_save_dialog
 from napari_tokensparse.widgets.segment.saving.receipts import inputs_of
 from napari_tokensparse.widgets.segment.saving.result import (
     LabelsToSave,
     MapToSave,
+    check_place,
     in_the_way,
     save_labels,
     save_map,
@@ -105,7 +109,12 @@ class SaveActions(QWidget):
         if path is None:
             return
         asked = replace(asked, path=path)
-        if self._may_replace(in_the_way(asked)):
+        try:
+            check_place(asked)
+        except (OSError, ValueError) as error:
+            self.said.emit(str(error))
+            return
+        if may_replace(self, in_the_way(asked), self.said.emit):
             self._save(save_labels, asked)
 
     def ask_for_map(self, stage: int | None) -> None:
@@ -117,12 +126,16 @@ class SaveActions(QWidget):
             self._save(save_map, MapToSave(path, shown, stage, self._scans(shown)))
 
     def ask_for_maps(self) -> None:
-        """Ask for a folder, and save all maps there."""
+        """Ask where to, and save all maps in a folder of their own there."""
         shown = self._shown()
-        start = self._place(shown, "tokens", "")
-        text, _ = QFileDialog.getSaveFileName(self, "Folder for the maps", str(start), "Folder (*)")
+        own = self._place(shown, "tokens", "")
+        text = QFileDialog.getExistingDirectory(
+            self, f"Where to put the folder {own.name} of the maps", str(own.parent)
+        )
         if text:
-            self._save(save_maps, Path(text), shown, self._scans(shown))
+            chosen = Path(text)
+            folder = chosen if chosen.name == own.name else chosen / own.name
+            self._save(save_maps, folder, shown, self._scans(shown))
 
     def _labels(self) -> Labels | None:
         """Return the selected labels of a result, else the last of them that are shown."""
@@ -166,42 +179,19 @@ class SaveActions(QWidget):
         return labels.with_name(f"{stem}_{name}{suffix}")
 
     def _ask(self, title: str, start: Path, formats: list[str]) -> Path | None:
-        """Ask for a file; a name without a format gets that of the line that was chosen."""
-        text, line = QFileDialog.getSaveFileName(self, title, str(start), ";;".join(formats))
-        if not text:
-            return None
-        path = Path(text)
-        if with_suffix(path) == path:
-            return path
-        suffix = re.search(r"\*(\.[\w.]+)", line or formats[0])
-        assert suffix is not None  # each line has one
-        path = path.with_name(path.name + suffix[1])
-        return path if not path.exists() or self._may_replace([path]) else None
-
-    def _may_replace(self, paths: list[Path]) -> bool:
-        """Ask before files are replaced that no dialog asked about."""
-        if not paths:
-            return True
-        names = "\n".join(path.name for path in paths)
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
-            self,
-            "Replace files?",
-            f"There already, and not as written by this plugin:\n\n{names}\n\nReplace them?",
-            buttons.Yes | buttons.No,
-            buttons.No,
-        )
-        if answer != buttons.Yes:
-            self.said.emit(f"Not saved: {paths[0].name} is there already; choose another name.")
-        return bool(answer == buttons.Yes)
+        asked = ask_for_file(self, title, start, formats, self.said.emit)
+        return None if asked is None else asked[0]
 
     def _save(self, write: Callable[..., list[Path]], *asked: Any) -> None:
         self.setEnabled(False)
         self.said.emit("Saving …")
-        worker = in_thread(write, *asked, failed=lambda error: self.said.emit(str(error)))
+        worker = in_thread(write, *asked, failed=self._fail)
         worker.returned.connect(self._say_saved)
         worker.finished.connect(self._follow)
         worker.start()
+
+    def _fail(self, error: BaseException) -> None:
+        self.said.emit(str(error))
 
     def _say_saved(self, written: list[Path]) -> None:
         first, *rest = written

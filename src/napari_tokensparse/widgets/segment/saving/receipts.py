@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
-from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
 
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.volume import VolumeError
 from napari_tokensparse.widgets.importing import IMPORTING
-from napari_tokensparse.widgets.layerfiles import labels_path, layer_file
+from napari_tokensparse.widgets.layerfiles import (
+    ask_for_file,
+    labels_path,
+    layer_file,
+    suggested_file,
+)
 from napari_tokensparse.widgets.layervolumes import read_layer
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.workers import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import napari
 
@@ -54,6 +59,7 @@ class ReceiptActions(QWidget):
     def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._results = results_of(viewer)
+        self._use: Callable[[Receipt], None] | None = None
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that segments the same scan in the same way")
         self.save_button = QPushButton("Save receipt…")
@@ -73,10 +79,10 @@ class ReceiptActions(QWidget):
     def ask_to_save(self) -> None:
         """Ask where to, and save the receipt there."""
         assert self._results.latest is not None
-        name = f"{self._results.latest.image.name}_labels.receipt.json"
-        path, _ = QFileDialog.getSaveFileName(self, "Save receipt", name, "Receipt (*.json)")
-        if path:
-            self.save(Path(path))
+        suggested = suggested_file(self._results, "labels.receipt.json")
+        asked = ask_for_file(self, "Save receipt", suggested, ["Receipt (*.json)"], self.said.emit)
+        if asked is not None:
+            self.save(asked[0])
 
     def save(self, path: Path) -> None:
         """Save the receipt of the latest result; ``said`` tells when it is there."""
@@ -85,18 +91,24 @@ class ReceiptActions(QWidget):
     def _follow(self) -> None:
         self.setEnabled(self._results.latest is not None)
 
-    def _make(self, use: Callable[[Receipt, Sequence[Input]], None]) -> None:
+    def _make(self, use: Callable[..., None]) -> None:
         """Make the receipt in a thread, for its files are read, and use it here."""
         self.setEnabled(False)
         assert self._results.latest is not None
         shown = self._results.latest
         inputs = inputs_of(shown)
-        worker = in_thread(
-            result_receipt, shown, inputs, failed=lambda error: self.said.emit(str(error))
-        )
-        worker.returned.connect(lambda receipt: use(receipt, inputs))
+        self._use = partial(use, inputs=inputs)
+        worker = in_thread(result_receipt, shown, inputs, failed=self._fail)
+        worker.returned.connect(self._take)
         worker.finished.connect(self._follow)
         worker.start()
+
+    def _take(self, receipt: Receipt) -> None:
+        assert self._use is not None  # it was asked for
+        self._use(receipt)
+
+    def _fail(self, error: BaseException) -> None:
+        self.said.emit(str(error))
 
     def _copy(self, receipt: Receipt, inputs: Sequence[Input]) -> None:
         clipboard = QApplication.clipboard()
@@ -108,7 +120,7 @@ class ReceiptActions(QWidget):
         said = ["Copied the command line.", *([_PINS_IN_IT] if pinned else [])]
         self.said.emit("\n".join([*said, *_about_input(receipt)]))
 
-    def _save(self, path: Path, receipt: Receipt, _inputs: Sequence[Input]) -> None:
+    def _save(self, path: Path, receipt: Receipt, inputs: Sequence[Input]) -> None:
         from napari_tokensparse.outputs.receipts import write_receipt
 
         try:

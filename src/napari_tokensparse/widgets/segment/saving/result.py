@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.segment.saving.receipts import Input
 
 
+_NOT_OURS = "not as written by this plugin"
+
+
 @dataclass(frozen=True, eq=False)
 class LabelsToSave:
     """A layer of labels, read off in the window's thread.
@@ -52,10 +55,31 @@ def files_of(asked: LabelsToSave) -> RunFiles:
     return RunFiles(path, receipt=known, table=table)
 
 
-def in_the_way(asked: LabelsToSave) -> list[Path]:
-    """Return files beside the labels that are there already and are not as we wrote them.
+def check_place(asked: LabelsToSave) -> None:
+    """Refuse labels that could not be written there, before a person is asked anything of them.
 
-    Nobody chose them in the dialog. The receipt of other labels that are still there is one.
+    Raises
+    ------
+    OSError, ValueError
+        In one line: they would take the place of a scan, or no such file can be written.
+    """
+    from napari_tokensparse.common.ownership import check_apart
+    from napari_tokensparse.outputs.writing import SEG_SUFFIX, check_output
+
+    path = check_output(asked.path)
+    check_apart([path], asked.scans)
+    if path.name.lower().endswith(SEG_SUFFIX):
+        from napari_tokensparse.outputs.dicomseg import check_source
+        from napari_tokensparse.widgets.layervolumes import layer_volume
+
+        check_source(path, layer_volume(asked.data, asked.meta, finite=False)[0])
+
+
+def in_the_way(asked: LabelsToSave) -> dict[Path, str]:
+    """Return files beside the labels that nobody chose in the dialog, and what each is.
+
+    They are those that are there already and are not as we wrote them, and the receipt of other
+    labels that are still there.
     """
     from napari_tokensparse.common.ownership import is_ours
     from napari_tokensparse.outputs.classfiles import class_files
@@ -66,13 +90,15 @@ def in_the_way(asked: LabelsToSave) -> list[Path]:
     earlier = earlier_run(files.labels)
     beside = [*(class_files(files.labels) if files.has_legend() else ())]
     beside += [] if files.table is None else [files.table]
-    foreign = [path for path in beside if not is_ours(path, written_by(earlier))]
+    ours = written_by(earlier)
+    foreign = {path: _NOT_OURS for path in beside if not is_ours(path, ours)}
     receipt = receipt_path(files.labels)
     if files.receipt and receipt.exists():
-        name = None if earlier is None else earlier.output.name
-        others = name is not None and name != files.labels.name
-        if earlier is None or (others and files.labels.with_name(str(name)).exists()):
-            foreign.append(receipt)
+        name = files.labels.name if earlier is None else earlier.output.name or files.labels.name
+        if earlier is None:
+            foreign[receipt] = _NOT_OURS
+        elif name != files.labels.name and files.labels.with_name(name).exists():
+            foreign[receipt] = f"the receipt of {name}, which would be left without one"
     return foreign
 
 

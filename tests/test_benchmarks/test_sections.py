@@ -130,6 +130,7 @@ def test_a_backend_that_another_stands_in_for_is_left_out_with_a_note(
     assert {r.variant for r in rows_of(events)} <= {"monai-unetr"}
 
 
+@pytest.mark.deep
 def test_bfloat16_is_timed_beside_float32_in_operations_and_in_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,11 @@ def serving() -> Iterator[Server]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """Yield an address at which no one answers: its port is taken, so that no other test gets it."""
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -23,7 +23,8 @@ from napari_tokensparse.model.folder import METADATA, WEIGHTS, ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SERVING = runpy.run_path(str(Path(__file__).parents[1] / "webserver.py"))["serving"]
+_WEB = runpy.run_path(str(Path(__file__).parents[1] / "webserver.py"))
+SERVING, NOBODY = _WEB["serving"], _WEB["nobody"]
 
 
 @pytest.fixture
@@ -158,13 +159,13 @@ def test_a_part_that_was_changed_meanwhile_does_not_get_past_the_hash(
 
 
 def test_without_a_network_there_is_one_clear_line(mine: Path) -> None:
-    with SERVING() as gone:
-        url = gone.url("/lab-model.zip")
-    nothing = Offer(name="lab-model", url=url, sha256="0" * 64, size=9)
-    assert refusal(nothing) == (
-        f"{url}: cannot be reached; check the network connection and the address; without a "
-        "network, copy the model's folder from another machine and name it with --model"
-    )
+    with NOBODY() as address:
+        url = f"{address}/lab-model.zip"
+        nothing = Offer(name="lab-model", url=url, sha256="0" * 64, size=9)
+        assert refusal(nothing) == (
+            f"{url}: cannot be reached; check the network connection and the address; without a "
+            "network, copy the model's folder from another machine and name it with --model"
+        )
     nowhere = nothing.model_copy(update={"url": "https://models.invalid/lab-model.zip"})
     assert refusal(nowhere).startswith("https://models.invalid/lab-model.zip: cannot be reached")
 
@@ -195,9 +196,9 @@ def test_a_proxy_is_named_with_what_it_wants(
         f"{given.url}: the proxy wants a password; put it into HTTPS_PROXY, as "
         "http://name:password@proxy:port"
     )
-    with SERVING() as gone:
-        monkeypatch.setenv("HTTPS_PROXY", gone.url(""))
-    assert "the proxy cannot be reached; check HTTPS_PROXY, or unset it" in refusal(given)
+    with NOBODY() as address:
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        assert "the proxy cannot be reached; check HTTPS_PROXY, or unset it" in refusal(given)
 
 
 def test_what_makes_a_connection_insecure_is_told(server: Any, mine: Path) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-SERVING = runpy.run_path(str(Path(__file__).parents[1] / "webserver.py"))["serving"]
+_WEB = runpy.run_path(str(Path(__file__).parents[1] / "webserver.py"))
+SERVING, NOBODY = _WEB["serving"], _WEB["nobody"]
 
 
 @pytest.fixture
@@ -110,16 +111,16 @@ def test_a_model_of_an_index_is_listed_downloaded_shown_used_and_removed(
 
 
 def test_without_a_network_what_is_here_is_listed_and_the_index_named(mine: Path) -> None:
-    with SERVING() as gone:
-        index = gone.url("/index.json")
-    run = models("--index", index)
-    assert run.exit_code == 0
-    assert "brain-structures" in run.stdout
-    assert run.stderr.startswith(f"Warning: {index}: cannot be reached")
-    run = models("download", "lab-model", "--index", index)
-    assert run.exit_code == 1
-    assert run.stderr.startswith(f"tokensparse: {index}: cannot be reached")
-    assert run.stderr.count("\n") == 1
+    with NOBODY() as address:
+        index = f"{address}/index.json"
+        run = models("--index", index)
+        assert run.exit_code == 0
+        assert "brain-structures" in run.stdout
+        assert run.stderr.startswith(f"Warning: {index}: cannot be reached")
+        run = models("download", "lab-model", "--index", index)
+        assert run.exit_code == 1
+        assert run.stderr.startswith(f"tokensparse: {index}: cannot be reached")
+        assert run.stderr.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_used_is_listed_with_the_reason(

@@ -76,7 +76,7 @@ def serving() -> Iterator[Server]:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """Yield an address at which no one answers: its port is taken, so that no other test gets it."""
+    """Yield an address at which no one answers; its port is taken, so no other test gets it."""
     with socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"

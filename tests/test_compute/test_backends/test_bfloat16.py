@@ -79,7 +79,7 @@ def test_the_bundled_model_labels_its_sample_as_float32_does() -> None:
     half, exact = bfloat16_backend(model), Backend("plain", model)
     out, wanted = half(image), exact(image)
     same = out.inside.argmax(dim=1) == wanted.inside.argmax(dim=1)
-    assert float(same.float().mean()) >= 0.999
+    assert float(same.float().mean()) >= 0.998
     for ours, theirs in zip(out.trace.pruned, wanted.trace.pruned, strict=True):
         alike = len(set(ours[0].tolist()) & set(theirs[0].tolist()))
         assert alike >= 0.98 * theirs.shape[1]

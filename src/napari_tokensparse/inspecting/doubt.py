@@ -103,10 +103,12 @@ def place_of(
 
     Parameters
     ----------
-    result, info, below
+    result, info
         As for `least_sure`, which listed it.
     doubt
         The place.
+    below
+        As for `least_sure`.
     """
     assert result.confidence is not None  # or it would not be listed
     masks = zip(info.classes, result_masks(result, info), strict=True)

@@ -103,6 +103,10 @@ def test_a_model_says_so_and_a_run_may_say_otherwise(model: SCD, head: Volume) -
     (line,) = concerns(head, info, strip=False)
     assert "perhaps it is not skull-stripped" in line
     assert "brain or whole head" in info.expectation
+    noise = np.random.default_rng(1).normal(0, 0.02, head.shape)
+    z_scored = replace(head, array=(head.array - head.array.mean()) / head.array.std() + noise)
+    assert concerns(z_scored, info) == ()  # no border tells its background, but stripping does
+    assert "nothing tells background" in "".join(concerns(z_scored, info, strip=False))
     plain = info.model_copy(update={"strip": False})
     assert "up to 2,400 ml" in plain.expectation and concerns(head, plain) != ()
     asked = Options(model="m", keep_ratio=(0.5,), sharpen=True, strip=True)

@@ -48,20 +48,20 @@ def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tupl
         n-th of a large one, and runs nothing.
     """
     wanted = info.expects or Expected()
-    values, others = "", ["", ""]
+    values, others, background = "", ["", ""], _background(volume, info)
     if info.expects is not None or info.foreground_ml is not None:
         looks = looks_of(volume)
         values = _modality(volume, looks, wanted) or _intensity(looks, wanted)
         size = _foreground(looks, info, wanted) or _field_of_view(looks, wanted)
         if is_head(looks, info) and info.strips(strip):
-            size = ""
+            size, background = "", ()  # what is taken off leaves a brain on a background of 0
         others = [size, _spacing(volume, wanted)]
 
     def told(parts: Iterable[str]) -> list[str]:
         return [f"{volume.name}: {part.format(info.name)}" for part in parts if part]
 
     # The wrong modality comes first: it is why the others are there.
-    return (*told([values]), *_background(volume, info), *_scale(volume, info), *told(others))
+    return (*told([values]), *background, *_scale(volume, info), *told(others))
 
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:

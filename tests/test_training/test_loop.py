@@ -185,9 +185,11 @@ def command(folder: Path, **fields: Any) -> list[str]:
 def kill_again_and_again(folder: Path, kills: list[tuple[int, float]], **fields: Any) -> int:
     """Kill a run so many events and seconds after its start; count kills in its middle."""
     line = [sys.executable, *command(folder, **fields)]
+    # As many threads as here, whatever earlier tests left: their number decides the last digits.
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     in_the_middle = 0
     for events, seconds in kills:
-        with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(line, stdout=subprocess.PIPE, env=env) as process:
             assert process.stdout is not None
             for _ in zip(range(events), process.stdout, strict=False):
                 pass

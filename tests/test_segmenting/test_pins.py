@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +8,14 @@ from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.pins import (
     pins_of,
-    pins_under,
     read,
-    read_pins,
     tokens_under,
     written,
 )
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap
-from napari_tokensparse.volumes.volume import Volume, write_nifti
+from napari_tokensparse.volumes.volume import Volume
 
 GRID = (2, 3, 4)
 
@@ -97,19 +94,3 @@ def test_windows_keep_as_many_tokens_as_are_important_enough(model: SCD, volume:
     assert np.array_equal(same.labels, everything.labels)
     with pytest.raises(ValueError, match=r"^importance 2: must be in \[0, 1\]$"):
         segment(volume, model, importance=2.0)
-
-
-def test_pins_are_given_as_numbers_or_as_a_mask_on_the_scans_grid(
-    model: SCD, volume: Volume, tmp_path: Path
-) -> None:
-    mask = np.zeros(volume.shape, np.uint8)
-    mask[0, 0, :9] = 1
-    write_nifti(tmp_path / "mask.nii.gz", mask, volume)
-    numbers = pins_under(mask, volume, model)
-    assert numbers is not None
-    assert read_pins(str(tmp_path / "mask.nii.gz"), volume, model) == numbers
-    assert read_pins("3-5", volume, model) == "3-5"
-    moved = Volume(volume.array, volume.affine + np.eye(4, k=3), "moved")
-    write_nifti(tmp_path / "moved.nii.gz", mask, moved)
-    with pytest.raises(SegmentError, match="must lie on the grid of noise"):
-        read_pins(str(tmp_path / "moved.nii.gz"), volume, model)

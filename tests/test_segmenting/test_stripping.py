@@ -14,11 +14,14 @@ from napari_tokensparse.model.info import ModelInfo
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import Progress, Segmentation, segment, segmenting
 from napari_tokensparse.segmenting.options import Options, command_line, options_for
+from napari_tokensparse.segmenting.pinmasks import pins_under
+from napari_tokensparse.segmenting.pins import tokens_under
 from napari_tokensparse.segmenting.preview import PreviewSession
 from napari_tokensparse.segmenting.stripping import brain_of, known_brain
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import Volume
+from napari_tokensparse.widgets.pruning.choice import Pruning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,6 +98,19 @@ def test_the_brain_of_a_scan_is_looked_for_once_and_seen_by_the_preview(
     assert brain_of(brain, model) is brain and known_brain(brain, model) is None
     of_head, of_brain = (PreviewSession(each, model).update(1.0) for each in (head, stripped))
     assert np.array_equal(of_head.labels, of_brain.labels)
+
+
+def test_pins_of_a_head_are_tokens_of_its_brain(model: SCD, head: Volume) -> None:
+    mask = np.zeros(head.shape, bool)
+    mask[50:56, 60:66, 55:61] = True
+    pin = pins_under(mask, head, model)
+    tokens = segment(head, model, 0.1, pin=pin, sharpen=False).tokens
+    assert tokens.pins is not None
+    assert np.array_equal(tokens.pins == 1, tokens_under(mask, tokens.places))
+    assert (tokens.pruned_at[tokens.pins == 1] == model.config.stages + 1).all()
+    masks = Pruning(keep=mask)
+    assert masks.options(head, model)["pin"] == pin
+    assert pins_under(mask, head, model, strip=False) != pin
 
 
 def test_a_model_says_so_and_a_run_may_say_otherwise(model: SCD, head: Volume) -> None:

@@ -32,7 +32,7 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     from napari_tokensparse.outputs.runfiles import RunFiles, check_run_files, write_all
     from napari_tokensparse.outputs.writing import check_output
     from napari_tokensparse.segmenting.infer import check_options, read_input
-    from napari_tokensparse.segmenting.pins import mask_file
+    from napari_tokensparse.segmenting.pinmasks import mask_file
 
     output: Path = asked["output"]
     check_output(output)

@@ -244,9 +244,9 @@ def with_pins(options: Options, asked: Mapping[str, Any], volume: Volume, networ
     given = {name: asked[name] for name in ("pin", "drop") if asked[name] is not None}
     if not given:
         return options
-    from napari_tokensparse.segmenting.pins import read_pins
+    from napari_tokensparse.segmenting.pinmasks import read_pins
 
-    pins = {k: read_pins(text, volume, network, options.overlap) for k, text in given.items()}
+    pins = {k: read_pins(text, volume, network, options) for k, text in given.items()}
     return options.model_copy(update=pins)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,21 +15,16 @@ import torch
 
 from napari_tokensparse.model.ratios import DROP, KEEP
 from napari_tokensparse.segmenting.result import SegmentError
-from napari_tokensparse.segmenting.windowing import windowed
-from napari_tokensparse.volumes.reading import read_volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
-    from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.volumes.windows import Shape, WindowGrid
 
 _SPAN = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?")
-_LIST = re.compile(r"[\d,\s-]+")
 
 
 def written(tokens: NDArray[np.bool_]) -> str | None:
@@ -146,56 +140,3 @@ def of_window(
     )
     window = pins[h, w, d].reshape(1, -1)
     return torch.from_numpy(window).to(device) if window.any() else None
-
-
-def pins_under(
-    mask: NDArray[np.generic], volume: Volume, model: SCD, overlap: float | None = None
-) -> str | None:
-    """Write the numbers of the tokens that hold a voxel of a mask, before a run.
-
-    Parameters
-    ----------
-    mask
-        ``(i, j, k)`` on the volume's grid; what is not 0 is inside.
-    volume, model
-        What is to be segmented, and by what.
-    overlap
-        Of the windows of that run; the model's if not given.
-
-    Returns
-    -------
-    str or None
-        For ``pin`` or ``drop`` of `segment`; None if the mask is empty.
-
-    Raises
-    ------
-    SegmentError
-        The mask has another shape than the volume.
-    """
-    info = model.info
-    laid = windowed(volume, model.config, info, info.overlap if overlap is None else overlap)
-    return written(tokens_under(mask, laid.places(volume.shape)))
-
-
-def mask_file(text: str | None) -> Path | None:
-    """Return the file of a mask that pins are given by; None for numbers of tokens, or nothing."""
-    return None if text is None or _LIST.fullmatch(text) else Path(text)
-
-
-def read_pins(text: str, volume: Volume, model: SCD, overlap: float | None = None) -> str | None:
-    """Read pins as a person gives them: numbers of tokens, or the file of a mask.
-
-    Raises
-    ------
-    SegmentError, VolumeError
-        In one line: the mask cannot be read, or lies on another grid than the scan.
-    """
-    file = mask_file(text)
-    if file is None:
-        return text
-    mask = read_volume(file)
-    if mask.shape != volume.shape or not np.allclose(mask.affine, volume.affine, atol=1e-3):
-        raise SegmentError(
-            f"{mask.name}: pins must lie on the grid of {volume.name}; resample it to that"
-        )
-    return pins_under(mask.array[0], volume, model, overlap)

@@ -43,15 +43,13 @@ class Pruning:
         SegmentError, VolumeError
             In one line: a mask has another shape than the volume.
         """
+        from napari_tokensparse.segmenting.pinmasks import places_of
         from napari_tokensparse.segmenting.pins import written
-        from napari_tokensparse.segmenting.windowing import windowed
 
         said: dict[str, Any] = {"importance": self.importance}
         if self.keep is not None or self.drop is not None:
-            info = network.info
-            laid = windowed(volume, network.config, info, info.overlap)
             names = {True: "pin", False: "drop"}
-            for kept, tokens in self._tokens(laid.places(volume.shape)):
+            for kept, tokens in self._tokens(places_of(volume, network)):
                 said[names[kept]] = written(tokens)
         return said
 

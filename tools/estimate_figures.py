@@ -102,6 +102,7 @@ def child(part: str, number: int) -> None:
     from napari_tokensparse.compute.memory import give_back
     from napari_tokensparse.segmenting.estimating.estimate import estimating
     from napari_tokensparse.segmenting.estimating.rates import calibrating, value_of
+    from napari_tokensparse.segmenting.estimating.timing import Stopwatch
     from napari_tokensparse.segmenting.infer import segment_with
     from napari_tokensparse.segmenting.options import options_for
     from napari_tokensparse.volumes.region import parse_box
@@ -109,13 +110,14 @@ def child(part: str, number: int) -> None:
     setting = SETTINGS[number]
     model = _model(setting.model)
     if part == MEASURE:
-        print(value_of(calibrating(model, setting.backend, time.process_time)).model_dump_json())
+        rates = value_of(calibrating(model, setting.backend, watch=Stopwatch(time.process_time)))
+        print(rates.model_dump_json())
         return
     volume = _volume(setting.volume)
     region = parse_box(setting.region, volume.shape, volume.name) if setting.region else None
     asked: dict[str, Any] = {"region": region, "backend": setting.backend, "device": None}
     options = options_for(model, setting.keep_ratio, **asked)
-    estimated = value_of(estimating(volume, model, options, time.process_time))
+    estimated = value_of(estimating(volume, model, options, Stopwatch(time.process_time)))
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
     before, began = _memory_mb("VmRSS"), time.process_time()

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from napari_tokensparse.common.surroundings import name_account
+from napari_tokensparse.common.surroundings import name_account, share_processors
 
 if TYPE_CHECKING:
     from napari_tokensparse.model.checkpoints import load_model
@@ -21,6 +21,7 @@ __all__ = ["Volume", "__version__", "load_model", "read_volume", "segment"]
 __version__ = version("napari-tokensparse")
 
 name_account()
+share_processors()
 
 _HOMES = {
     "Volume": "napari_tokensparse.volumes.volume",

@@ -10,7 +10,7 @@ import pytest
 
 from napari_tokensparse.common import settings
 from napari_tokensparse.common.cache import cache_folder
-from napari_tokensparse.common.surroundings import name_account
+from napari_tokensparse.common.surroundings import name_account, share_processors
 from napari_tokensparse.model.folder import available_models, bundled_models_folder
 
 
@@ -67,3 +67,19 @@ def test_a_home_that_may_not_be_looked_into_holds_no_settings_and_no_models(
     monkeypatch.setattr(Path, "iterdir", refused)
     assert settings.current() == settings.Settings()
     assert available_models() == {}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_waiting_threads_sleep_unless_someone_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as it was afterwards
+        monkeypatch.delenv(name)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    share_processors()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

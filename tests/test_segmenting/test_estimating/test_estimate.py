@@ -20,9 +20,11 @@ from napari_tokensparse.segmenting.estimating import estimate as estimate_module
 from napari_tokensparse.segmenting.estimating import labelrates, outline
 from napari_tokensparse.segmenting.estimating import rates as rates_module
 from napari_tokensparse.segmenting.estimating.estimate import Room, estimate, room
+from napari_tokensparse.segmenting.estimating.learned import learn_from
 from napari_tokensparse.segmenting.estimating.rates import Rates, calibrating, measuring, value_of
-from napari_tokensparse.segmenting.infer import segment
-from napari_tokensparse.segmenting.options import options_for
+from napari_tokensparse.segmenting.estimating.timing import Stopwatch
+from napari_tokensparse.segmenting.infer import segment, segment_with
+from napari_tokensparse.segmenting.options import Options, options_for
 from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume
@@ -61,10 +63,27 @@ def brain_in_a_box(shape: tuple[int, int, int] = (96, 80, 64)) -> Volume:
     return Volume(grey, affine, "box")
 
 
-def ticks() -> Callable[[], float]:
-    """Return a clock of which each look takes a second."""
+def ticks(seconds: float = 1.0) -> Callable[[], float]:
+    """Return a clock of which each look takes so many seconds."""
     times: Iterator[int] = iter(range(10_000))
-    return lambda: float(next(times))
+    return lambda: seconds * next(times)
+
+
+class OnAFreeMachine(Stopwatch):
+    """A stopwatch of work that alone moves the clock."""
+
+    def slowdown(self) -> float:
+        return 1.0
+
+
+def on_a_free_machine(estimated: estimate_module.Estimate) -> float:
+    """Return the seconds of an estimate, whatever runs beside this test."""
+    return estimated.seconds / estimated.slowdown
+
+
+def of_a_machine(slowdown: float) -> Stopwatch:
+    """Return a stopwatch of which each look takes a second, of a machine that is so busy."""
+    return Stopwatch(ticks(), ticks(torch.get_num_threads() / slowdown))
 
 
 @pytest.mark.parametrize("voxels", [2**21, 2**14])
@@ -109,7 +128,7 @@ def test_seconds_are_rates_times_what_there_is_to_do(
     share = (6 * 1 + 3 * 0.5 + 3 * 0.125) / 12  # of tokens: 64, 64, 32, 8 after 0, 3, 6, 9 blocks
     voxels = 60 * 50 * 40
     expected = 0.5 + 18 * (0.25 + share) + 18 * 0.125 + voxels * (1e-6 + 2e-6 + 3e-6 + 4e-6)
-    assert estimated.seconds == pytest.approx(expected, rel=1e-6)
+    assert on_a_free_machine(estimated) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_is_measured_is_kept_until_something_changes(
@@ -151,17 +170,22 @@ def test_what_is_measured_is_kept_until_something_changes(
     assert len(measured) == 8
 
 
-@pytest.mark.parametrize(("probe", "again"), [(2.0, 0), (4.0, 1)])
-def test_what_a_far_busier_machine_took_is_measured_again(
+@pytest.mark.parametrize(
+    ("busy", "now", "runs", "again"),
+    [(4.0, 1.0, (), 1), (4.0, 2.0, (), 0), (1.2, 1.0, (), 0), (4.0, 1.0, (1.3,), 0)],
+)
+def test_what_a_busy_machine_took_is_measured_again_when_it_is_free(
     make_model: MakeModel,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-    probe: float,
+    busy: float,
+    now: float,
+    runs: tuple[float, ...],
     again: int,
 ) -> None:
     measured: list[str] = []
 
-    def measure(backend: Any, clock: Any) -> Iterator[None]:
+    def measure(backend: Any, watch: Any) -> Iterator[None]:
         measured.append(backend.name)
         yield
         return RATES
@@ -170,9 +194,28 @@ def test_what_a_far_busier_machine_took_is_measured_again(
     model = make_model()
     value_of(calibrating(model))
     (file,) = cache.iterdir()
-    file.write_text(RATES.model_copy(update={"probe": probe}).model_dump_json())
-    value_of(calibrating(model, clock=ticks()))  # by which the probe takes a second now
+    then = RATES.model_copy(update={"busy": busy, "runs": runs})
+    file.write_text(then.model_dump_json())
+    value_of(calibrating(model, watch=of_a_machine(now)))
     assert len(measured) == 1 + again
+
+
+def test_a_busy_machine_is_measured_as_if_it_were_free(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
+    backend = make_backend(make_model(), "plain")
+    free = value_of(measuring(backend, of_a_machine(1.0)))
+    busy = value_of(measuring(backend, of_a_machine(4.0)))
+    assert (free.busy, busy.busy) == (pytest.approx(1.0), pytest.approx(4.0))
+    assert free.stitch == pytest.approx(1.0)
+    assert busy.stitch == pytest.approx(0.25)
+    assert sum(busy.network) == pytest.approx(sum(free.network) / 4, rel=0.01)
+
+
+def test_a_machine_that_gives_no_seconds_is_as_busy_as_can_be() -> None:
+    assert Stopwatch(ticks(), lambda: 0.0).slowdown() == 20.0
+    assert of_a_machine(0.5).slowdown() == 1.0  # another thread worked too
 
 
 def spacing(millimetres: float) -> dict[str, Any]:
@@ -195,7 +238,7 @@ def test_parts_are_measured_by_the_clock(
     monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
     steps = () if pixdim is None else ({**spacing(1.0), "pixdim": pixdim},)
     model = make_model(preprocessing=steps)
-    rates = value_of(measuring(make_backend(model, "plain"), ticks()))
+    rates = value_of(measuring(make_backend(model, "plain"), of_a_machine(1.0)))
     # Every part takes a second: a pass is of 8 windows of 32³, at either keep ratio.
     assert rates.start == 0.0
     assert sum(rates.network) == pytest.approx(1 / 8, rel=0.1)
@@ -217,7 +260,7 @@ def test_sharpening_is_measured_by_how_much_there_is_to_sharpen(
     monkeypatch.setattr(rates_module, "_PHANTOM", 32**3)
     monkeypatch.setattr(labelrates, "sharpen", slowly)
     backend = make_backend(make_model(), "plain")
-    measured = value_of(measuring(backend, lambda: now[0]))
+    measured = value_of(measuring(backend, OnAFreeMachine(lambda: now[0])))
     assert measured.sharpen == pytest.approx((1.0, 1e-5), rel=0.01)
     assert measured.label == (0.0, 0.0)
 
@@ -231,7 +274,8 @@ def test_sharpening_is_counted_where_the_run_does_it(
     bare = estimate(volume, model, 0.5, sharpen=False)
     estimated = estimate(volume, model, 0.5, sharpen=sharpen)
     wanted = 0.0 if sharpen is False else 0.25 + 6e-6 * 64 * 40 * 32  # voxels of the block
-    assert estimated.seconds - bare.seconds == pytest.approx(wanted, rel=0.1)
+    more = on_a_free_machine(estimated) - on_a_free_machine(bare)
+    assert more == pytest.approx(wanted, rel=0.1)
 
 
 def test_maps_of_probabilities_are_counted_by_class(
@@ -241,9 +285,9 @@ def test_maps_of_probabilities_are_counted_by_class(
     volume, model = brain_in_a_box(), make_model()
     estimates = []
     for kept in ({}, {"confidence": True}, {"probabilities": ["all"]}):
-        estimates.append(
-            value_of(estimate_module.estimating(volume, model, options_for(model, **kept)))
-        )
+        options = options_for(model, **kept)
+        watch = of_a_machine(1.0)
+        estimates.append(value_of(estimate_module.estimating(volume, model, options, watch)))
     bare, sure, every = estimates
     voxels, channels = 96 * 80 * 64, model.config.out_channels
     assert sure.seconds - bare.seconds == pytest.approx(7e-6 * voxels * channels)
@@ -253,17 +297,52 @@ def test_maps_of_probabilities_are_counted_by_class(
     assert every.room.peak_mb - bare.room.peak_mb == pytest.approx(names * voxels / 1e6)
 
 
-def test_a_busier_machine_is_noticed(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("slowdown", "ends"), [(1.0, 1.3), (1.5, 1.3**1.5), (3.0, 1.69)])
+def test_what_else_goes_on_is_counted_and_widens_the_span(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, slowdown: float, ends: float
 ) -> None:
     monkeypatch.setattr(estimate_module, "calibrating", known_rates)
     volume, model = brain_in_a_box(), make_model()
-    free = estimate(volume, model, 0.5).seconds
-    monkeypatch.setattr(estimate_module, "calibrating", partial(known_rates, probe=0.5))
-    busy = value_of(
-        estimate_module.estimating(volume, model, options_for(model, 0.5), clock=ticks())
-    )
-    assert busy.seconds == pytest.approx(2 * free)  # a second by this clock, and half a one before
+    options = options_for(model, 0.5)
+
+    def told(watch: Stopwatch) -> estimate_module.Estimate:
+        return value_of(estimate_module.estimating(volume, model, options, watch))
+
+    free, busy = told(of_a_machine(1.0)), told(of_a_machine(slowdown))
+    assert busy.slowdown == pytest.approx(slowdown)
+    assert busy.seconds == pytest.approx(slowdown * free.seconds)
+    assert busy.span == pytest.approx((busy.seconds / ends, busy.seconds * ends))
+
+
+def test_runs_put_right_what_is_told_whatever_else_went_on(
+    make_model: MakeModel, cache: Path
+) -> None:
+    """The middle one of the latest three counts, as on a free machine, by either rule."""
+    volume, model = brain_in_a_box(), make_model()
+    keep, least = options_for(model, 0.5), options_for(model, importance=0.3)
+    run = segment_with(volume, model, keep)
+    learn_from(volume, model, keep, run, 1.0)
+    assert not cache.exists()  # nothing was measured yet
+    rates_module._keep(make_backend(model, keep.backend, keep.precision), RATES)
+
+    def told(options: Options) -> float:
+        watch = of_a_machine(1.0)
+        return value_of(estimate_module.estimating(volume, model, options, watch)).seconds
+
+    before = told(keep)
+    selected = segment_with(volume, model, least)
+    of_selected = told(options_for(model, selected.stats.kept_shares))
+    for options, result, seconds, busy in (
+        (keep, run, 2 * before, 4.0),
+        (least, selected, 2 * of_selected, 1.0),
+        (keep, run, 100 * before, 1.0),
+    ):
+        took = {"total": 7.0 + busy * seconds, "strip": 7.0}
+        stats = replace(result.stats, seconds=took)
+        learn_from(volume, model, options, replace(result, stats=stats), busy)
+        assert told(keep) == pytest.approx(2 * before)
+    (file,) = cache.iterdir()
+    assert Rates.model_validate_json(file.read_bytes()).runs == pytest.approx((2, 2, 4))
 
 
 def known_rates(*_: Any, **changes: float) -> Iterator[None]:

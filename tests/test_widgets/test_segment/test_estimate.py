@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from napari_tokensparse.segmenting.estimating import estimate
+from napari_tokensparse.segmenting.estimating.rates import Rates
+from napari_tokensparse.segmenting.estimating.timing import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,8 +22,14 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def eager(opened: Opened, write_nano: Callable[..., Path]) -> Opened:
+def eager(
+    opened: Opened,
+    write_nano: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Opened:
     """Open a widget that estimates at once; a small model is chosen, and no image."""
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
     opened.widget.estimate._timer.setInterval(10)
     opened.widget.model.setValue(write_nano())
     return opened
@@ -57,6 +65,7 @@ def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
     eager: Opened, clicks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clicks.write_text('{"first": [26.0], "each": [0.0]}')
+    monkeypatch.setattr(Stopwatch, "slowdown", lambda _: 1.0)
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
     assert eager.widget.estimate.text().startswith("About 20 to 3")  # 26 s / 1.3, 26 s x 1.3
@@ -73,6 +82,18 @@ def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
     wait_for(eager, " free: 4 windows")
     assert asked == [True]
     assert not eager.widget.estimate.text().startswith("About 20")  # no first click any more
+
+
+def test_a_click_teaches_how_long_the_next_one_takes(eager: Opened, tmp_path: Path) -> None:
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    (file,) = (tmp_path / "calibration").glob("*.json")
+    slow = Rates.model_validate_json(file.read_bytes()).model_copy(update={"start": 60.0})
+    file.write_text(slow.model_dump_json())
+    eager.segment()
+    eager.qtbot.waitUntil(lambda: not eager.widget.running.is_busy, timeout=60_000)
+    assert Rates.model_validate_json(file.read_bytes()).runs == (0.25,)  # at the least
+    wait_for(eager, " free: 4 windows")
 
 
 def test_a_run_stops_an_estimate(eager: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

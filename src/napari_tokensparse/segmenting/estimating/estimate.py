@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from napari_tokensparse.segmenting.estimating.rates import (
     share_seen,
     value_of,
 )
+from napari_tokensparse.segmenting.estimating.timing import Stopwatch
 from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.segmenting.options import options_for
@@ -29,7 +29,7 @@ from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
@@ -46,7 +46,9 @@ _LABELLING = 4  # bytes a voxel of the input: codes on their way to it
 _ONCE = 20_000_000  # bytes: what is made once in a process
 _ROWS = 2**20  # voxels of the model's grid that are labelled at once
 _CONTESTED = 1.0  # of the voxels that are not background, as the bundled model has it at 1 mm
-_SPREAD = 1.3  # times as short or as long as estimated a run may be
+_SPREAD = 1.3  # times as short or as long as estimated a run may be on a free machine
+_LOADED = 2.0  # times as slow: where what else goes on may as well end, or double, meanwhile
+_LOOKS = 3  # at how busy the machine is
 _CPU = torch.device("cpu")
 
 
@@ -97,17 +99,24 @@ class Estimate:
     at_most
         Whether it may be less: how many tokens are important enough, or how much of a head is
         brain, is only known afterwards.
+    slowdown
+        How many times as long as on a free machine that is, for something else goes on.
     """
 
     seconds: float
     windows: int
     room: Room
     at_most: bool = False
+    slowdown: float = 1.0
 
     @property
     def span(self) -> tuple[float, float]:
-        """Seconds from and to: how sharp a network's borders are is only known afterwards."""
-        return self.seconds / _SPREAD, self.seconds * _SPREAD
+        """Seconds from and to: how sharp a network's borders are is only known afterwards.
+
+        The busier the machine, the wider apart: what else goes on may end or begin.
+        """
+        spread = _SPREAD ** min(self.slowdown, _LOADED)
+        return self.seconds / spread, self.seconds * spread
 
     @property
     def time(self) -> str:
@@ -152,7 +161,7 @@ def estimating(
     volume: Volume,
     model: SCD,
     options: Options,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: Stopwatch | None = None,
 ) -> Generator[None, None, Estimate]:
     """Return what a run will take; yields now and then while the machine is measured.
 
@@ -160,30 +169,27 @@ def estimating(
     ----------
     volume, model, options
         As `segmenting` takes them; the model on its device.
-    clock
-        Gives the seconds that are counted.
+    watch
+        Gives the seconds that are counted; a new one if none is given.
     """
-    info, config = check_fit(volume, model), model.config
-    info = info.model_copy(update={"sharpen": options.sharpen})
+    watch = watch or Stopwatch()
+    info = check_fit(volume, model)
     volume = (known_brain(volume, model) if options.strip else None) or volume
     is_unknown_head = options.strip and is_head(looks_of(volume), info)
-    seen = outline(volume, config, info, options.box(volume))
+    seen = outline(volume, model.config, info, options.box(volume))
     yield
-    rates = yield from calibrating(model, options.backend, options.precision, clock)
-    at_once = windows_at_once(config, seen.windows, _device(model))
-    filled = -seen.windows % at_once  # so many windows are run again to fill the last pass
-    shares = (*seen.looked_at, *seen.looked_at[-1:] * filled)
-    network = _network_seconds(rates, shares, config, options.most_kept)
+    rates = yield from calibrating(model, options.backend, options.precision, watch)
+    free = free_seconds(volume, model, options, seen, rates)
     if is_unknown_head:
-        network += _network_seconds(rates, seen.looked_at, config, config.keep_ratio)
-    others = _other_seconds(volume, seen, rates, options.sharpen)
-    maps = config.out_channels + len(options.probabilities) if options.maps else 0
-    others += rates.likely * maps * seen.covered * seen.inside
+        free += _network_seconds(rates, seen.looked_at, model.config, model.config.keep_ratio)
+    slowdown = sum(watch.slowdown() for _ in range(_LOOKS)) / _LOOKS
+    info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
-        (network + others) * rates.slowdown(clock),
+        free * rates.learned * slowdown,
         seen.windows,
         _room(volume, model, info, seen, options.maps),
         at_most=bool(options.importance) or is_unknown_head,
+        slowdown=slowdown,
     )
 
 
@@ -214,6 +220,20 @@ def estimate(
     """
     options = options_for(model, keep_ratio, region=region, backend=backend, sharpen=sharpen)
     return value_of(estimating(volume, model, options))
+
+
+def free_seconds(
+    volume: Volume, model: SCD, options: Options, seen: Outline, rates: Rates
+) -> float:
+    """Return what a run takes by what was measured, if nothing else goes on."""
+    config = model.config
+    at_once = windows_at_once(config, seen.windows, _device(model))
+    filled = -seen.windows % at_once  # so many windows are run again to fill the last pass
+    shares = (*seen.looked_at, *seen.looked_at[-1:] * filled)
+    network = _network_seconds(rates, shares, config, options.most_kept)
+    maps = config.out_channels + len(options.probabilities) if options.maps else 0
+    likely = rates.likely * maps * seen.covered * seen.inside
+    return network + likely + _other_seconds(volume, seen, rates, options.sharpen)
 
 
 def _network_seconds(

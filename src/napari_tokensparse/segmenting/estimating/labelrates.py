@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from napari_tokensparse.segmenting.estimating.timing import two_rates, usual
+from napari_tokensparse.segmenting.estimating.timing import two_rates
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
 from napari_tokensparse.segmenting.sharpening import Contests, sharpen
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.info import ModelInfo
-    from napari_tokensparse.segmenting.estimating.timing import Clock, Line
+    from napari_tokensparse.segmenting.estimating.timing import Line, Stopwatch
 
 _BLOCK = 16  # voxels: edge of a structure
 _SURE = 10.0  # nats between its class and the others: those contend at its border alone
@@ -34,7 +34,7 @@ _BEHIND = (2.0, 3.0, 4.0)  # nats to the next classes, where several contend eve
 
 
 def labelling(
-    config: SCDConfig, info: ModelInfo, clock: Clock
+    config: SCDConfig, info: ModelInfo, watch: Stopwatch
 ) -> Generator[None, None, tuple[Line, Line]]:
     """Time the labels of a window on its own grid, and on one of half the voxel size.
 
@@ -52,17 +52,17 @@ def labelling(
         job = partial(_label, info=info, finer=finer, volume=Volume(grey, np.eye(4), "phantom"))
         voxels = math.prod(config.window)
         points.append((voxels, voxels * finer**3))
-        plain.append(usual(partial(job, sure), clock))
+        plain.append(watch.usual(partial(job, sure)))
         yield
         if info.exclusive:
             amounts.append((1.0, float(max(1, job(unsure, sharpened=True)))))
-            sharpened = usual(partial(job, unsure, sharpened=True), clock)
+            sharpened = watch.usual(partial(job, unsure, sharpened=True))
             extra.append(max(0.0, sharpened - plain[-1]))
             yield
     return two_rates(points, plain), two_rates(amounts, extra) if extra else (0.0, 0.0)
 
 
-def mapping(config: SCDConfig, info: ModelInfo, clock: Clock) -> float:
+def mapping(config: SCDConfig, info: ModelInfo, watch: Stopwatch) -> float:
     """Time the winner's probability of a window, on a grid of half the voxel size."""
     rows, finer = _blocks(config, _BEHIND), 2
     h, w, d = (finer * n for n in config.window)
@@ -73,7 +73,7 @@ def mapping(config: SCDConfig, info: ModelInfo, clock: Clock) -> float:
         kept = ProbabilityGrid((h, w, d), axes, extents, exclusive=info.exclusive, confidence=True)
         kept.add(rows)
 
-    return usual(fill, clock) / (h * w * d * config.out_channels)
+    return watch.usual(fill) / (h * w * d * config.out_channels)
 
 
 def _label(rows: Rows, info: ModelInfo, finer: int, volume: Volume, sharpened: bool = False) -> int:

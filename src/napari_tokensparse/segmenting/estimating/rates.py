@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -28,7 +28,7 @@ from napari_tokensparse.compute.machine import describe_machine
 from napari_tokensparse.model.crop import corner_box
 from napari_tokensparse.model.ratios import live_counts
 from napari_tokensparse.segmenting.estimating.labelrates import labelling, mapping
-from napari_tokensparse.segmenting.estimating.timing import rates_of, timed, two_rates, usual
+from napari_tokensparse.segmenting.estimating.timing import Stopwatch, rates_of, two_rates
 from napari_tokensparse.segmenting.stitch import Stitcher
 from napari_tokensparse.segmenting.tokenmaps import TokenMapBuilder
 from napari_tokensparse.segmenting.windowing import windowed
@@ -36,31 +36,33 @@ from napari_tokensparse.volumes.volume import Volume, check_finite
 from napari_tokensparse.volumes.windows import window_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from napari_tokensparse.compute.backends.base import Backend
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.crop import Grid, TokenBox
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.model.scd import SCD, SCDOutput
-    from napari_tokensparse.segmenting.estimating.timing import Clock, Line
+    from napari_tokensparse.segmenting.estimating.timing import Line
+    from napari_tokensparse.segmenting.options import Options
 
 
 T = TypeVar("T")
 
-_FORM = 4  # of what is kept: to be counted up when something else is measured
+_FORM = 5  # of what is kept: to be counted up when something else is measured
 _KEEP_RATIOS = (1.0, 0.1)
 _PART = 0.75  # of each side of a window that is cropped, as a brain's may be
 _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
-_PROBES, _PROBE_SIDE = 24, 384  # products of matrices that show how busy the machine is
-_BUSIEST = 10.0  # times as slow as it was when it was measured, at most
-_BUSY = 3.0  # times as slow as it is now: what was measured then is measured again
+_BUSY, _FREE = 1.5, 1.25  # times as slow: what was measured then, on a machine that is so now
+_LATEST = 3  # runs of which the middle one counts
+_ODD = 4.0  # times as long or as short as told: the machine slept, or something stood still
 
 
 class Rates(BaseModel):
-    """What parts of a run take, in seconds.
+    """What parts of a run take, in seconds, if nothing else goes on.
 
     Attributes
     ----------
@@ -84,8 +86,10 @@ class Rates(BaseModel):
         each map.
     prepare : tuple of float
         One voxel of a channel of the input, and one of the model's grid.
-    probe : float
-        Some work that is always the same: by it a busier machine is known. 0 if it is not known.
+    busy : float
+        How many times as long it took when it was measured, for something else went on then.
+    runs : tuple of float
+        How many times as long as told by these rates the latest runs took, the last one at the end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,13 +101,18 @@ class Rates(BaseModel):
     sharpen: tuple[NonNegativeFloat, NonNegativeFloat]
     likely: NonNegativeFloat
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
-    probe: NonNegativeFloat = 0.0
+    busy: NonNegativeFloat = 1.0
+    runs: tuple[NonNegativeFloat, ...] = ()
 
-    def slowdown(self, clock: Clock = time.perf_counter) -> float:
-        """Return how many times as long as when it was measured this machine takes now."""
-        if self.probe == 0:
-            return 1.0
-        return min(_BUSIEST, max(1 / _BUSIEST, _probe(clock) / self.probe))
+    @property
+    def learned(self) -> float:
+        """How many times as long as by what was measured a run takes, as runs have shown."""
+        return median(self.runs) if self.runs else 1.0
+
+    def with_run(self, times: float) -> Rates:
+        """Return them with one more run, that took so many times as long."""
+        runs = (*self.runs, min(_ODD, max(1 / _ODD, times)))[-_LATEST:]
+        return self.model_copy(update={"runs": runs})
 
 
 def value_of(steps: Generator[None, None, T]) -> T:
@@ -120,45 +129,78 @@ def calibrating(
     model: SCD,
     backend: str = "auto",
     precision: str = "auto",
-    clock: Clock = time.perf_counter,
+    watch: Stopwatch | None = None,
 ) -> Generator[None, None, Rates]:
     """Return the rates of this machine; yields between parts of a measurement, if there is one.
 
     They are kept for a network's sizes and preprocessing, a device, a backend, a number of threads,
-    a processor and the versions of torch and of this package, and measured again on a machine that
-    was far busier then.
+    a processor and the versions of torch and of this package. What was measured on a busy machine,
+    and no run has put right, is measured again when the machine is free.
 
     Parameters
     ----------
     model, backend, precision
         As `segment` takes them; the model on its device.
-    clock
-        Gives seconds.
+    watch
+        Gives seconds; a new one if none is given.
     """
+    watch = watch or Stopwatch()
     made = make_backend(model, backend, precision)
-    file = cache_folder("calibration") / f"{_key(made)}.json"
+    kept = _kept(made)
+    if kept is not None and (kept.runs or kept.busy < _BUSY or watch.slowdown() > _FREE):
+        return kept
+    rates = yield from measuring(made, watch)
+    _keep(made, rates)
+    return rates
+
+
+def learn(model: SCD, options: Options, told: Callable[[Rates], float], took: float) -> None:
+    """Learn from a run how long the next one of its network takes; nothing before a measurement.
+
+    Parameters
+    ----------
+    model, options
+        What was run, and how.
+    told
+        Returns what such a run takes by rates, in seconds.
+    took
+        What it took, as on a free machine.
+    """
+    made = make_backend(model, options.backend, options.precision)
+    rates = _kept(made)
+    seconds = 0.0 if rates is None else told(rates)
+    if rates is not None and seconds > 0:
+        _keep(made, rates.with_run(took / seconds))
+
+
+def _kept(backend: Backend) -> Rates | None:
+    """Return the rates that are kept; None if there are none."""
     try:
-        kept = Rates.model_validate_json(file.read_bytes())
-        if kept.slowdown(clock) > 1 / _BUSY:
-            return kept
+        return Rates.model_validate_json(_file(backend).read_bytes())
     except (OSError, ValidationError):
-        pass  # it is not there, or no longer what it was
-    rates = yield from measuring(made, clock)
+        return None  # it is not there, or no longer what it was
+
+
+def _keep(backend: Backend, rates: Rates) -> None:
+    file = _file(backend)
     with suppress(OSError):  # a cache that cannot be written to is none
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as part:
             part.write_text(rates.model_dump_json(), encoding="utf-8")
-    return rates
 
 
-def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[None, None, Rates]:
+def _file(backend: Backend) -> Path:
+    return cache_folder("calibration") / f"{_key(backend)}.json"
+
+
+def measuring(backend: Backend, watch: Stopwatch) -> Generator[None, None, Rates]:
     """Measure the parts of a run, one after the other; yields between them.
 
     Parameters
     ----------
     backend
         A network that is ready to be run.
-    clock
+    watch
         Gives seconds.
     """
     network = backend.network
@@ -166,23 +208,23 @@ def measuring(backend: Backend, clock: Clock = time.perf_counter) -> Generator[N
     passes = {ratio: _Pass(backend, ratio) for ratio in _KEEP_RATIOS}
     pruned = passes[min(passes)]
     with kept_memory():
-        first = timed(pruned, clock)
+        first = watch.timed(pruned)
         yield
-        seconds = {ratio: usual(each, clock) for ratio, each in passes.items()}
+        seconds = {ratio: watch.usual(each) for ratio, each in passes.items()}
         yield
-        shares = _network(backend, seconds, pruned.windows, clock)
+        shares = _network(backend, seconds, pruned.windows, watch)
         yield
-        stitch = _stitching(config, info, pruned(), clock)
-        label, sharpen = yield from labelling(config, info, clock)
+        stitch = _stitching(config, info, pruned(), watch)
+        label, sharpen = yield from labelling(config, info, watch)
     return Rates(
         start=max(0.0, first - seconds[min(passes)]),
         network=shares,
         stitch=stitch,
         label=label,
         sharpen=sharpen,
-        likely=mapping(config, info, clock),
-        prepare=_preparing(config, info, clock),
-        probe=_probe(clock),
+        likely=mapping(config, info, watch),
+        prepare=_preparing(config, info, watch),
+        busy=watch.busy,
     )
 
 
@@ -213,7 +255,7 @@ def _mean_power(config: SCDConfig, keep_ratios: Sequence[float], power: int) -> 
 
 
 def _network(
-    backend: Backend, whole: dict[float, float], windows: int, clock: Clock
+    backend: Backend, whole: dict[float, float], windows: int, watch: Stopwatch
 ) -> tuple[float, float, float]:
     """Split the seconds of passes into the parts of `Rates`.
 
@@ -225,7 +267,7 @@ def _network(
         Seconds of a pass of full windows, by keep ratio.
     windows
         In a pass.
-    clock
+    watch
         Gives seconds.
     """
     config = backend.network.config
@@ -233,7 +275,7 @@ def _network(
     if config.crop_value is not None:
         some = corner_box(config, _part_of(config.grid))
         share = math.prod(some.size) / math.prod(config.grid)
-        timed += [(share, r, usual(_Pass(backend, r, some), clock)) for r in whole]
+        timed += [(share, r, watch.usual(_Pass(backend, r, some))) for r in whole]
     kinds = 2 if config.crop_value is None else 3
     amounts = [_amounts(config, share, ratio)[:kinds] for share, ratio, _ in timed]
     every, seen, *pairs = rates_of(amounts, [seconds for _, _, seconds in timed])
@@ -299,7 +341,7 @@ class _Pass:
         return replace(out, inside=out.inside.cpu())
 
 
-def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock) -> float:
+def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, watch: Stopwatch) -> float:
     """Time what is done with a window's logits and tokens."""
     larger = [3 * n // 2 for n in config.window]
     grid = window_grid(larger, config.window, config.patch_size, 0.5)
@@ -310,15 +352,15 @@ def _stitching(config: SCDConfig, info: ModelInfo, out: SCDOutput, clock: Clock)
         stitcher.add(grid.starts[-1], logits)
         tokens.add(grid.starts[-1], out.trace)
 
-    return usual(add, clock)
+    return watch.usual(add)
 
 
-def _preparing(config: SCDConfig, info: ModelInfo, clock: Clock) -> Line:
+def _preparing(config: SCDConfig, info: ModelInfo, watch: Stopwatch) -> Line:
     """Time what is done before the first window, of two volumes with other voxel sizes."""
     points, seconds = [], []
     for finer in _FINER:
         volume = _phantom(config, info, finer)
-        seconds.append(usual(partial(_prepare, volume, config, info), clock))
+        seconds.append(watch.usual(partial(_prepare, volume, config, info)))
         points.append((volume.array.size, _prepare(volume, config, info)))
     return two_rates(points, seconds)
 
@@ -343,14 +385,3 @@ def _phantom(config: SCDConfig, info: ModelInfo, finer: float) -> Volume:
     shape = (config.in_channels, edge, edge, edge)
     grey = np.random.default_rng(0).integers(1, 200, shape, np.int16)
     return Volume(grey.transpose(0, 3, 2, 1), affine, "phantom")
-
-
-def _probe(clock: Clock) -> float:
-    """Time some products of matrices, in all threads: long enough to meet what else goes on."""
-    matrix = torch.ones(_PROBE_SIDE, _PROBE_SIDE)
-
-    def multiply() -> None:
-        for _ in range(_PROBES):
-            matrix @ matrix
-
-    return timed(multiply, clock)

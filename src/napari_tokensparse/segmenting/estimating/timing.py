@@ -1,11 +1,13 @@
-"""Timing some work, and splitting what it took between kinds of work."""
+"""Timing some work as if nothing else went on, and splitting what it took between kinds of work."""
 
 from __future__ import annotations
 
+import time
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,21 +16,64 @@ if TYPE_CHECKING:
     Line = tuple[float, float]
 
 _LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
+_SIDE, _PRODUCTS = 384, 8  # of matrices: what is multiplied to see how busy the machine is
+_ENOUGH = 0.05  # seconds of the processor: Windows counts them in steps of 0.016
+_PATIENCE = 1.0  # seconds of the clock, in which a machine must have given them
+_BUSIEST = 20.0  # times as slow as when it is free, at most
 
 
-def usual(work: Callable[[], object], clock: Clock) -> float:
-    """Time some work, a few times if it is short, and return the median."""
-    seconds: list[float] = []
-    while len(seconds) < _TIMES and sum(seconds) < _LONG:
-        seconds.append(timed(work, clock))
-    return median(seconds)
+class Stopwatch:
+    """Tells how long work would take if nothing else went on, whatever does.
 
+    How busy the machine is, is told from work that all threads share: on a free machine each of
+    them gets as many seconds of a processor as the clock counts, on a busy one fewer. No earlier
+    measurement is needed for that, which may have been made on a busy machine too.
 
-def timed(work: Callable[[], object], clock: Clock) -> float:
-    """Time some work once."""
-    began = clock()
-    work()
-    return clock() - began
+    Parameters
+    ----------
+    clock, cpu
+        Give seconds: those of the clock, and those that processors worked for this process.
+    """
+
+    def __init__(
+        self, clock: Clock = time.perf_counter, cpu: Clock = time.process_time
+    ) -> None:
+        self._clock, self._cpu = clock, cpu
+        self._met: list[float] = []
+
+    def slowdown(self) -> float:
+        """Return how many times as long as on a free machine work takes now."""
+        matrix = torch.ones(_SIDE, _SIDE)
+        began, used = self._clock(), self._cpu()
+        took = worked = 0.0
+        while took < _PATIENCE and worked < _ENOUGH:
+            for _ in range(_PRODUCTS):
+                matrix @ matrix
+            took, worked = self._clock() - began, self._cpu() - used
+        share = worked / torch.get_num_threads()
+        met = min(_BUSIEST, max(1.0, took / share)) if share > 0 else _BUSIEST
+        self._met.append(met)
+        return met
+
+    @property
+    def busy(self) -> float:
+        """How many times as long work took, on average since the first look."""
+        return sum(self._met) / len(self._met) if self._met else 1.0
+
+    def timed(self, work: Callable[[], object]) -> float:
+        """Time some work once."""
+        before = self._met[-1] if self._met else self.slowdown()
+        began = self._clock()
+        work()
+        took = self._clock() - began
+        return 2 * took / (before + self.slowdown())
+
+    def usual(self, work: Callable[[], object]) -> float:
+        """Time some work, a few times if it is short, and return the median."""
+        seconds: list[float] = []
+        while len(seconds) < _TIMES and sum(seconds) < _LONG:
+            seconds.append(self.timed(work))
+        return median(seconds)
 
 
 def two_rates(amounts: Sequence[Line], seconds: Sequence[float]) -> Line:

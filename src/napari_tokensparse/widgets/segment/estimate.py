@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.estimating.estimate import Estimate
-    from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.volumes.region import Box
     from napari_tokensparse.volumes.volume import Volume
     from napari_tokensparse.widgets.segment.networks import Networks
-    from napari_tokensparse.widgets.segment.run import SegmentRequest
+    from napari_tokensparse.widgets.segment.run import Result, SegmentRequest
 
 ESTIMATING = "Estimating time and memory …"
 DELAY_MS = 500
@@ -104,15 +103,17 @@ class EstimateLabel(AskedLabel):
         self.stop()
         self._clicked = time.perf_counter()
 
-    def end(self, result: Segmentation) -> None:
+    def end(self, result: Result) -> None:
         """Learn from a run that is shown now."""
-        took = time.perf_counter() - self._clicked
-        beyond.learn(max(0.0, took - result.stats.seconds["total"]), result.labels.size)
+        took, run = time.perf_counter() - self._clicked, result.segmentation
+        more = max(0.0, took - run.stats.seconds["total"])
+        beyond.learn(more / result.slowdown, run.labels.size)
 
     def show_answer(self, estimate: Estimate | None) -> None:
         """Show an estimate, and pass on that there is one or none."""
         if estimate is not None:
-            estimate = replace(estimate, seconds=estimate.seconds + beyond.seconds(self._voxels))
+            more = beyond.seconds(self._voxels) * estimate.slowdown
+            estimate = replace(estimate, seconds=estimate.seconds + more)
         super().show_answer(estimate)
         self.estimated.emit(estimate)
 

@@ -76,12 +76,23 @@ class Lacking:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a run ends with."""
+    """What a run ends with.
+
+    Attributes
+    ----------
+    segmentation, network, options
+        What came out, of which network, and how.
+    warnings
+        What to know of the scan.
+    slowdown
+        How many times as long as on a free machine work took meanwhile.
+    """
 
     segmentation: Segmentation
     network: SCD
     options: Options
     warnings: tuple[str, ...]
+    slowdown: float
 
 
 def run(
@@ -116,8 +127,16 @@ def run(
 
 
 def _segmenting(volume: Volume, network: SCD, options: Options) -> Iterator[Progress | Result]:
+    from napari_tokensparse.segmenting.estimating.learned import learn_from
+    from napari_tokensparse.segmenting.estimating.timing import Stopwatch
     from napari_tokensparse.segmenting.infer import Progress, segmenting
 
-    warnings = concerns(volume, network.info, options.strip)
+    warnings, watch = concerns(volume, network.info, options.strip), Stopwatch()
+    watch.slowdown()
     for event in segmenting(volume, network, options):
-        yield event if isinstance(event, Progress) else Result(event, network, options, warnings)
+        if isinstance(event, Progress):
+            yield event
+            continue
+        watch.slowdown()
+        yield Result(event, network, options, warnings, watch.busy)
+        learn_from(volume, network, options, event, watch.busy)

@@ -384,7 +384,7 @@ class SegmentWidget(QWidget):
             changed=request.is_outdated(),
         )
         self.message.setText(result_text(result.segmentation, [*scan.notes, *said]))
-        self.estimate.end(result.segmentation)
+        self.estimate.end(result)
 
     def _leave(self) -> None:
         """Put the viewer back, and leave what is asked for to the widget that is opened next."""

@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from napari_tokensparse.model.ratios import DROP
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.agreement import agreement
-from napari_tokensparse.segmenting.autoratio import searching
+from napari_tokensparse.segmenting.autoratio import IMPORTANCES, searching
 from napari_tokensparse.segmenting.preview import PreviewSession
 from napari_tokensparse.volumes.volume import Volume
 
@@ -42,12 +43,35 @@ def test_the_first_ratio_that_agrees_ends_the_search(session: PreviewSession, sh
     trials = list(searching(session, share))
     assert trials[-1].agreement >= share
     assert all(trial.agreement < share for trial in trials[:-1])
-    assert all(b.keep_ratio - a.keep_ratio == pytest.approx(0.05) for a, b in pairwise(trials))
+    assert all(b.value - a.value == pytest.approx(0.05) for a, b in pairwise(trials))
     for trial in (trials[0], trials[-1]):
-        assert trial.agreement == session.update(trial.keep_ratio).agreement
+        assert trial.agreement == session.update(trial.value).agreement
 
 
 def test_ratios_that_leave_no_token_are_passed_over(session: PreviewSession) -> None:
     first = next(searching(session, 0.5))
     assert session.tokens == 64
-    assert first.keep_ratio == 0.25  # 64, 16, 4, 1; at 0.2 it is 64, 12, 2, 0
+    assert first.value == 0.25  # 64, 16, 4, 1; at 0.2 it is 64, 12, 2, 0
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_the_largest_importance_that_agrees_ends_the_search(
+    session: PreviewSession, share: float
+) -> None:
+    trials = list(searching(session, share, by_importance=True))
+    assert [trial.value for trial in trials] == list(IMPORTANCES[: len(trials)])
+    assert trials[-1].agreement >= share
+    assert all(trial.agreement < share for trial in trials[:-1])
+    kept = [trial.preview.live[-1] for trial in trials]
+    assert kept == sorted(kept)
+    assert trials[-1].preview.importance == trials[-1].value
+
+
+def test_pins_count_and_what_they_drop_may_leave_nothing_that_agrees(
+    session: PreviewSession,
+) -> None:
+    pins = np.zeros(session.places.grid, np.int8)
+    pins[:2] = DROP
+    trials = list(searching(session, 1.0, pins=pins))
+    assert trials[-1].value == 1.0
+    assert trials[-1].agreement < 1.0

@@ -74,11 +74,11 @@ def test_the_slider_and_its_unit_follow_the_rule(opened: Opened) -> None:
     by_importance(opened, "0.35")
     assert control.title.text() == "Importance ≥"
     assert control.importance.isVisible() and not control.keep_ratio.isVisible()
-    assert not widget.auto.isEnabled()
+    assert widget.auto.isEnabled()
     assert control.importance.meaning.text().startswith("Importance ≥ 0.35: each stage keeps")
     assert NOT_KNOWN in control.importance.gains.text().lower()
     opened.qtbot.keyClick(control.rule, Qt.Key.Key_Up)
-    assert control.keep_ratio.isVisible() and widget.auto.isEnabled()
+    assert control.keep_ratio.isVisible()
     widget._results.keepRatioChosen.emit(0.25)
     assert control.keep_ratio.value() == 0.25
 

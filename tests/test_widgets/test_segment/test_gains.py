@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_tokensparse.model.ratios import Importance
 from napari_tokensparse.segmenting.agreement import agreement
+from napari_tokensparse.segmenting.autoratio import IMPORTANCES
 from napari_tokensparse.segmenting.preview import PreviewSession
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def test_the_preview_says_how_far_it_agrees_once_nothing_moves(looking: Opened) 
     widget.live.setChecked(True)
     gains = widget.keep_ratio.gains
     qtbot.waitUntil(lambda: "in the window in view" in gains.text(), timeout=60_000)
-    source, voxel = widget._in_view()
+    source, voxel, _ = widget._in_view()
     session = PreviewSession(source.volume, source.network(), voxel)
     wanted = agreement(session.update(0.5).labels, session.reference())
     assert gains.text() == f"agrees with 1.0 by {wanted:.1%} in the window in view"
@@ -76,7 +78,7 @@ def test_auto_sets_the_smallest_ratio_that_agrees_as_asked(looking: Opened) -> N
     qtbot.mouseClick(widget.auto.button, Qt.MouseButton.LeftButton)
     assert widget.auto.button.text() == "Cancel"
     qtbot.waitUntil(lambda: widget.auto.button.text() == "Auto", timeout=120_000)
-    source, voxel = widget._in_view()
+    source, voxel, _ = widget._in_view()
     session = PreviewSession(source.volume, source.network(), voxel)
     shares = {r: agreement(session.update(r).labels, session.reference()) for r in TRIED}
     wanted = min(ratio for ratio, share in shares.items() if share >= 0.9)
@@ -85,6 +87,29 @@ def test_auto_sets_the_smallest_ratio_that_agrees_as_asked(looking: Opened) -> N
         f"Auto: keep ratio {wanted:g} leaves {shares[wanted]:.1%}"
     )
     assert f"agrees with 1.0 by {shares[wanted]:.1%}" in widget.keep_ratio.gains.text()
+
+
+def test_auto_sets_the_largest_importance_that_agrees_where_importance_decides(
+    looking: Opened,
+) -> None:
+    widget, qtbot = looking.widget, looking.qtbot
+    qtbot.keyClick(widget.pruning.rule, Qt.Key.Key_Down)
+    widget.auto.share.setValue(90.0)
+    qtbot.mouseClick(widget.auto.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.auto.button.text() == "Auto", timeout=120_000)
+    source, voxel, _ = widget._in_view()
+    session = PreviewSession(source.volume, source.network(), voxel)
+    reference = session.reference()
+    agrees = (
+        each
+        for each in IMPORTANCES
+        if agreement(session.update(Importance(each)).labels, reference) >= 0.9
+    )
+    wanted = next(agrees)
+    slider = widget.pruning.importance
+    assert slider.isVisible() and slider.value() == wanted
+    assert widget.message.text().startswith(f"Auto: importance ≥ {wanted:g} leaves ")
+    assert "agrees with 1.0 by " in slider.gains.text()
 
 
 TRIED = tuple(round(0.05 * n, 2) for n in range(5, 21))

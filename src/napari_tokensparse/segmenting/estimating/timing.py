@@ -35,9 +35,7 @@ class Stopwatch:
         Give seconds: those of the clock, and those that processors worked for this process.
     """
 
-    def __init__(
-        self, clock: Clock = time.perf_counter, cpu: Clock = time.process_time
-    ) -> None:
+    def __init__(self, clock: Clock = time.perf_counter, cpu: Clock = time.process_time) -> None:
         self._clock, self._cpu = clock, cpu
         self._met: list[float] = []
 

@@ -67,9 +67,10 @@ class Gains(QObject):
         self.show()
 
     def take_trial(self, trial: Trial) -> None:
-        """Take a keep ratio that was tried on the window in view."""
-        self._in_view[trial.keep_ratio] = trial.agreement
-        self.show()
+        """Take a keep ratio that was tried on the window in view; importances are not its own."""
+        if not trial.by_importance:
+            self._in_view[trial.value] = trial.agreement
+            self.show()
 
     def take_sweep(self, swept: tuple[ShownResult, Sweep]) -> None:
         """Take the keep ratios of a whole volume."""

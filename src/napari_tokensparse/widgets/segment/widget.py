@@ -60,7 +60,9 @@ if TYPE_CHECKING:
 
     import napari
 
+    from napari_tokensparse.segmenting.autoratio import Trial
     from napari_tokensparse.segmenting.preview import Preview
+    from napari_tokensparse.widgets.pruning.choice import Pruning
     from napari_tokensparse.widgets.results import RunAgain
 
 
@@ -168,9 +170,8 @@ class SegmentWidget(QWidget):
         self.model.valueChanged.connect(self._model_changed)
         self.running.received.connect(self._receive)
         self.running.finished.connect(self._finished)
-        self.pruning.ruleChanged.connect(self.auto.setDisabled)
         self.pruning.valueChanged.connect(self._preview_again)
-        self.auto.chosen.connect(self.keep_ratio.setValue)
+        self.auto.chosen.connect(self._auto_chosen)
         self.gains.follow(self.auto, self.estimate, self._results)
         self.counts.follow(self.estimate, self._results)
         self.channels.valueChanged.connect(self._preview_again)
@@ -276,9 +277,17 @@ class SegmentWidget(QWidget):
         for known in (self.gains, self.counts):
             known.choose(self.image.value, "" if folder is None else folder.name)
 
-    def _in_view(self) -> tuple[Source, tuple[float, float, float]]:
+    def _in_view(self) -> tuple[Source, tuple[float, float, float], Pruning]:
         source = self._chosen_source()
-        return source, self._preview.voxel_of(source)
+        pruning = self.pruning.value(source.image, source.volume)
+        return source, self._preview.voxel_of(source), pruning
+
+    def _auto_chosen(self, trial: Trial) -> None:
+        if trial.by_importance:
+            self.pruning.set_importance(trial.value)
+            self.counts.take_preview(trial.preview)
+        else:
+            self.pruning.set_keep_ratio(trial.value)
 
     def _chosen_source(self) -> Source:
         return self._sources.of(self._read_scan(), self._folder(), self.device.value())

@@ -20,14 +20,6 @@ RATIOS = tuple(round(0.05 * n, 2) for n in range(1, 21))
 """Keep ratios that `searching` goes through, the smallest first."""
 _SMALL = (0.02, 0.01, 0.005, 0.002, 0.001, 0.0)
 IMPORTANCES = (*(round(1 - ratio, 2) for ratio in RATIOS[:-1]), *_SMALL)
-    *(round(1 - ratio, 2) for ratio in RATIOS[:-1]),
-    0.02,
-    0.01,
-    0.005,
-    0.002,
-    0.001,
-    0.0,
-)
 """Least importances that it goes through, the largest first."""
 
 

@@ -12,6 +12,7 @@ import torch
 from napari_tokensparse.datasets.cases import DataError, DataSet, layers_data_set
 from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.expected import HOUNSFIELD, STRIPPED_MR, Expected
 from napari_tokensparse.model.folder import ModelError, describe_folder, origin_of, shown_name
 from napari_tokensparse.model.info import LabelClass
 from napari_tokensparse.model.presets import preset
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from napari_tokensparse.training.recipes.parts import Recipe
+
 AFFINE = np.diag([-1.0, 1.0, 1.0, 1.0])
 METADATA = {"version": "1", "task": "", "description": "", "authors": "", "copyright": ""}
 OLD, SHIFTED = (1.0, 1.6, 0.4), (1.0, 1.25, 0.75)
 """Grey values of tissue and of the two balls in it."""
+BRAIN_MR = Expected(modality=("MR",), spacing_mm=(3.0, 6.0))
 
 
 def scan(seed: int, levels: Sequence[float]) -> tuple[Volume, Volume]:
@@ -177,13 +181,16 @@ def test_the_grid_intensities_and_padding_are_those_of_the_model(
     assert "windows of 32x24x16 voxels" in chosen.reasons[0]
 
 
-def test_crops_are_flipped_along_the_axes_of_the_model(start: Start) -> None:
+def recipe_for(named: DataSet) -> Recipe:
     from napari_tokensparse.datasets.checks import checking
     from napari_tokensparse.training.recipes.choose import make_recipe
 
-    named = data_set(4, 17, 53, names={4: "left", 17: "right"})
     facts = [case.facts for case in checking(named) if case.facts is not None]
-    recipe = make_recipe("auto", named, facts, memory_bytes=2**33)
+    return make_recipe("auto", named, facts, memory_bytes=2**33)
+
+
+def test_crops_are_flipped_along_the_axes_of_the_model(start: Start) -> None:
+    recipe = recipe_for(data_set(4, 17, 53, names={4: "left", 17: "right"}))
 
     def flipped(axcodes: str | None) -> list[int]:
         turned = {"_target_": "Orientationd", "keys": "image", "axcodes": axcodes}
@@ -195,6 +202,41 @@ def test_crops_are_flipped_along_the_axes_of_the_model(start: Start) -> None:
     assert flipped("RAS") == [1, 2]
     assert sorted(flipped("SPL")) == [0, 1]  # left and right lie along its axis 2
     assert flipped(None) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ct", "expected"),
+    [
+        (None, False, None),
+        (None, True, HOUNSFIELD),
+        (STRIPPED_MR, False, STRIPPED_MR),
+        (STRIPPED_MR, True, HOUNSFIELD),  # the data say otherwise
+        (HOUNSFIELD, False, None),
+        (BRAIN_MR, False, BRAIN_MR.model_copy(update={"spacing_mm": (1.0, 6.0)})),
+    ],
+)
+def test_what_a_model_expects_is_taken_over_unless_the_data_are_others(
+    start: Start, theirs: Expected | None, ct: bool, expected: Expected | None
+) -> None:
+    recipe = recipe_for(data_set(4, 17, 53, names={4: "left", 17: "right"}))
+    ours = recipe.info.model_copy(update={"expects": HOUNSFIELD if ct else None})
+    info = start.info.model_copy(update={"expects": theirs})
+    begun = Start(SCD(start.network.config, info))
+    adapted = begun.adapted(recipe.model_copy(update={"info": ours}), 2**33, True)
+    assert adapted.info.expects == expected
+
+
+def test_a_head_is_stripped_as_long_as_no_class_of_the_brain_is_gone(start: Start) -> None:
+    info = start.info.model_copy(update={"foreground_ml": (1.0, 2.0), "strip": True})
+    begun = Start(SCD(start.network.config, info))
+    own = {c.value: c.name for c in info.classes}
+
+    def strips(names: dict[int, str]) -> bool:
+        recipe = recipe_for(data_set(4, 17, 53, names=names))
+        return begun.adapted(recipe, 2**33, True).info.strip
+
+    assert strips({**own, 60: "lesion"})
+    assert not strips(dict(list(own.items())[:1]))
 
 
 def test_a_size_beside_a_model_and_a_model_that_is_not_there_are_refused(tmp_path: Path) -> None:

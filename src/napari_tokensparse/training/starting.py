@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_tokensparse.datasets.cases import DataError
 from napari_tokensparse.datasets.dataset import class_names
 from napari_tokensparse.model.bundle import load_weights
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokensparse.datasets.cases import DataSet
+    from napari_tokensparse.model.expected import Expected
     from napari_tokensparse.model.info import LabelClass, ModelInfo
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.training.recipes.parts import Recipe
@@ -97,6 +100,9 @@ class Start:
         said = {name: getattr(info, name) for name in taken}
         said["classes"] = tuple(self._class(c) for c in recipe.info.classes)
         said["sharpen"] = info.sharpen and recipe.info.exclusive
+        said["expects"] = self._expected(recipe)
+        # A head is stripped by the labels of all that makes up its brain.
+        said["strip"] = info.strip and not self._gone(recipe.info)
         plan = recipe.plan.model_copy(
             update={
                 "window": network.window,
@@ -151,6 +157,24 @@ class Start:
                 f"the data have {', '.join(given)}; put them in the model's order"
             )
 
+    def _expected(self, recipe: Recipe) -> Expected | None:
+        """Return what scans the model was made for, unless the data are others."""
+        ours, theirs = recipe.info.expects, self.info.expects
+        if theirs is None or (bool(theirs.modality) and _is_ct(ours) != _is_ct(theirs)):
+            return ours
+        steps = (t for t in recipe.info.preprocessing if t["_target_"] == "Spacingd")
+        edges = [mm for step in steps for mm in np.atleast_1d(step["pixdim"]).tolist()]
+        if theirs.spacing_mm is None or not edges:
+            return theirs
+        least, most = theirs.spacing_mm
+        wider = (min(least, *edges), max(most, *edges))
+        return theirs.model_copy(update={"spacing_mm": wider})
+
+    def _gone(self, info: ModelInfo) -> list[str]:
+        """Name the classes of the model that the data do not list."""
+        listed = {_key(c) for c in info.classes}
+        return [c.name for c in self.info.classes if _key(c) not in listed]
+
     def _class(self, given: LabelClass) -> LabelClass:
         """Keep colour and codes of a class that the model has."""
         return next((c for c in self.info.classes if _key(c) == _key(given)), given)
@@ -182,8 +206,7 @@ class Start:
     def _said_of_classes(self, info: ModelInfo) -> str:
         rows, shift = self._rows(info), int(info.exclusive)
         new = [c.name for at, c in enumerate(info.classes) if at + shift not in rows]
-        listed = {_key(c) for c in info.classes}
-        gone = [c.name for c in self.info.classes if _key(c) not in listed]
+        gone = self._gone(info)
         said = [
             *([f"made anew for {', '.join(new)}"] if new else []),
             *([f"without {', '.join(gone)}, which the data do not list"] if gone else []),
@@ -211,6 +234,10 @@ def _schedule(training: TrainConfig, steps: int | None, width: float) -> dict[st
         "warmup_steps": warmup if steps is None else min(warmup, -(-steps // 10)),
         **validation_pace(training.validate_every, steps, training.max_minutes),
     }
+
+
+def _is_ct(expected: Expected | None) -> bool:
+    return expected is not None and "CT" in expected.modality
 
 
 def _key(one: LabelClass) -> tuple[int, str]:

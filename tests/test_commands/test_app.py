@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from napari_tokensparse.commands.app import main
-from napari_tokensparse.commands.options import plain_errors
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.common.files import write_error
 
 

@@ -13,7 +13,7 @@ import torch
 import typer
 from monai.transforms.compose import Compose
 
-from napari_tokensparse.commands.options import plain_errors
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.compute.shortage import Shortage, free_mb, is_shortage, shortage_of
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.segmenting.infer import SegmentError, segment

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tokensparse.commands.options import DebugOption, plain_errors
+from napari_tokensparse.commands.errors import plain_errors
+from napari_tokensparse.commands.options import DebugOption  # noqa: TC001  # typer reads them
 
 if TYPE_CHECKING:
     from napari_tokensparse.benchmarks.plan import Plan

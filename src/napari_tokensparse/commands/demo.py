@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DEFAULT_MODEL,
     DebugOption,
     KeepOption,
     OverwriteOption,
-    plain_errors,
     ratios_of,
 )
 from napari_tokensparse.commands.shown import report, run_shown

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DebugOption,
     DeviceOption,
@@ -19,7 +20,6 @@ from napari_tokensparse.commands.options import (
     ModelOption,
     OverwriteOption,
     ThreadsOption,
-    plain_errors,
     ratios_of,
     use_threads,
 )

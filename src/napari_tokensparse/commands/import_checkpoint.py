@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from napari_tokensparse.commands.options import (
+from napari_tokensparse.commands.errors import plain_errors
+from napari_tokensparse.commands.options import (  # noqa: TC001  # typer reads them
     DebugOption,
     OverwriteOption,
-    plain_errors,
 )
 
 

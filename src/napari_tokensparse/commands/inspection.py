@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DEFAULT_MODEL,
     ChannelOption,
@@ -24,7 +25,6 @@ from napari_tokensparse.commands.options import (
     SeriesOption,
     ThreadsOption,
     input_files,
-    plain_errors,
     ratios_of,
     read_case,
     region_of,

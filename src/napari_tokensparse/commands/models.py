@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DebugOption,
     KeepOption,
     OverwriteOption,
-    plain_errors,
     ratios_of,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DEFAULT_MODEL,
     BackendOption,
@@ -31,7 +32,6 @@ from napari_tokensparse.commands.options import (
     TableOption,
     ThreadsOption,
     WorkersOption,
-    plain_errors,
 )
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_tokensparse.commands.errors import plain_errors
 from napari_tokensparse.commands.options import (
     DebugOption,
     FoldOption,
     LabelsOption,
     ThreadsOption,
-    plain_errors,
     use_threads,
 )
 from napari_tokensparse.common.untrusted import yaml_value

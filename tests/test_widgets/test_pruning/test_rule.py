@@ -152,3 +152,18 @@ def test_a_model_that_prunes_nothing_offers_neither_rule_nor_pins(looking: Opene
 def test_an_estimate_by_importance_is_at_most_so_long() -> None:
     estimate = Estimate(10.0, 3, None, at_most=True)  # type: ignore[arg-type]
     assert estimate.time == "At most about 13 s"
+
+
+def test_a_layer_of_pins_whose_last_token_is_pinned_the_other_way_is_let_go_of(
+    looking: Opened,
+) -> None:
+    control, results = looking.widget.pruning, looking.widget._results
+    shape = looking.viewer.layers["scan"].data.shape
+    keep, drop = (looking.viewer.add_labels(np.zeros(shape, np.uint8)) for _ in range(2))
+    keep.data_setitem(([3], [3], [3]), 1)
+    results.pinned.emit((keep, 1))
+    assert (control.keep.value(), control.drop.value()) == (keep, None)
+    keep.data_setitem(([3], [3], [3]), 0)
+    drop.data_setitem(([3], [3], [3]), 1)
+    results.pinned.emit((drop, -1))
+    assert (control.keep.value(), control.drop.value()) == (None, drop)

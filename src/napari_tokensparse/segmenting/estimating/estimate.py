@@ -185,7 +185,7 @@ def estimating(
     slowdown = sum(watch.slowdown() for _ in range(_LOOKS)) / _LOOKS
     info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
-        free * rates.learned * slowdown,
+        free * rates.learned(slowdown) * slowdown,
         seen.windows,
         _room(volume, model, info, seen, options.maps),
         at_most=bool(options.importance) or is_unknown_head,

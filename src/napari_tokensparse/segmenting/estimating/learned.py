@@ -12,6 +12,7 @@ from napari_tokensparse.segmenting.stripping import known_brain
 
 if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
+    from napari_tokensparse.segmenting.estimating.rates import Rates
     from napari_tokensparse.segmenting.options import Options
     from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.volumes.volume import Volume
@@ -39,5 +40,9 @@ def learn_from(
         shares = tuple(max(share, _FEW) for share in result.stats.kept_shares)
         options = options.model_copy(update={"importance": None, "keep_ratio": shares})
     seen = outline(brain, model.config, info, options.box(brain))
-    took = (seconds["total"] - seconds.get("strip", 0.0)) / slowdown
-    learn(model, options, lambda rates: free_seconds(brain, model, options, seen, rates), took)
+    took = seconds["total"] - seconds.get("strip", 0.0)
+
+    def told(rates: Rates) -> float:
+        return free_seconds(brain, model, options, seen, rates)
+
+    learn(model, options, told, took, slowdown)

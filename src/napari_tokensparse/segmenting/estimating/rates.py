@@ -57,7 +57,8 @@ _MANY = 10**6
 _PHANTOM = 192**3  # voxels of all channels: as doubles they are too many for the heap, as a scan's
 _FINER = (1.5, 3.0)  # than the model's grid: their voxels
 _BUSY, _FREE = 1.5, 1.25  # times as slow: what was measured then, on a machine that is so now
-_LATEST = 3  # runs of which the middle one counts
+_KEPT, _LATEST = 9, 3  # runs, and of those like the next one, of which the middle one counts
+_ALIKE = 1.5  # times as busy: machines that are alike
 _ODD = 4.0  # times as long or as short as told: the machine slept, or something stood still
 
 
@@ -88,8 +89,9 @@ class Rates(BaseModel):
         One voxel of a channel of the input, and one of the model's grid.
     busy : float
         How many times as long it took when it was measured, for something else went on then.
-    runs : tuple of float
-        How many times as long as told by these rates the latest runs took, the last one at the end.
+    runs : tuple of tuple of float
+        The latest runs, the last one at the end: how many times as long as on a free machine work
+        took meanwhile, and how many times as long as told by that and these rates the run took.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,17 +104,21 @@ class Rates(BaseModel):
     likely: NonNegativeFloat
     prepare: tuple[NonNegativeFloat, NonNegativeFloat]
     busy: NonNegativeFloat = 1.0
-    runs: tuple[NonNegativeFloat, ...] = ()
+    runs: tuple[tuple[NonNegativeFloat, NonNegativeFloat], ...] = ()
 
-    @property
-    def learned(self) -> float:
-        """How many times as long as by what was measured a run takes, as runs have shown."""
-        return median(self.runs) if self.runs else 1.0
+    def learned(self, slowdown: float) -> float:
+        """Return how many times as long as told a run takes, as runs on such a machine have shown.
 
-    def with_run(self, times: float) -> Rates:
-        """Return them with one more run, that took so many times as long."""
-        runs = (*self.runs, min(_ODD, max(1 / _ODD, times)))[-_LATEST:]
-        return self.model_copy(update={"runs": runs})
+        What slows a product of matrices slows other work more or less: what was learned on a busy
+        machine holds on a busy machine.
+        """
+        like = [times for met, times in self.runs if 1 / _ALIKE <= met / slowdown <= _ALIKE]
+        return median(like[-_LATEST:]) if like else 1.0
+
+    def with_run(self, slowdown: float, times: float) -> Rates:
+        """Return them with one more run, by how much work was slowed and how long it took."""
+        run = (slowdown, min(_ODD, max(1 / _ODD, times)))
+        return self.model_copy(update={"runs": (*self.runs, run)[-_KEPT:]})
 
 
 def value_of(steps: Generator[None, None, T]) -> T:
@@ -134,8 +140,8 @@ def calibrating(
     """Return the rates of this machine; yields between parts of a measurement, if there is one.
 
     They are kept for a network's sizes and preprocessing, a device, a backend, a number of threads,
-    a processor and the versions of torch and of this package. What was measured on a busy machine,
-    and no run has put right, is measured again when the machine is free.
+    a processor and the versions of torch and of this package. What was measured on a busy machine
+    is measured again when the machine is free.
 
     Parameters
     ----------
@@ -147,14 +153,16 @@ def calibrating(
     watch = watch or Stopwatch()
     made = make_backend(model, backend, precision)
     kept = _kept(made)
-    if kept is not None and (kept.runs or kept.busy < _BUSY or watch.slowdown() > _FREE):
+    if kept is not None and (kept.busy < _BUSY or watch.slowdown() > _FREE):
         return kept
     rates = yield from measuring(made, watch)
     _keep(made, rates)
     return rates
 
 
-def learn(model: SCD, options: Options, told: Callable[[Rates], float], took: float) -> None:
+def learn(
+    model: SCD, options: Options, told: Callable[[Rates], float], took: float, slowdown: float
+) -> None:
     """Learn from a run how long the next one of its network takes; nothing before a measurement.
 
     Parameters
@@ -164,13 +172,15 @@ def learn(model: SCD, options: Options, told: Callable[[Rates], float], took: fl
     told
         Returns what such a run takes by rates, in seconds.
     took
-        What it took, as on a free machine.
+        What it took.
+    slowdown
+        How many times as long as on a free machine work took meanwhile.
     """
     made = make_backend(model, options.backend, options.precision)
     rates = _kept(made)
     seconds = 0.0 if rates is None else told(rates)
     if rates is not None and seconds > 0:
-        _keep(made, rates.with_run(took / seconds))
+        _keep(made, rates.with_run(slowdown, took / slowdown / seconds))
 
 
 def _kept(backend: Backend) -> Rates | None:

@@ -70,6 +70,12 @@ class MaskCombo(QComboBox):
         """Choose a layer of the viewer, or none."""
         self.setCurrentIndex(0 if layer is None else 1 + self._layers.index(layer))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether a Labels layer is chosen on which nothing is painted."""
+        chosen = self.value()
+        return isinstance(chosen, Labels) and not np.asarray(chosen.data).any()
+
     def marked(self, image: Image, volume: Volume) -> NDArray[np.bool_] | None:
         """Return what the layer marks of an image, on the file's grid; None where none is chosen.
 

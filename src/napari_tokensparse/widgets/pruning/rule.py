@@ -110,9 +110,15 @@ class PruningControl(QWidget):
             self.importance.setValue(least)
 
     def set_pins(self, pinned: tuple[Layer, int]) -> None:
-        """Choose a layer whose tokens are kept (1) or dropped (-1)."""
+        """Choose a layer whose tokens are kept (1) or dropped (-1).
+
+        The other is let go of where its last token was pinned the other way.
+        """
         layer, kind = pinned
-        (self.keep if kind > 0 else self.drop).setValue(layer)
+        chosen, other = (self.keep, self.drop) if kind > 0 else (self.drop, self.keep)
+        chosen.setValue(layer)
+        if other.is_empty:
+            other.setValue(None)
 
     def set_network(self, config: SCDConfig) -> None:
         """Offer what a network has: its keep ratio, and rule and pins where it prunes."""

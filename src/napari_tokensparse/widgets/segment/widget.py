@@ -160,8 +160,9 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(scrolled(self, below=research_note()))
         layout.addLayout(form)
         saving = (self.save, self.receipt)
-        results = (self.runs, self.beside, self.masks, self.progress, self.message, *saving)
-        for widget in (self.estimate, self.advice, self.button, *results):
+        results = (self.runs, self.beside, self.masks, *saving)
+        said = (self.message, self.progress)  # seen without scrolling where the button is
+        for widget in (self.estimate, self.advice, self.button, *said, *results):
             layout.addWidget(widget)
         layout.addStretch()
 

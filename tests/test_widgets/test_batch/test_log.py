@@ -48,7 +48,8 @@ def test_the_end_a_cancel_and_an_error_are_said(log: BatchLog) -> None:
     log.receive(ScanResult(CASES[0], "failed", error="x"))
     log.cancel()
     assert log.status == (
-        "Cancelled; 1 scans were not run.\n1 failed.\na: x\nLabels and summary.csv are in out."
+        "Cancelled; 1 scan was not run.\n1 failed.\na: x\nLabels and summary.csv are in out."
     )
+    assert [row[1] for row in log.rows()] == ["failed", "not run"]
     log.fail("no disk")
     assert log.status == "no disk"

@@ -166,6 +166,9 @@ def test_work_goes_on_while_the_dock_is_closed_and_a_new_one_shows_and_cancels_i
     opened.qtbot.waitUntil(lambda: not batch.is_busy, timeout=A_RUN_MS)
     output = tmp_path / "scans-labels"
     assert again.message.text().startswith("Cancelled; ")
+    rows = range(again.table.rowCount())
+    statuses = {again.table.item(row, 1).text() for row in rows}
+    assert "not run" in statuses and not statuses & {"waiting", "at work"}
     assert (output / "summary.csv").is_file()
     assert not list(output.glob(".tokensparse-*"))  # what was not finished is gone
     assert len(list(output.glob("*_labels.nii.gz"))) == sum(

@@ -160,10 +160,10 @@ def test_a_layer_of_pins_whose_last_token_is_pinned_the_other_way_is_let_go_of(
     control, results = looking.widget.pruning, looking.widget._results
     shape = looking.viewer.layers["scan"].data.shape
     keep, drop = (looking.viewer.add_labels(np.zeros(shape, np.uint8)) for _ in range(2))
-    keep.data_setitem(([3], [3], [3]), 1)
+    keep.data_setitem((np.array([3]),) * 3, 1)
     results.pinned.emit((keep, 1))
     assert (control.keep.value(), control.drop.value()) == (keep, None)
-    keep.data_setitem(([3], [3], [3]), 0)
-    drop.data_setitem(([3], [3], [3]), 1)
+    keep.data_setitem((np.array([3]),) * 3, 0)
+    drop.data_setitem((np.array([3]),) * 3, 1)
     results.pinned.emit((drop, -1))
     assert (control.keep.value(), control.drop.value()) == (None, drop)

@@ -129,7 +129,8 @@ class BatchLog:
         result = self.results.get(name)
         if result is None:
             now = self._current is not None and self._current.case.name == name
-            return name, "at work" if now else "waiting", None, None, None
+            left = "not run" if self._cancelled or self.error else "waiting"
+            return name, "at work" if now else left, None, None, None
         said = result.error or "; ".join(result.notes) or None
         if result.receipt is None:
             return name, result.status, None, None, said
@@ -151,7 +152,8 @@ class BatchLog:
 
     def _ended(self) -> str:
         left = len(self._names) - len(self.results)
-        lines = [f"Cancelled; {left} scans were not run." if left else "All scans are through."]
+        were = "1 scan was" if left == 1 else f"{left} scans were"
+        lines = [f"Cancelled; {were} not run." if left else "All scans are through."]
         lines += self._counts()
         if self.results:
             lines.append(f"Labels and summary.csv are in {self.request.folder}.")

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QDoubleSpinBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QDoubleSpinBox,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QTableWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_tokensparse.widgets.accessible import inputs
+from napari_tokensparse.widgets.controls import ModelCombo
 from napari_tokensparse.widgets.fitting import ElidedLabel, ScrollArea, StatusLine, scrolled
 from napari_tokensparse.widgets.segment.geometry import GeometryFields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytestqt.qtbot import QtBot
 
@@ -178,6 +189,42 @@ def test_a_layer_that_says_nothing_of_its_axes_leaves_segment_whole(
     area = dock.findChildren(ScrollArea)[0]
     qtbot.waitUntil(dock.findChildren(GeometryFields)[0].isVisible, timeout=60_000)
     qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0, timeout=60_000)
+
+
+@pytest.mark.parametrize("name", ["Segment", "Train", "Batch"])
+def test_a_model_of_a_long_name_makes_no_widget_wider(
+    viewer: Any, qtbot: QtBot, tmp_path: Path, name: str
+) -> None:
+    dock = docks(viewer.window._qt_window)[name]
+    dock.raise_()
+    qtbot.wait(20)
+    combo = dock.findChildren(ModelCombo)[0]
+    before = combo.minimumSizeHint().width()
+    combo.add(
+        tmp_path / "long", "a model whose name is longer than a dock is wide (unfinished)"
+    )
+    assert combo.minimumSizeHint().width() == before < 400
+
+
+def test_tab_leaves_a_table_and_the_arrows_move_in_it(qtbot: QtBot) -> None:
+    outer = QWidget()
+    layout = QVBoxLayout(scrolled(outer))
+    table, text, below = QTableWidget(3, 2), QPlainTextEdit(), QPushButton("below")
+    for widget in (table, text, below):
+        layout.addWidget(widget)
+    qtbot.addWidget(outer)
+    with qtbot.waitActive(outer):
+        outer.show()
+        outer.activateWindow()
+    qtbot.wait(20)
+    table.setFocus()
+    for reached in (text, below):
+        qtbot.keyClick(outer.focusWidget(), Qt.Key.Key_Tab)
+        assert reached.hasFocus()
+    table.setFocus()
+    table.setCurrentCell(0, 0)
+    qtbot.keyClick(table, Qt.Key.Key_Down)
+    assert table.currentRow() == 1
 
 
 def test_the_inspector_is_not_scrolled_sideways(viewer: Any, qtbot: QtBot) -> None:

@@ -68,7 +68,10 @@ def name_inputs(widget: QWidget) -> None:
 
 
 def order_tabs(widget: QWidget) -> None:
-    """Let Tab go through what is seen of a widget's inputs as a person reads: down, and right."""
+    """Let Tab go through what is seen of a widget's inputs as a person reads: down, and right.
+
+    It leaves tables and texts too: within a table the arrow keys move.
+    """
 
     def place(child: QWidget) -> tuple[int, int]:
         at = child.mapTo(widget, child.rect().center())
@@ -78,6 +81,11 @@ def order_tabs(widget: QWidget) -> None:
     ordered = sorted((x for x in reached if x.isVisible()), key=place)
     for first, second in pairwise(ordered):
         QWidget.setTabOrder(first, second)
+    for each in ordered:
+        if isinstance(each, QAbstractItemView):
+            each.setTabKeyNavigation(False)
+        elif isinstance(each, QPlainTextEdit):
+            each.setTabChangesFocus(True)
 
 
 def _name(child: QWidget, top: QWidget) -> str:

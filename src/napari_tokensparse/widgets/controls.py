@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 AUTO_DEVICE = "auto"
 _HUB = "Hub…"
+_SHORTEST_NAME = 12  # characters of a model's name, at the least
 
 
 class _Models(QObject):
@@ -132,6 +133,11 @@ class ModelCombo(QWidget):
         preferences.value()  # says where the user's models lie
         self.combo = _ListingCombo(self.refresh)
         self.combo.setToolTip("Model to segment with: a bundled one, yours, or any model folder")
+        # A long name may not widen the widget beyond its dock; the tool tip has it whole.
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(_SHORTEST_NAME)
         if nothing is not None:
             self.combo.addItem(nothing, None)
         self.refresh()

@@ -49,6 +49,7 @@ WINDOW = (48, 48, 48)
 CONFIG = preset(
     "ms-lesions",
     window=WINDOW,
+    decoder="coarse-to-fine",
     patch_size=4,
     embed_dim=64,
     completion_dim=64,

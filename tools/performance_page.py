@@ -251,9 +251,9 @@ def _sparse(rows: Rows) -> str:
         for row in rows
     ]
     text = (
-        f"{rows[0].windows} windows, half of which hold most of what there is. *scd* computes",
-        "voxels in the tokens that hold something, the other all of them; *share of time* is of",
-        "the same network where all tokens hold something.",
+        f"{rows[0].windows} windows, half of which hold most of what there is. *coarse-to-fine*",
+        "computes voxels in the tokens that hold something, the other decoder all of them; *share",
+        "of time* is of the same network where all tokens hold something.",
     )
     return "\n".join(["### Windows that hold little", "", *text, "", *_table(heads, lines)])
 

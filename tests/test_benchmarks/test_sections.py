@@ -161,7 +161,7 @@ def test_bfloat16_is_timed_beside_float32_in_operations_and_in_networks(
 def test_windows_that_hold_little_are_timed_beside_full_ones() -> None:
     rows = rows_of(time_sparse(plan(rounds=1)))
     assert [(row.variant, row.keep_ratio) for row in rows] == [
-        (variant, share) for share in SHARES for variant in ("scd", "gated-pyramid")
+        (variant, share) for share in SHARES for variant in ("coarse-to-fine", "gated-pyramid")
     ]
     assert all(row.seconds and row.windows == WINDOWS for row in rows)
     assert by_full(rows, rows[0]) == rows[0].seconds / rows[-2].seconds

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_tokensparse.benchmarks.networks import SCD_VARIANT, drawn
+from napari_tokensparse.benchmarks.networks import drawn
 from napari_tokensparse.benchmarks.report import TOTAL, Row
 from napari_tokensparse.benchmarks.timing import take_turns
 from napari_tokensparse.compute.allocation import kept_memory
@@ -35,13 +35,13 @@ SHARES = (0.05, 0.2, 0.6, 1.0)
 """Shares of the tokens that hold something."""
 WINDOWS = 4
 _PRESETS = ("ms-lesions",)
-_DENSE = "gated-pyramid"
-"""A decoder of the same widths whose voxels are all computed."""
+_SPARSE, _DENSE = "coarse-to-fine", "gated-pyramid"
+"""Decoders of the same widths: voxels in kept tokens alone, and all of them."""
 _SEEN, _AIR = log(0.9), log(0.01)
 
 
 def time_sparse(plan: Plan) -> Iterator[Round | Note | Row]:
-    """Time volumes of each share, by the preset's decoder and by one that computes all voxels.
+    """Time volumes of each share, by a decoder that computes voxels in kept tokens and by one that does in all.
 
     Yields
     ------
@@ -54,8 +54,7 @@ def time_sparse(plan: Plan) -> Iterator[Round | Note | Row]:
             1, config.in_channels, *config.window, generator=torch.Generator().manual_seed(0)
         )
         models = {
-            SCD_VARIANT: drawn(config).eval(),
-            _DENSE: drawn(config.model_copy(update={"decoder": _DENSE})).eval(),
+            decoder: drawn(preset(name, decoder=decoder)).eval() for decoder in (_SPARSE, _DENSE)
         }
         works = {
             (variant, share): partial(_segment, model, image, held(prod(config.grid), share))

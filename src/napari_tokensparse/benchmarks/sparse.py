@@ -41,7 +41,7 @@ _SEEN, _AIR = log(0.9), log(0.01)
 
 
 def time_sparse(plan: Plan) -> Iterator[Round | Note | Row]:
-    """Time volumes of each share, by a decoder that computes voxels in kept tokens and by one that does in all.
+    """Time volumes of each share, by a decoder of the voxels of kept tokens and by one of all.
 
     Yields
     ------

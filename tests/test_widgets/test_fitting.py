@@ -200,9 +200,7 @@ def test_a_model_of_a_long_name_makes_no_widget_wider(
     qtbot.wait(20)
     combo = dock.findChildren(ModelCombo)[0]
     before = combo.minimumSizeHint().width()
-    combo.add(
-        tmp_path / "long", "a model whose name is longer than a dock is wide (unfinished)"
-    )
+    combo.add(tmp_path / "long", "a model whose name is longer than a dock is wide (unfinished)")
     assert combo.minimumSizeHint().width() == before < 400
 
 

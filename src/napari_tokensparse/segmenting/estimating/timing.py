@@ -31,30 +31,27 @@ class Stopwatch:
 
     Parameters
     ----------
-    clock, cpu, own
-        Give seconds: those of the clock, those that processors worked for this process, and for the
-        thread that asks, for a window may draw meanwhile.
+    clock, cpu
+        Give seconds: those of the clock, and those that processors worked for this process; of a
+        single thread, for that thread alone, as a window may draw meanwhile.
     """
 
-    def __init__(
-        self,
-        clock: Clock = time.perf_counter,
-        cpu: Clock = time.process_time,
-        own: Clock = time.thread_time,
-    ) -> None:
-        self._clock, self._cpu, self._own = clock, cpu, own
+    def __init__(self, clock: Clock = time.perf_counter, cpu: Clock | None = None) -> None:
+        self._clock, self._cpu = clock, cpu
         self._met: list[float] = []
 
     def slowdown(self) -> float:
         """Return how many times as long as on a free machine work takes now."""
         matrix = torch.ones(_SIDE, _SIDE)
-        began, used, mine = self._clock(), self._cpu(), self._own()
+        threads = torch.get_num_threads()
+        cpu = self._cpu or (time.thread_time if threads == 1 else time.process_time)
+        began, used = self._clock(), cpu()
         took = worked = 0.0
         while took < _PATIENCE and worked < _ENOUGH:
             for _ in range(_PRODUCTS):
                 matrix @ matrix
-            took, worked = self._clock() - began, self._cpu() - used
-        share = min(worked / torch.get_num_threads(), self._own() - mine)
+            took, worked = self._clock() - began, cpu() - used
+        share = worked / threads
         met = min(_BUSIEST, max(1.0, took / share)) if share > 0 else _BUSIEST
         self._met.append(met)
         return met

@@ -225,6 +225,22 @@ def test_tab_leaves_a_table_and_the_arrows_move_in_it(qtbot: QtBot) -> None:
     assert table.currentRow() == 1
 
 
+def test_content_that_scrolls_down_in_the_narrowest_dock_is_not_scrolled_sideways(
+    make_napari_viewer: Callable[..., Any], qtbot: QtBot
+) -> None:
+    outer, content = QWidget(), QLabel()
+    QVBoxLayout(scrolled(outer)).addWidget(content)
+    content.setMinimumSize(417, 2000)
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(*SCREEN)
+    dock = viewer.window.add_dock_widget(outer)
+    viewer.window._qt_window.resizeDocks([dock], [1], Qt.Orientation.Horizontal)
+    area = outer.findChild(ScrollArea)
+    qtbot.waitUntil(area.verticalScrollBar().isVisible, timeout=60_000)
+    qtbot.wait(50)
+    assert area.width() < 460 and area.horizontalScrollBar().maximum() == 0
+
+
 def test_the_inspector_is_not_scrolled_sideways(viewer: Any, qtbot: QtBot) -> None:
     dock = docks(viewer.window._qt_window)["Token inspector"]
     dock.raise_()

@@ -1,7 +1,11 @@
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from napari_tokensparse import widgets
+from napari_tokensparse.widgets.importing import IMPORTING
 
 IN_TWO_THREADS = """
 from concurrent.futures import ThreadPoolExecutor
@@ -27,3 +31,15 @@ def test_a_run_may_start_while_another_thread_still_imports_torch() -> None:
     *devices, refusal = done.stdout.split()
     assert "cpu" in "".join(devices)
     assert refusal == "DataError"
+
+
+@pytest.mark.gui
+def test_a_widget_is_not_imported_while_a_thread_imports_the_engine() -> None:
+    found: list[type] = []
+    opening = threading.Thread(target=lambda: found.append(widgets.BatchWidget))
+    with IMPORTING:
+        opening.start()
+        opening.join(0.2)
+        assert found == []
+    opening.join(60)
+    assert [each.__name__ for each in found] == ["BatchWidget"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from napari_tokensparse.widgets.importing import IMPORTING
+
 if TYPE_CHECKING:
     from napari_tokensparse.widgets.batch.widget import BatchWidget
     from napari_tokensparse.widgets.classes.widget import ClassListWidget
@@ -26,4 +28,5 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    with IMPORTING:  # a thread of another widget may be at the engine, and at scipy with it
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

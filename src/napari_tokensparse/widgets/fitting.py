@@ -93,12 +93,13 @@ class ScrollArea(QScrollArea):
         """Ask for the content's width, up to a third of a small screen, and for a few lines."""
         content, bar = self.widget(), self.verticalScrollBar()
         assert content is not None and bar is not None
-        frame = 2 * self.frameWidth()  # napari's style sheet draws one
+        frame = 2 * self.frameWidth() + _STYLED  # napari's style sheet draws one
         width = content.minimumSizeHint().width() + bar.sizeHint().width() + frame
         return QSize(min(width, _WIDEST), 4 * self.fontMetrics().lineSpacing())
 
 
 _SPIN_BUTTONS = 64  # pixels: both buttons of a spin box, and the room around its number
+_STYLED = 2  # pixels that a style sheet takes beside the frame, at the most
 _WIDEST = 480  # pixels: content that needs more scrolls sideways too
 
 

@@ -3,4 +3,7 @@
 from threading import Lock
 
 IMPORTING = Lock()
-"""Held by a thread of a widget while it imports the engine: two at once meet half-made modules."""
+"""Held while a thread of a widget imports the engine, or napari a widget.
+
+Two at once meet half-made modules.
+"""

@@ -75,7 +75,7 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
 def _cluster(asked: Mapping[str, Any]) -> ClusterOptions:
     from napari_tokensparse.manyscans.cluster import ClusterOptions
 
-    return ClusterOptions(asked["scheduler"], asked["workers"], asked["retries"])
+    return ClusterOptions(*(asked[n] for n in ("scheduler", "workers", "retries", "threads")))
 
 
 def _run(

@@ -43,6 +43,8 @@ class ClusterOptions:
         than there are scans, if not given.
     retries
         How often a scan is tried again when memory or a disk fails it, or its worker dies.
+    threads
+        Of each worker; if not given, its share of the cores.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class ClusterOptions:
     scheduler: str | None = None
     workers: int | None = None
     retries: int = 2
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no cluster can do."""
@@ -102,7 +105,8 @@ def segmenting_scans(
         unfinished as parts,
         _connected(len(cases), options) as (client, threads),
     ):
-        yield from _run(client, cases, replace(work, parts=Path(parts), threads=threads), options)
+        each = replace(work, parts=Path(parts), threads=options.threads or threads)
+        yield from _run(client, cases, each, options)
 
 
 def _run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tokensparse.datasets.dataset import Case, DataError
@@ -12,6 +11,7 @@ from napari_tokensparse.volumes.volume import volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 # How nnU-Net marks the channel in the name of an image's file.
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})", re.DOTALL)
@@ -74,6 +74,7 @@ def case_and_channel(image: Path) -> tuple[str, int | None]:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> case_and_channel(Path("brain_7_0001.nii.gz")), case_and_channel(Path("brain_7.nii.gz"))
     (('brain_7', 1), ('brain_7', None))
     """

@@ -131,7 +131,11 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
 
 
 def _misnamed(path: Path) -> str | None:
-    """Say what to call a file whose name is wrong about its compression."""
+    """Say what to call a file whose name is wrong about its compression, or that nibabel ignores."""
+    stem = volume_name(path)
+    ending = path.name[len(stem) :]
+    if ending not in (ending.lower(), ending.upper()):
+        return f"call it {stem}{ending.lower()}"
     try:
         with path.open("rb") as file:
             start = file.read(348)

@@ -184,19 +184,30 @@ def _local_cluster(scans: int, options: ClusterOptions) -> Iterator[tuple[Client
         # Scans wait at the scheduler: one that kills its worker then fails no other.
         "distributed.scheduler.worker-saturation": 1.0,
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client, max(1, CPU_COUNT // workers)
+    with dask.config.set(settings):
+        try:
+            started = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, RuntimeError) as error:
+            raise ManyScansError(
+                f"processes for many scans cannot be started here ({_root(error)}); check TMPDIR "
+                "and the limits of this account, or segment the scans one by one"
+            ) from error
+        with started as cluster, Client(cluster, set_as_default=False) as client:
+            yield client, max(1, CPU_COUNT // workers)
+
+
+def _root(error: BaseException) -> str:
+    """Say in a line what is behind an error of dask's, which hands on others'."""
+    while (behind := error.__cause__ or error.__context__) is not None:
+        error = behind
+    return said_of(error)
 
 
 @contextmanager

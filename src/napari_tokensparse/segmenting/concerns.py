@@ -88,7 +88,7 @@ def _uniform(volume: Volume) -> str:
 def _is_flat(channel: NDArray[Any]) -> bool:
     """Whether all voxels are the same; nearly always a few say that they are not."""
     first = channel[0, 0, 0]
-    few = channel[:: _EVERY, :: _EVERY, :: _EVERY]
+    few = channel[::_EVERY, ::_EVERY, ::_EVERY]
     return bool((few == first).all() and (channel == first).all())
 
 

@@ -131,7 +131,7 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
 
 
 def _misnamed(path: Path) -> str | None:
-    """Say what to call a file whose name is wrong about its compression, or that nibabel ignores."""
+    """Say what to call a file whose name is wrong about its compression, or of no form it knows."""
     stem = volume_name(path)
     ending = path.name[len(stem) :]
     if ending not in (ending.lower(), ending.upper()):

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QVBoxLayout
 from napari_tokensparse.model.info import HIGHEST_LABEL
 
 
-
 @dataclass(frozen=True)
 class Classes:
     """What a person says of the labels' values.

@@ -13,7 +13,12 @@ from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.common.ownership import OwnershipError
-from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+from napari_tokensparse.manyscans.bids import (
+    bids_scans,
+    prepare_bids,
+    sessions_left_out,
+    write_sidecars,
+)
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import describe_model, plan, segment_scan
 from napari_tokensparse.model.checkpoints import load_model
@@ -79,6 +84,28 @@ def test_a_model_of_several_channels_gets_the_images_they_are_called_after(tmp_p
         ManyScansError, match=r"no scan is there; .* and this model takes T1gd, T2w"
     ):
         bids_scans(data_set, ("T1gd", "T2w"))
+
+
+def test_a_session_that_lacks_a_channel_is_named_and_phase_is_no_image(tmp_path: Path) -> None:
+    data_set = touch(
+        tmp_path,
+        "sub-01/anat/sub-01_part-mag_T1w.nii.gz",
+        "sub-01/anat/sub-01_part-mag_T2w.nii.gz",
+        "sub-01/anat/sub-01_part-phase_T1w.nii.gz",
+        "sub-01/anat/sub-01_part-phase_T2w.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii.gz",
+        "sub-03/anat/sub-03_acq-a_T1w.nii.gz",
+        "sub-03/anat/sub-03_acq-b_T2w.nii.gz",
+        "sub-04/anat/sub-04_T1w.json",
+    )
+    assert [case.name for case in bids_scans(data_set, ("T1", "t2"))] == ["sub-01_part-mag"]
+    assert sessions_left_out(data_set, ("T1", "t2")) == (
+        "sub-02/anat: left out, for it has no t2 (there: T1w)",
+        "sub-03/anat: left out, for it has none that go together (there: T1w, T2w)",
+    )
+    names = [case.name for case in bids_scans(data_set, ("MRI",))]
+    assert names == ["sub-01_part-mag", "sub-02", "sub-03_acq-a"]
+    assert sessions_left_out(data_set, ("MRI",)) == ()
 
 
 def test_a_folder_of_another_program_or_model_is_refused(

@@ -23,6 +23,7 @@ from napari_tokensparse.benchmarks.report import (
     Row,
     by_dense,
     by_float32,
+    by_full,
     read_report,
 )
 
@@ -239,6 +240,24 @@ def _bfloat16(rows: Rows) -> str:
     return "\n".join(["### bfloat16 beside float32", "", *text, "", *_table(heads, lines)])
 
 
+def _sparse(rows: Rows) -> str:
+    heads = ("preset", "variant", "tokens that hold something", "s", "±", "share of time")
+    lines = [
+        [
+            *(row.preset or "", row.variant or "", _said(row.keep_ratio, ".0%")),
+            *(_said(row.seconds, ".3f"), _said(row.spread, ".3f")),
+            _said(by_full(rows, row), ".2f"),
+        ]
+        for row in rows
+    ]
+    text = (
+        f"{rows[0].windows} windows, half of which hold most of what there is. *coarse-to-fine*",
+        "computes voxels in the tokens that hold something, the other decoder all of them; *share",
+        "of time* is of the same network where all tokens hold something.",
+    )
+    return "\n".join(["### Windows that hold little", "", *text, "", *_table(heads, lines)])
+
+
 def _training(rows: Rows) -> str:
     heads = (
         "preset",
@@ -373,6 +392,7 @@ _SECTIONS: dict[str, Callable[[Rows], str]] = {
     "macs": _macs,
     "inference": _inference,
     "bfloat16": _bfloat16,
+    "sparse": _sparse,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

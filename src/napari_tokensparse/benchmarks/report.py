@@ -30,7 +30,7 @@ class Row:
     Attributes
     ----------
     section
-        ``macs``, ``inference``, ``bfloat16``, ``training``, ``volume`` or ``preview``.
+        ``macs``, ``inference``, ``bfloat16``, ``sparse``, ``training``, ``volume`` or ``preview``.
     part
         ``total``, or a part of the work.
     preset, variant
@@ -39,7 +39,7 @@ class Row:
     backend
         What computed.
     keep_ratio
-        Per stage, in (0, 1].
+        Per stage, in (0, 1]; of ``sparse``, the share of the tokens that hold something.
     seconds, spread
         Median, and half the range between the quartiles.
     gmacs
@@ -198,6 +198,14 @@ def by_float32(rows: Iterable[Row], row: Row) -> float | None:
         same = (other.section, other.preset, other.variant, other.keep_ratio) == wanted
         if same and other.backend in _FLOAT32:
             return _by(other.seconds, row.seconds)
+    return None
+
+
+def by_full(rows: Iterable[Row], row: Row) -> float | None:
+    """Return the time of a row of ``sparse`` by that of a volume all of whose tokens hold some."""
+    for other in rows:
+        if (other.preset, other.variant, other.keep_ratio) == (row.preset, row.variant, 1.0):
+            return _by(row.seconds, other.seconds)
     return None
 
 

@@ -23,6 +23,9 @@ def bench(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Time networks in bfloat16 beside float32, on a CPU.")
     ] = False,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Time decoding where few tokens hold something.")
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
     ] = False,
@@ -74,6 +77,7 @@ def bench(
         "macs": macs,
         "inference": inference,
         "bfloat16": bfloat16,
+        "sparse": sparse,
         "training": training,
         "volume": volume,
         "preview": preview,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from napari_tokensparse.benchmarks.report import HINTED, TOTAL, by_dense, by_float32
+from napari_tokensparse.benchmarks.report import HINTED, TOTAL, by_dense, by_float32, by_full
 from napari_tokensparse.commands.figures import Figures, print_figures
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ def _bfloat16(rows: Rows) -> Iterable[Figures]:
     yield Figures("bfloat16", (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
 
 
+def _sparse(rows: Rows) -> Iterable[Figures]:
+    heads = ("preset", "variant", "tokens that hold something", "s", "±", "share of time")
+    lines = []
+    for row in rows:
+        figures = (_figure(row.seconds, ".3f"), _figure(row.spread, ".3f"))
+        share = _figure(by_full(rows, row), ".2f")
+        lines.append((row.preset or "", row.variant or "", f"{row.keep_ratio:g}", *figures, share))
+    note = "share of time: of the same network where all tokens hold something"
+    yield Figures("Windows that hold little", heads, 3, tuple(lines), note)
+
+
 def _training(rows: Rows) -> Iterable[Figures]:
     heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
     shares = ("time by dense", "MACs by dense", "peak MB", "samples/s")
@@ -130,6 +141,7 @@ _TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "macs": _macs,
     "inference": _inference,
     "bfloat16": _bfloat16,
+    "sparse": _sparse,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

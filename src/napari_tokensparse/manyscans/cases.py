@@ -137,7 +137,7 @@ def _of_channels(name: str, files: dict[int, Path], channels: Sequence[str]) -> 
         wanted = ", ".join(f"_{n:04d} ({channel})" for n, channel in enumerate(channels))
         there = ", ".join(files[n].name for n in sorted(files))
         raise ManyScansError(
-            f"{name}: the model takes {wanted}, and there is {there}; add the others, or move it away"
+            f"{name}: the model takes {wanted}, and there is {there}; add the others"
         )
     in_order = tuple((channel, files[n]) for n, channel in enumerate(channels))
     return ScanCase(name, files[0], in_order)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nibabel.arrayproxy import ArrayProxy
+    from nibabel.filebasedimages import FileBasedImage
     from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
@@ -144,7 +145,7 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
     return image, mended
 
 
-def _loaded(path: Path, mended: list[str]) -> SpatialImage:
+def _loaded(path: Path, mended: list[str]) -> FileBasedImage:
     """Load a file; a quaternion that rounding made a little longer than 1 is shortened to 1."""
     try:
         return nib.load(path, mmap=False)
@@ -155,12 +156,12 @@ def _loaded(path: Path, mended: list[str]) -> SpatialImage:
     before = [kind.quaternion_threshold for kind in kinds]
     try:
         for kind in kinds:
-            kind.quaternion_threshold = _ROUNDED_QUATERNION
+            kind.quaternion_threshold = np.float64(_ROUNDED_QUATERNION)
         image = nib.load(path, mmap=False)
     finally:
         for kind, threshold in zip(kinds, before, strict=True):
             kind.quaternion_threshold = threshold
-    header = image.header
+    header = cast("Nifti1Header", image.header)
     parts = np.array([header[f"quatern_{part}"] for part in "bcd"], dtype=np.float64)
     for part, value in zip("bcd", parts / np.linalg.norm(parts) * _WITHIN, strict=True):
         header[f"quatern_{part}"] = value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -27,7 +29,7 @@ from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DERIVATIVE = "derivatives/napari-tokensparse"
@@ -156,8 +158,17 @@ def test_a_sidecar_that_a_person_changed_stays(
     assert json.loads(side.read_text("utf-8"))["Manual"] is False
 
 
-# Another test may have a cluster beside.
-@pytest.mark.filterwarnings("ignore:Port .* is already in use")
+@pytest.fixture
+def cluster_beside() -> Iterator[None]:
+    """Take the port that dask's clusters ask for, as another batch on this machine does."""
+    with socket.socket() as taken:
+        with suppress(OSError):  # a batch is there already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        yield
+
+
+@pytest.mark.usefixtures("cluster_beside")
 def test_the_command_writes_a_derivative_beside_the_data_set(
     tmp_path: Path, write_nano: Callable[..., Path]
 ) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CORES_PER_WORKER = 4
 _CONNECT_SECONDS = 10
+_ANY_PORT = "127.0.0.1:0"  # dask's own would be taken where many scans run twice at once
 
 # A worker of someone's cluster may have many threads, and a scan uses them all.
 _one_scan_at_a_time = Lock()
@@ -192,6 +193,7 @@ def _local_cluster(scans: int, options: ClusterOptions) -> Iterator[tuple[Client
                 processes=True,
                 memory_limit=0,
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": _ANY_PORT},
                 silence_logs=logging.CRITICAL,
             )
         except (OSError, RuntimeError) as error:

@@ -219,6 +219,22 @@ def _inference(rows: Rows) -> str:
 
 
 def _bfloat16(rows: Rows) -> str:
+    text = (
+        f"*{HINTED}* is OpenVINO's decoder by its own hint. Weights are random here, so that near",
+        "ties are many, and fewer labels are the same than by a trained network.",
+    )
+    return "\n".join(["### bfloat16 beside float32", "", *text, "", *_beside_float32(rows)])
+
+
+def _int8(rows: Rows) -> str:
+    text = (
+        "The bundled model on its sample; other networks have random weights, so that near ties",
+        "are many. The encoder stays float32, and the same tokens are pruned.",
+    )
+    return "\n".join(["### int8 beside float32", "", *text, "", *_beside_float32(rows)])
+
+
+def _beside_float32(rows: Rows) -> list[str]:
     heads = (
         *("preset", "variant", "backend", "keep ratio", "s", "±", "GMACs", "efficiency"),
         *("float32's time / its own", "same labels"),
@@ -232,11 +248,7 @@ def _bfloat16(rows: Rows) -> str:
         ]
         for row in rows
     ]
-    text = (
-        f"*{HINTED}* is OpenVINO's decoder by its own hint. Weights are random here, so that near",
-        "ties are many, and fewer labels are the same than by a trained network.",
-    )
-    return "\n".join(["### bfloat16 beside float32", "", *text, "", *_table(heads, lines)])
+    return _table(heads, lines)
 
 
 def _training(rows: Rows) -> str:
@@ -373,6 +385,7 @@ _SECTIONS: dict[str, Callable[[Rows], str]] = {
     "macs": _macs,
     "inference": _inference,
     "bfloat16": _bfloat16,
+    "int8": _int8,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

@@ -20,7 +20,7 @@ DENSE, LITE = "dense", "-lite"
 
 HINTED = "openvino-bf16"
 """A backend: OpenVINO's decoder by its own hint; what it does in bfloat16 is left to it."""
-_FLOAT32 = ("float32", "plain")  # what bfloat16 is compared with: of operations, and of networks
+_FLOAT32 = ("float32", "plain")  # what these are compared with: of operations, and of networks
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Row:
     Attributes
     ----------
     section
-        ``macs``, ``inference``, ``bfloat16``, ``training``, ``volume`` or ``preview``.
+        ``macs``, ``inference``, ``bfloat16``, ``int8``, ``training``, ``volume`` or ``preview``.
     part
         ``total``, or a part of the work.
     preset, variant
@@ -192,7 +192,7 @@ def by_dense(rows: Iterable[Row], row: Row) -> tuple[float | None, float | None]
 
 
 def by_float32(rows: Iterable[Row], row: Row) -> float | None:
-    """Return the time of float32, by torch alone, by that of a row of ``bfloat16``."""
+    """Return the time of float32, by torch alone, by that of a row of ``bfloat16`` or ``int8``."""
     wanted = (row.section, row.preset, row.variant, row.keep_ratio)
     for other in rows:
         same = (other.section, other.preset, other.variant, other.keep_ratio) == wanted

@@ -23,6 +23,9 @@ def bench(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Time networks in bfloat16 beside float32, on a CPU.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Time networks whose decoder is in int8, on a CPU.")
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
     ] = False,
@@ -46,8 +49,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME[,…]",
-            help="How networks are run: plain, openvino, bfloat16, compile. [default: plain and, "
-            "where it is installed, openvino]",
+            help="How networks are run: plain, openvino, int8, bfloat16, compile. [default: plain "
+            "and, where it is installed, openvino]",
         ),
     ] = None,
     rounds: Annotated[
@@ -74,6 +77,7 @@ def bench(
         "macs": macs,
         "inference": inference,
         "bfloat16": bfloat16,
+        "int8": int8,
         "training": training,
         "volume": volume,
         "preview": preview,

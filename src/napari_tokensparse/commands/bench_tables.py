@@ -68,14 +68,23 @@ def _inference(rows: Rows) -> Iterable[Figures]:
 
 
 def _bfloat16(rows: Rows) -> Iterable[Figures]:
+    note = f"{HINTED}: OpenVINO's own hint; weights are random, so that near ties are many"
+    yield _beside_float32("bfloat16", rows, note)
+
+
+def _int8(rows: Rows) -> Iterable[Figures]:
+    note = "random weights but for the bundled model: near ties are many"
+    yield _beside_float32("int8", rows, note)
+
+
+def _beside_float32(title: str, rows: Rows, note: str) -> Figures:
     heads = ("s", "±", "GMACs", "efficiency", "float32's time by its own", "same labels")
     lines = []
     for row in rows:
         gain = by_float32(rows, row)
         figures = (*_costs(row), _figure(gain, ".2f"), _figure(row.agreement, ".4f"))
         lines.append((*_named(row), *figures))
-    note = f"{HINTED}: OpenVINO's own hint; weights are random, so that near ties are many"
-    yield Figures("bfloat16", (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
+    return Figures(title, (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
 
 
 def _training(rows: Rows) -> Iterable[Figures]:
@@ -130,6 +139,7 @@ _TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "macs": _macs,
     "inference": _inference,
     "bfloat16": _bfloat16,
+    "int8": _int8,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

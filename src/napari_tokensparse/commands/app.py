@@ -17,6 +17,7 @@ from napari_tokensparse.commands.inspection import audit, sweep
 from napari_tokensparse.commands.models import export_onnx, models
 from napari_tokensparse.commands.segment import segment
 from napari_tokensparse.commands.train import train
+from napari_tokensparse.common.lean import end_quickly
 from napari_tokensparse.common.surroundings import quiet_libraries
 
 
@@ -55,6 +56,7 @@ def main() -> None:
     """Run the command line."""
     _print_anything()
     quiet_libraries()
+    end_quickly()
     app()
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # MONAI does without them if they are not installed, and so do the transforms that a model may name.
 _OPTIONAL = (
     *("cucim", "huggingface_hub", "ignite", "itk", "jsonschema", "matplotlib", "nrrd", "pandas"),
-    *("PIL", "pydicom", "requests", "scipy.signal", "skimage", "tifffile", "tqdm", "transformers"),
-    "zarr",
+    *("PIL", "pydicom", "requests", "scipy.signal", "scipy.sparse", "scipy.sparse.linalg"),
+    *("skimage", "tifffile", "tqdm", "transformers", "zarr"),
 )
 _NEEDED = ("monai", "monai.apps", "monai.transforms", "monai.networks.blocks.unetr_block")
 """In this order: its modules import one another in circles."""

@@ -23,6 +23,8 @@ from napari_tokensparse.benchmarks.report import (
     Row,
     by_dense,
     by_float32,
+    by_monai,
+    growth,
     read_report,
 )
 
@@ -335,18 +337,15 @@ def _volume(rows: Rows) -> str:
 
 
 def _against_monai(rows: Rows) -> list[str]:
-    heads = ("voxels", "MONAI's time / ours", "our memory / MONAI's", "s per window / smallest's")
-    ours = [r for r in _totals(rows) if r.variant == "scd" and r.preset == "nano"]
-    theirs = {r.shape: r for r in _totals(rows) if r.variant == "monai-inferer"}
+    heads = (
+        *("backend", "voxels", "MONAI's time / ours", "our memory / MONAI's"),
+        "s per window / smallest's",
+    )
     lines = []
-    for row in ours:
-        other = theirs.get(row.shape)
-        faster = other.seconds / row.seconds if other and other.seconds and row.seconds else None
-        memory = row.peak_mb / other.peak_mb if other and other.peak_mb and row.peak_mb else None
-        growth = _per_window(row) / _per_window(ours[0])
-        lines.append(
-            [_shape(row), _said(faster, ".2f"), _said(memory, ".2f"), _said(growth, ".2f")]
-        )
+    for row in _totals(rows):
+        if row.variant == "scd" and row.preset == "nano":
+            figures = (*by_monai(rows, row), growth(rows, row))
+            lines.append([_named(row)[2], _shape(row), *(_said(x, ".2f") for x in figures)])
     return _table(heads, lines) if lines else []
 
 
@@ -356,10 +355,6 @@ def _beside_network(rows: Rows, total: Row) -> float | None:
         if row.part == "network" and row.key[:-1] == total.key[:-1]:
             return 1 - row.seconds / total.seconds if row.seconds and total.seconds else None
     return None
-
-
-def _per_window(row: Row) -> float:
-    return (row.seconds or 0.0) / (row.windows or 1)
 
 
 def _preview(rows: Rows) -> str:

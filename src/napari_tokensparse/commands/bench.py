@@ -13,6 +13,7 @@ from napari_tokensparse.commands.options import DebugOption, plain_errors
 if TYPE_CHECKING:
     from napari_tokensparse.benchmarks.plan import Plan
     from napari_tokensparse.benchmarks.report import Change, Report
+    from napari_tokensparse.volumes.windows import Shape
 
 
 def bench(
@@ -53,6 +54,12 @@ def bench(
             "and, where it is installed, openvino]",
         ),
     ] = None,
+    voxels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxWxD[,…]", help="Whole volumes of noise of these sizes, multiples of 8."
+        ),
+    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Rounds that count; medians are over them."),
@@ -87,7 +94,7 @@ def bench(
             options = ", ".join(f"--{name}" for name in wanted)
             raise ValueError(f"nothing to measure: give one or more of {options}")
         _check_output(output)
-        names, ratios = _names(presets), _ratios(keep_ratios)
+        names, ratios, shapes = _names(presets), _ratios(keep_ratios), _shapes(voxels)
         from napari_tokensparse.benchmarks.report import compare as compared
         from napari_tokensparse.benchmarks.report import read_report
 
@@ -95,7 +102,7 @@ def bench(
         _pin(threads)
         from napari_tokensparse.benchmarks.plan import make_plan
 
-        plan = make_plan(names, ratios, _names(backends), rounds, quick)
+        plan = make_plan(names, ratios, _names(backends), rounds, quick, shapes)
         report = _measured([name for name, want in wanted.items() if want], plan)
         if output is not None:
             _write(report, output)
@@ -129,6 +136,20 @@ def _ratios(text: str | None) -> tuple[float, ...] | None:
 
     ratios = ratios_of(text)
     return (ratios,) if isinstance(ratios, float) else ratios
+
+
+def _shapes(text: str | None) -> tuple[Shape, ...] | None:
+    """Read sizes like ``256x256x200``."""
+    if text is None:
+        return None
+    shapes = []
+    for each in text.split(","):
+        try:
+            h, w, d = map(int, each.lower().split("x"))
+        except ValueError as error:
+            raise ValueError(f"voxels {each!r}: three numbers like 256x256x200") from error
+        shapes.append((h, w, d))
+    return tuple(shapes)
 
 
 def _pin(threads: int | None) -> None:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from napari_tokensparse.benchmarks.report import HINTED, TOTAL, by_dense, by_float32
+from napari_tokensparse.benchmarks.report import (
+    HINTED,
+    MONAI_INFERER,
+    TOTAL,
+    by_dense,
+    by_float32,
+    by_monai,
+    growth,
+)
 from napari_tokensparse.commands.figures import Figures, print_figures
 
 if TYPE_CHECKING:
@@ -116,6 +124,19 @@ def _volume(rows: Rows) -> Iterable[Figures]:
     title = "Whole volumes, from file to file"
     yield Figures(title, (*_VOLUME, *heads), len(_VOLUME), tuple(lines))
     yield _by_part(rows, _SECONDS, _seconds, (_VOLUME, _volume_named))
+    yield from _against_monai(rows)
+
+
+def _against_monai(rows: Rows) -> Iterable[Figures]:
+    heads = ("MONAI's time by ours", "our memory by MONAI's", "s per window by the smallest's")
+    lines = []
+    for row in _totals(rows):
+        time, memory = by_monai(rows, row)
+        if time is not None and row.variant != MONAI_INFERER:
+            figures = (time, memory, growth(rows, row))
+            lines.append((*_volume_named(row), *(_figure(x, ".2f") for x in figures)))
+    if lines:
+        yield Figures("MONAI's inferer", (*_VOLUME, *heads), len(_VOLUME), tuple(lines))
 
 
 def _preview(rows: Rows) -> Iterable[Figures]:

@@ -23,10 +23,15 @@ PYRAMID: dict[str, Any] = {
 
 
 def make_cropping(
-    values: tuple[int, ...] = VALUES, depth: int = 12, prune_after: int = 3, **info: Any
+    values: tuple[int, ...] = VALUES,
+    depth: int = 12,
+    prune_after: int = 3,
+    decoder: str = "gated-pyramid",
+    **info: Any,
 ) -> SCD:
-    """Make a network as `make_model` does, of the gated pyramid, whose windows are cropped."""
-    return _made({**PYRAMID, "depth": depth, "prune_after": (-1, prune_after)}, values, info)
+    """Make a network as `make_model` does, of a light decoder, whose windows are cropped."""
+    config = {**PYRAMID, "depth": depth, "prune_after": (-1, prune_after), "decoder": decoder}
+    return _made(config, values, info)
 
 
 def make_model(values: tuple[int, ...] = VALUES, **info: Any) -> SCD:
@@ -59,6 +64,7 @@ def balance(model: SCD, lower: float) -> None:
     """Let each class win somewhere: directions round a circle, and no class ahead on average."""
     out = model.decoder.out.conv.conv
     angles = 2 * torch.pi * torch.arange(out.out_channels) / out.out_channels
-    out.weight.copy_(torch.stack([angles.cos(), angles.sin()], dim=1)[..., None, None, None])
+    out.weight.zero_()
+    out.weight[:, :2] = torch.stack([angles.cos(), angles.sin()], dim=1)[..., None, None, None]
     image = torch.randn(1, model.config.in_channels, *model.config.window)
     out.bias.sub_(model(image).logits.mean(dim=(0, 2, 3, 4)) + lower)

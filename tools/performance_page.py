@@ -23,6 +23,7 @@ from napari_tokensparse.benchmarks.report import (
     Row,
     by_dense,
     by_float32,
+    by_full,
     by_monai,
     growth,
     read_report,
@@ -260,6 +261,24 @@ def _beside_float32(rows: Rows) -> list[str]:
     return _table(heads, lines)
 
 
+def _sparse(rows: Rows) -> str:
+    heads = ("preset", "variant", "tokens that hold something", "s", "±", "share of time")
+    lines = [
+        [
+            *(row.preset or "", row.variant or "", _said(row.keep_ratio, ".0%")),
+            *(_said(row.seconds, ".3f"), _said(row.spread, ".3f")),
+            _said(by_full(rows, row), ".2f"),
+        ]
+        for row in rows
+    ]
+    text = (
+        f"{rows[0].windows} windows, half of which hold most of what there is. *coarse-to-fine*",
+        "computes voxels in the tokens that hold something, the other decoder all of them; *share",
+        "of time* is of the same network where all tokens hold something.",
+    )
+    return "\n".join(["### Windows that hold little", "", *text, "", *_table(heads, lines)])
+
+
 def _training(rows: Rows) -> str:
     heads = (
         "preset",
@@ -388,6 +407,7 @@ _SECTIONS: dict[str, Callable[[Rows], str]] = {
     "inference": _inference,
     "bfloat16": _bfloat16,
     "int8": _int8,
+    "sparse": _sparse,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

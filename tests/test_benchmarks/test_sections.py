@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from importlib.util import find_spec
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,9 @@ from napari_tokensparse.benchmarks.macs import gmacs, step_gmacs, update_gmacs
 from napari_tokensparse.benchmarks.networks import PRESETS, dense_of, families, has_unetr
 from napari_tokensparse.benchmarks.plan import Plan, make_plan
 from napari_tokensparse.benchmarks.preview import FULL, UPDATE, time_preview
-from napari_tokensparse.benchmarks.report import HINTED, Report, Row, by_float32
+from napari_tokensparse.benchmarks.report import HINTED, Report, Row, by_float32, by_full
 from napari_tokensparse.benchmarks.sections import benchmark
+from napari_tokensparse.benchmarks.sparse import SHARES, WINDOWS, held, time_sparse
 from napari_tokensparse.benchmarks.timing import MatrixRate, Note, Round
 from napari_tokensparse.compute.backends.base import Backend
 from napari_tokensparse.model.presets import preset
@@ -181,6 +183,23 @@ def test_int8_is_left_out_with_a_note_where_a_package_is_lacking(
     monkeypatch.setattr("napari_tokensparse.benchmarks.int8.find_spec", lambda _: None)
     (note,) = time_int8(plan())
     assert note == Note("int8 is left out: pip install 'napari-tokensparse[int8]'")
+
+
+def test_windows_that_hold_little_are_timed_beside_full_ones() -> None:
+    rows = rows_of(time_sparse(plan(rounds=1)))
+    assert [(row.variant, row.keep_ratio) for row in rows] == [
+        (variant, share) for share in SHARES for variant in ("coarse-to-fine", "gated-pyramid")
+    ]
+    assert all(row.seconds and row.windows == WINDOWS for row in rows)
+    assert by_full(rows, rows[0]) == rows[0].seconds / rows[-2].seconds
+    assert by_full(rows, rows[-1]) == 1.0
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_half_of_the_windows_hold_most_of_what_there_is(share: float) -> None:
+    counts = [int((scores > log(0.5)).sum()) for scores in held(1000, share)]
+    assert sum(counts) == pytest.approx(1000 * WINDOWS * share)
+    assert counts[0] == counts[2] == min(1000, 2000 * share)
 
 
 @pytest.mark.xdist_group("report")

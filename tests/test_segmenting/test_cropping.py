@@ -231,9 +231,10 @@ def test_a_tokens_place_is_among_those_that_its_window_looked_at(make_cropping: 
     assert air is not None and air.stages == () and air.predicted == "background"
 
 
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
 @pytest.mark.parametrize("ratio", [1.0, 0.3])
-def test_a_preview_is_the_run(make_cropping: MakeModel, ratio: float) -> None:
-    model, volume = make_cropping(), one_window()
+def test_a_preview_is_the_run(make_cropping: MakeModel, ratio: float, decoder: str) -> None:
+    model, volume = make_cropping(decoder=decoder), one_window()
     session = PreviewSession(volume, model)
     preview = session.update(ratio)
     assert np.array_equal(preview.labels, segment(volume, model, ratio, backend="plain").labels)
@@ -246,10 +247,11 @@ def test_a_preview_is_the_run(make_cropping: MakeModel, ratio: float) -> None:
     assert session.update(0.5).trace.kept.shape == (1, 9)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
 def test_a_sweep_counts_what_was_computed_and_an_audit_finds_no_change_without_pruning(
-    make_cropping: MakeModel,
+    make_cropping: MakeModel, decoder: str
 ) -> None:
-    model, volume = make_cropping(depth=5), few_windows()
+    model, volume = make_cropping(depth=5, decoder=decoder), few_windows()
     assert model.info is not None
     seen = windowed(volume, model.config, model.info, model.info.overlap)
     result = sweep(volume, model, [0.25], scorers=["learned"])

@@ -31,7 +31,8 @@ class Row:
     Attributes
     ----------
     section
-        ``macs``, ``inference``, ``bfloat16``, ``int8``, ``training``, ``volume`` or ``preview``.
+        ``macs``, ``inference``, ``bfloat16``, ``int8``, ``sparse``, ``training``,
+        ``volume`` or ``preview``.
     part
         ``total``, or a part of the work.
     preset, variant
@@ -40,7 +41,7 @@ class Row:
     backend
         What computed.
     keep_ratio
-        Per stage, in (0, 1].
+        Per stage, in (0, 1]; of ``sparse``, the share of the tokens that hold something.
     seconds, spread
         Median, and half the range between the quartiles.
     gmacs
@@ -223,6 +224,14 @@ def growth(rows: Iterable[Row], row: Row) -> float | None:
 
 def _per_window(row: Row) -> float | None:
     return row.seconds / row.windows if row.seconds and row.windows else None
+
+
+def by_full(rows: Iterable[Row], row: Row) -> float | None:
+    """Return the time of a row of ``sparse`` by that of a volume all of whose tokens hold some."""
+    for other in rows:
+        if (other.preset, other.variant, other.keep_ratio) == (row.preset, row.variant, 1.0):
+            return _by(row.seconds, other.seconds)
+    return None
 
 
 def half_quartile_range(values: Sequence[float]) -> float:

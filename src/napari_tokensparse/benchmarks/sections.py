@@ -13,6 +13,8 @@ from napari_tokensparse.benchmarks.macs import MACS, costs
 from napari_tokensparse.benchmarks.networks import PRESETS
 from napari_tokensparse.benchmarks.preview import PREVIEW, time_sample_preview
 from napari_tokensparse.benchmarks.report import Report, Row
+from napari_tokensparse.benchmarks.sparse import SECTION as SPARSE
+from napari_tokensparse.benchmarks.sparse import time_sparse
 from napari_tokensparse.benchmarks.training import TRAINING, time_training
 from napari_tokensparse.benchmarks.volume import VOLUME, time_volumes
 from napari_tokensparse.compute.machine import describe_machine
@@ -33,6 +35,7 @@ SECTIONS: dict[str, Callable[[Plan], Iterator[Round | Note | Row]]] = {
     INFERENCE: time_inference,
     BFLOAT16: time_bfloat16,
     INT8: time_int8,
+    SPARSE: time_sparse,
     TRAINING: time_training,
     VOLUME: time_volumes,
     PREVIEW: time_sample_preview,

@@ -27,6 +27,9 @@ def bench(
     int8: Annotated[
         bool, typer.Option("--int8", help="Time networks whose decoder is in int8, on a CPU.")
     ] = False,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Time decoding where few tokens hold something.")
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Time optimisation steps, pruned and dense.")
     ] = False,
@@ -85,6 +88,7 @@ def bench(
         "inference": inference,
         "bfloat16": bfloat16,
         "int8": int8,
+        "sparse": sparse,
         "training": training,
         "volume": volume,
         "preview": preview,

@@ -12,6 +12,7 @@ from napari_tokensparse.benchmarks.report import (
     TOTAL,
     by_dense,
     by_float32,
+    by_full,
     by_monai,
     growth,
 )
@@ -95,6 +96,17 @@ def _beside_float32(title: str, rows: Rows, note: str) -> Figures:
     return Figures(title, (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
 
 
+def _sparse(rows: Rows) -> Iterable[Figures]:
+    heads = ("preset", "variant", "tokens that hold something", "s", "±", "share of time")
+    lines = []
+    for row in rows:
+        figures = (_figure(row.seconds, ".3f"), _figure(row.spread, ".3f"))
+        share = _figure(by_full(rows, row), ".2f")
+        lines.append((row.preset or "", row.variant or "", f"{row.keep_ratio:g}", *figures, share))
+    note = "share of time: of the same network where all tokens hold something"
+    yield Figures("Windows that hold little", heads, 3, tuple(lines), note)
+
+
 def _training(rows: Rows) -> Iterable[Figures]:
     heads = (*_WINDOW, "s", "±", "GMACs", "efficiency")
     shares = ("time by dense", "MACs by dense", "peak MB", "samples/s")
@@ -161,6 +173,7 @@ _TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "inference": _inference,
     "bfloat16": _bfloat16,
     "int8": _int8,
+    "sparse": _sparse,
     "training": _training,
     "volume": _volume,
     "preview": _preview,

@@ -19,12 +19,20 @@ from pydantic import (
 from napari_tokensparse.model.ratios import grid_size, keep_ratios
 
 DecoderName = Literal[
-    "unetr", "unetr-x8", "unetr-x8-v2", "linear", "pup", "gated-pyramid", "custom"
+    "unetr",
+    "unetr-x8",
+    "unetr-x8-v2",
+    "linear",
+    "pup",
+    "gated-pyramid",
+    "coarse-to-fine",
+    "custom",
 ]
 """UNETR's decoder for patch 16 and its two shallower forms for patch 8 (``UNETR_decoder``,
 ``UNETRx8_decoder`` and ``UNETRx8_decoderv2`` in the authors' code); a linear head; progressive
 upsampling (SETR-PUP, Zheng et al., CVPR 2021); a light pyramid whose detail of the image is drawn
-only where the first stage kept a token; the user's own."""
+only where the first stage kept a token; one that computes its voxels there alone; the user's
+own."""
 
 EmbeddingName = Literal["linear", "conv-stem"]
 """The paper's linear patch embedding; a convolutional stem."""
@@ -43,6 +51,9 @@ pruned token learns nothing more of the others; ``CompletionNet``; ``none`` is t
 
 DECODER_PATCH: dict[str, int] = {"unetr": 16, "unetr-x8": 8, "unetr-x8-v2": 8}
 """Patch size that each decoder of UNETR's family is made for."""
+
+_LIGHT: dict[str, int] = {"gated-pyramid": 2, "coarse-to-fine": 4}
+"""Smallest patch size of each light decoder."""
 
 MOST_PARAMETERS = 10**10
 MOST_VOXELS_A_SIDE = 1024
@@ -210,15 +221,15 @@ def _check_decoder(config: SCDConfig) -> None:
             f"patch_size {config.patch_size}: embedding 'conv-stem' halves the image down to it, "
             "so it must be a power of 2, at least 2"
         )
-    if config.decoder in ("pup", "gated-pyramid") and not power_of_2:
+    if config.decoder in ("pup", *_LIGHT) and not power_of_2:
         raise ValueError(
             f"patch_size {config.patch_size}: decoder {config.decoder!r} doubles the map up to it, "
             "so it must be a power of 2"
         )
-    if config.decoder == "gated-pyramid" and config.patch_size == 1:
+    if config.patch_size < _LIGHT.get(config.decoder, 1):
         raise ValueError(
-            "patch_size 1: decoder 'gated-pyramid' needs a level between tokens and voxels; "
-            "give at least 2"
+            f"patch_size {config.patch_size}: decoder {config.decoder!r} needs a level between "
+            f"tokens and voxels; give at least {_LIGHT[config.decoder]}"
         )
     if config.decoder == "pup" and config.grid == (1, 1, 1):
         raise ValueError(

@@ -61,12 +61,15 @@ class SparseTokens:
     gate
         ``(B, L)``: 1 where the first stage kept a token, 0 where it pruned one, straight-through in
         training; None without stages.
+    places
+        ``(B, k)`` where it is 1, ascending; None without stages.
     """
 
     pruned: tuple[Tensor, ...]
     final: Tensor
     skips: tuple[Tensor, ...] = ()
     gate: Tensor | None = None
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,9 @@ class SparseEncoder(nn.Module):
             x = torch.cat([cls, live.tokens], dim=1)
             for index in self.legs[number + 1]:
                 x = self._block(x, index, how)
-        gate = outputs[0].mask if outputs else None
+        gate, places = (outputs[0].mask, outputs[0].places) if outputs else (None, None)
         pruned = tuple(o.pruned for o in outputs)
-        sparse = SparseTokens(pruned, self.norm(x), start.skips, gate)
+        sparse = SparseTokens(pruned, self.norm(x), start.skips, gate, places)
         return sparse, TokenTrace(
             tuple(o.scores for o in outputs), tuple(o.pruned_ids for o in outputs), live.ids
         )

@@ -10,7 +10,12 @@ from torch import nn
 
 from napari_tokensparse.model.completion import make_completion
 from napari_tokensparse.model.crop import TokenBox, content_box, whole_box
-from napari_tokensparse.model.decoder import BranchedDecoder, GatedDecoder, make_decoder
+from napari_tokensparse.model.decoders.making import make_decoder
+from napari_tokensparse.model.decoders.protocols import (
+    BranchedDecoder,
+    GatedDecoder,
+    SparseDecoder,
+)
 from napari_tokensparse.model.encoder import EncoderStart, Pass, SparseEncoder, TokenTrace
 from napari_tokensparse.model.folder import ModelError
 from napari_tokensparse.model.layers.layout import channels_last
@@ -233,6 +238,8 @@ class SCD(nn.Module):
             given["image_skip"] = begun.image_skip
         if sparse.gate is not None and isinstance(self.decoder, GatedDecoder):
             given["gate"] = as_map(sparse.gate[..., None], grid)
+            if isinstance(self.decoder, SparseDecoder):
+                given["places"] = sparse.places
         return SCDOutput(
             self.decoder(as_map(tokens, grid), begun.image, *skips, **given),
             trace,

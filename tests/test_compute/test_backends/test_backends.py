@@ -463,10 +463,11 @@ def in_a_box(model: SCD, *size: int) -> torch.Tensor:
     return image
 
 
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
 def test_openvino_decodes_cropped_windows_with_a_graph_for_each_size_of_box(
-    graphs: Any, make_cropping: MakeModel
+    graphs: Any, make_cropping: MakeModel, decoder: str
 ) -> None:
-    model = make_cropping()
+    model = make_cropping(decoder=decoder)
     backend = make_backend(model, "openvino")
     assert (backend.name, graphs.conversions) == ("openvino", 0)
     sizes = [(16, 12, 8), (8, 12, 8), (16, 12, 8)]
@@ -517,8 +518,9 @@ def test_a_box_that_cannot_be_converted_is_decoded_by_torch_and_noted(
 @pytest.mark.deep
 @pytest.mark.skipif(not compiled.has_compiler(), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
-def test_compiled_network_crops_its_windows(make_cropping: MakeModel) -> None:
-    model = make_cropping()
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
+def test_compiled_network_crops_its_windows(make_cropping: MakeModel, decoder: str) -> None:
+    model = make_cropping(decoder=decoder)
     backend = make_backend(model, "compile")
     with torch.inference_mode():
         for size in ((16, 12, 8), (8, 12, 8)):
@@ -529,8 +531,9 @@ def test_compiled_network_crops_its_windows(make_cropping: MakeModel) -> None:
         check_agreement(backend(whole, 0.5), model(whole, 0.5))
 
 
-def test_half_precision_of_a_cropped_window(make_cropping: MakeModel) -> None:
-    model = make_cropping()
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
+def test_half_precision_of_a_cropped_window(make_cropping: MakeModel, decoder: str) -> None:
+    model = make_cropping(decoder=decoder)
     backend, image = amp_backend(model, torch.bfloat16), in_a_box(model, 16, 12, 8)
     assert (backend.name, backend.notes) == ("amp", ())
     with torch.inference_mode():

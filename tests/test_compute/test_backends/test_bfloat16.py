@@ -61,7 +61,7 @@ def test_every_network_gives_what_float32_gives_within_the_digits(name: str) -> 
 def test_scores_are_near_enough_that_the_same_tokens_are_pruned_but_for_near_ties(
     make_model: MakeModel, make_cropping: MakeModel
 ) -> None:
-    for model in (make_model(), make_cropping()):
+    for model in (make_model(), make_cropping(), make_cropping(decoder="coarse-to-fine")):
         image = windows(model)
         out, wanted = bfloat16_backend(model)(image, 0.5), Backend("plain", model)(image, 0.5)
         ours, theirs = out.trace.scores[0], wanted.trace.scores[0]

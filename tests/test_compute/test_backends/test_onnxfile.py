@@ -76,10 +76,11 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
     assert json.loads(said["tokensparse.keep_ratio"]) == list(ratios)
 
 
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
 def test_a_graph_crops_every_window_to_what_it_holds(
-    tmp_path: Path, make_cropping: Callable[..., SCD]
+    tmp_path: Path, make_cropping: Callable[..., SCD], decoder: str
 ) -> None:
-    model = spread_scores(make_cropping(depth=2, prune_after=0))
+    model = spread_scores(make_cropping(depth=2, prune_after=0, decoder=decoder))
     file = export_onnx(model, tmp_path / "model.onnx", (0.75, 0.3))
     lengths = []
     for first, end in (

@@ -6,7 +6,7 @@ from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from napari_tokensparse.model.decoder import UnetrDecoder
+from napari_tokensparse.model.decoders.unetr import UnetrDecoder
 from napari_tokensparse.model.layers import layout
 from napari_tokensparse.model.layers.convolution import CpuConv
 from napari_tokensparse.model.layers.layout import (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BFLOAT16 = "bfloat16"
 _HALF = torch.bfloat16
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
-_LOGITS = ("linear", "out")  # what decoders call the layer that gives them
+_LOGITS = ("linear", "out", "detail.out")  # what decoders call the layers that give them
 _PACK = operator("torch.ops.mkldnn._reorder_linear_weight")
 _MULTIPLY = operator("torch.ops.mkldnn._linear_pointwise")
 
@@ -84,9 +84,11 @@ def _converted(model: SCD) -> SCD:
     twin.decoder = model.decoder
     if model.config.decoder != "custom":
         twin.decoder = with_parts(model.decoder, part)
+        layers, twins = dict(model.decoder.named_modules()), dict(twin.decoder.named_modules())
         for name in _LOGITS:
-            if hasattr(model.decoder, name):
-                setattr(twin.decoder, name, _Exact(getattr(model.decoder, name)))
+            if name in layers:
+                owner, _, last = name.rpartition(".")
+                setattr(twins[owner], last, _Exact(layers[name]))
     return twin.eval()
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_tokensparse.compute.backends.base import with_parts
-from napari_tokensparse.model.decoder import GatedDecoder
+from napari_tokensparse.model.decoders.protocols import GatedDecoder
 from napari_tokensparse.model.layers.convolution import CpuConv
 from napari_tokensparse.model.layers.layout import DoublingConv, LayoutKeepingNorm, PointwiseConv
 

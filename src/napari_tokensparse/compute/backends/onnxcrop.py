@@ -15,7 +15,7 @@ from torch import nn
 
 from napari_tokensparse.compute.backends.base import with_parts
 from napari_tokensparse.compute.backends.exporting import plain_layer
-from napari_tokensparse.model.decoder import GatedDecoder
+from napari_tokensparse.model.decoders.protocols import GatedDecoder
 from napari_tokensparse.model.encoder import Pass, SparseTokens, TokenTrace
 from napari_tokensparse.model.layers.layout import LayoutKeepingNorm
 from napari_tokensparse.model.layers.stage import Live

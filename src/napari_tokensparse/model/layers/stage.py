@@ -150,6 +150,8 @@ class StageOutput:
         ``(B, n)`` of all that reached the stage.
     mask
         ``(B, n)``: 1 where a token stays, 0 where it is pruned; straight-through in training.
+    places
+        ``(B, k)`` of those that stay, in the order of the tokens that reached the stage.
     """
 
     live: Live
@@ -157,6 +159,7 @@ class StageOutput:
     pruned_ids: Tensor
     scores: Tensor
     mask: Tensor
+    places: Tensor
 
 
 _RELAXATIONS: dict[RelaxationName, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -198,7 +201,7 @@ class Stage(nn.Module):
         stays = Live(take(live.tokens, kept), live.ids.gather(1, kept))
         gone = self.pruned_norm(take(live.tokens, pruned))
         mask = torch.zeros_like(scores).scatter(1, kept, 1.0)
-        return StageOutput(stays, gone, live.ids.gather(1, pruned), scores, mask)
+        return StageOutput(stays, gone, live.ids.gather(1, pruned), scores, mask, kept)
 
     def _soft_split(self, live: Live, scores: Tensor, k: int, noise: Noise) -> StageOutput:
         noisy = scores
@@ -217,4 +220,5 @@ class Stage(nn.Module):
             live.ids.gather(1, pruned),
             scores,
             mask,
+            kept,
         )

@@ -1,0 +1,1 @@
+"""Dense decoders: whatever turns the completed map and the image into logits."""

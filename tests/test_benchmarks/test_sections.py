@@ -220,7 +220,7 @@ def test_a_training_step_is_timed_with_its_parts_and_memory(report: Report) -> N
 
 
 def test_a_training_step_changes_the_weights() -> None:
-    trainee = training._Trainee(preset("nano"))
+    trainee = training.Trainee(preset("nano"))
     before = [p.detach().clone() for p in trainee.model.parameters()]
     trainee.step(0.5)
     changed = [

@@ -41,7 +41,7 @@ def test_what_is_optional_seems_to_be_missing_and_no_module_is_walked_over(
     )
     import_monai()
     module = sys.modules["monai"]
-    assert (module.walked, module.much_more) == ([], None)  # type: ignore[attr-defined]
+    assert (module.walked, module.much_more) == ([], None)
     assert "monai.part" in sys.modules
     assert "much_more" not in sys.modules
     assert pkgutil.walk_packages is walk
@@ -76,7 +76,7 @@ def test_no_garbage_is_looked_for_meanwhile_and_never_among_what_came(
         assert gc.isenabled() == enabled
     finally:
         gc.enable()
-    assert sys.modules["monai"].looked_for is False  # type: ignore[attr-defined]
+    assert sys.modules["monai"].looked_for is False
     assert gc.get_freeze_count() > 1000
 
 

@@ -197,6 +197,26 @@ def test_the_command_says_in_one_line_that_the_disk_is_full(
     assert below(tmp_path / "out") == {"labels.nii": b"as it was"}
 
 
+def test_labels_whose_receipt_cannot_be_written_do_not_stay_in_the_way_of_the_next_run(
+    run_python: Callable[..., Any], write_nano: Callable[..., Path], tmp_path: Path
+) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    write_volume(scan, NOISE[:8, :8, :8], Volume(NOISE[None, :8, :8, :8], np.eye(4), "scan"))
+    full = FULL.replace("3000", "1500")
+    (tmp_path / "full.py").write_text(full)
+    (tmp_path / "out").mkdir()
+    line = ("segment", scan, "--model", write_nano(), "--backend", "plain", "-o", "out/labels.nii")
+    run = run_python(tmp_path / "full.py", *line, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == (
+        "tokensparse: out/labels.receipt.json: cannot be written (File too large); free some "
+        "space, or choose another place"
+    )
+    assert below(tmp_path / "out") == {}
+    (tmp_path / "free.py").write_text(full.replace("1500", "100000"))
+    assert run_python(tmp_path / "free.py", *line, cwd=tmp_path).returncode == 0
+
+
 SIGNALLED = """
 import json, os, pty, random, re, sys, time
 number, mode, seed, *line = sys.argv[1:]

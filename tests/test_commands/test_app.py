@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -16,6 +16,9 @@ import typer
 from napari_tokensparse.commands.app import main
 from napari_tokensparse.commands.options import plain_errors
 from napari_tokensparse.common.files import write_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp932", "cp437", "ascii"])
@@ -35,6 +38,38 @@ def test_no_console_is_too_poor_for_what_is_printed(
     assert "brain-structures" in printed
     assert "keep-ratio" in printed
     assert errors.startswith("tokensparse: ") and ".nii: no such file" in errors
+
+
+GONE = """
+import os, sys
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir("../gone")
+from napari_tokensparse.commands.app import app, main
+(main if sys.argv.pop() == "main" else app)()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody remove a folder in use")
+def test_a_folder_that_is_gone_is_said_to_be_so(
+    run_python: Callable[..., Any], nano: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gone.py").write_text(GONE)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.nii").write_bytes(b"read by no one")
+    line = ("segment", tmp_path / "in", "-o", tmp_path / "out", "--model", nano)
+    run = run_python(tmp_path / "gone.py", *line, "main", cwd=tmp_path)
+    assert (run.returncode, run.stdout, run.stderr) == (
+        *(1, ""),
+        "tokensparse: the folder that this runs in is gone; change to another\n",
+    )
+    run = run_python(tmp_path / "gone.py", *line, "app", cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == (
+        "tokensparse: processes for many scans cannot be started here (FileNotFoundError: [Errno 2]"
+        " No such file or directory); check TMPDIR and the limits of this account, or segment the "
+        "scans one by one"
+    )
 
 
 def test_whoever_reads_no_further_is_no_error_to_tell() -> None:

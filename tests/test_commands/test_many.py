@@ -155,7 +155,7 @@ def test_a_scan_whose_worker_dies_each_time_fails_alone(
     out = tmp_path / "out"
     run = start(
         "scans", "-o", "out", "--model", write_nano(), "--device", "cpu", "--workers", 1,
-        "--retries", 0, cwd=tmp_path,
+        "--retries", 0, "--threads", 3, cwd=tmp_path,
     )  # fmt: skip
     wait_for(lambda: (out / "scan-0_labels.receipt.json").is_file() or run.poll() is not None)
     time.sleep(1.0)  # the second one takes several
@@ -170,6 +170,7 @@ def test_a_scan_whose_worker_dies_each_time_fails_alone(
         "failed",
         "done",
     ]
+    assert read_receipt(out / "scan-0_labels.receipt.json").machine.threads == 3
 
 
 @pytest.mark.deep

@@ -217,7 +217,7 @@ AT_ODDS = [
     (["scan.nii.gz"], "give IN and where its labels go: tokensparse segment IN -o OUT"),
     (["scan.nii.gz", "-o", "x.nii", "--workers", "2"], "--workers: is for many scans"),
     (["scans", "-o", "out", "--table", "x.csv"], "--table: is for one scan; many have"),
-    (["scans", "-o", "out", "--no-receipt"], "--no-receipt: is for one scan"),
+    (["scans", "-o", "out", "--no-receipt"], "--no-receipt: is for one scan; leave it out"),
     (["scans", "-o", "out", "--model", "nonesuch"], "model 'nonesuch': neither"),
     (["scans", "-o", "out", "--keep-ratio", "1.4"], "keep ratio 1.4: must be in (0, 1]"),
     (

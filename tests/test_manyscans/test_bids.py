@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -13,7 +15,12 @@ from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.common.ownership import OwnershipError
-from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+from napari_tokensparse.manyscans.bids import (
+    bids_scans,
+    prepare_bids,
+    sessions_left_out,
+    write_sidecars,
+)
 from napari_tokensparse.manyscans.cases import ManyScansError
 from napari_tokensparse.manyscans.scans import describe_model, plan, segment_scan
 from napari_tokensparse.model.checkpoints import load_model
@@ -22,7 +29,7 @@ from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DERIVATIVE = "derivatives/napari-tokensparse"
@@ -81,6 +88,28 @@ def test_a_model_of_several_channels_gets_the_images_they_are_called_after(tmp_p
         bids_scans(data_set, ("T1gd", "T2w"))
 
 
+def test_a_session_that_lacks_a_channel_is_named_and_phase_is_no_image(tmp_path: Path) -> None:
+    data_set = touch(
+        tmp_path,
+        "sub-01/anat/sub-01_part-mag_T1w.nii.gz",
+        "sub-01/anat/sub-01_part-mag_T2w.nii.gz",
+        "sub-01/anat/sub-01_part-phase_T1w.nii.gz",
+        "sub-01/anat/sub-01_part-phase_T2w.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii.gz",
+        "sub-03/anat/sub-03_acq-a_T1w.nii.gz",
+        "sub-03/anat/sub-03_acq-b_T2w.nii.gz",
+        "sub-04/anat/sub-04_T1w.json",
+    )
+    assert [case.name for case in bids_scans(data_set, ("T1", "t2"))] == ["sub-01_part-mag"]
+    assert sessions_left_out(data_set, ("T1", "t2")) == (
+        "sub-02/anat: left out, for it has no t2 (there: T1w)",
+        "sub-03/anat: left out, for it has none that go together (there: T1w, T2w)",
+    )
+    names = [case.name for case in bids_scans(data_set, ("MRI",))]
+    assert names == ["sub-01_part-mag", "sub-02", "sub-03_acq-a"]
+    assert sessions_left_out(data_set, ("MRI",)) == ()
+
+
 def test_a_folder_of_another_program_or_model_is_refused(
     tmp_path: Path, write_nano: Callable[..., Path]
 ) -> None:
@@ -129,8 +158,17 @@ def test_a_sidecar_that_a_person_changed_stays(
     assert json.loads(side.read_text("utf-8"))["Manual"] is False
 
 
-# Another test may have a cluster beside.
-@pytest.mark.filterwarnings("ignore:Port .* is already in use")
+@pytest.fixture
+def cluster_beside() -> Iterator[None]:
+    """Take the port that dask's clusters ask for, as another batch on this machine does."""
+    with socket.socket() as taken:
+        with suppress(OSError):  # a batch is there already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        yield
+
+
+@pytest.mark.usefixtures("cluster_beside")
 def test_the_command_writes_a_derivative_beside_the_data_set(
     tmp_path: Path, write_nano: Callable[..., Path]
 ) -> None:

@@ -136,6 +136,30 @@ def test_a_csv_may_give_a_file_for_each_channel(
         list_scans(str(tmp_path / "cases.csv"), out, channels)
 
 
+def test_files_that_nnunet_would_call_so_are_the_channels_of_one_case(tmp_path: Path) -> None:
+    out, channels = tmp_path / "out", ("T1", "T2")
+    files = [write_scan(tmp_path / f"in/{c}_000{n}.nii", n) for c in ("a_1", "b") for n in (0, 1)]
+    whole = write_scan(tmp_path / "in/c.nii")
+    expected = (
+        ScanCase("a_1", files[0], (("T1", files[0]), ("T2", files[1]))),
+        ScanCase("b", files[2], (("T1", files[2]), ("T2", files[3]))),
+        ScanCase("c", whole),
+    )
+    assert list_scans(str(tmp_path / "in"), out, channels) == expected
+    assert list_scans(str(tmp_path / "in/*_*.nii"), out, channels) == expected[:2]
+    assert len(list_scans(str(tmp_path / "in"), out, ("T1",))) == 5
+    files[3].unlink()
+    with pytest.raises(ManyScansError) as caught:
+        list_scans(str(tmp_path / "in"), out, channels)
+    assert str(caught.value) == (
+        "b: the model takes _0000 (T1), _0001 (T2), and there is b_0000.nii; add the others"
+    )
+    for file in files[:3]:  # numbered cases of all channels in one file each
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 2), np.uint8), np.eye(4)), file)
+    names = [case.name for case in list_scans(str(tmp_path / "in"), out, channels)]
+    assert names == ["a_1_0000", "a_1_0001", "b_0000", "c"]
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -193,6 +193,24 @@ def test_links_of_the_hubs_cache_may_lead_into_their_repository_and_nowhere_else
         describe_folder(folder)
 
 
+@pytest.mark.parametrize("store", [".git/annex/objects", ".dvc/cache/files/md5"])
+def test_links_of_datalad_and_dvc_may_lead_into_their_store_and_nowhere_else(
+    tmp_path: Path, store: str
+) -> None:
+    folder = tmp_path / "study/models/brain"
+    for file in (p for p in MODEL.rglob("*") if p.is_file()):
+        kept, link = tmp_path / "study" / store / _etag(file), folder / file.relative_to(MODEL)
+        for path in (kept, link):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(file.read_bytes())
+        link.symlink_to(os.path.relpath(kept, link.parent))
+    assert describe_folder(folder).info == describe_folder(MODEL).info
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to(MODEL / WEIGHTS)
+    with pytest.raises(ModelError, match="leads out of the model folder"):
+        describe_folder(folder)
+
+
 @pytest.mark.parametrize("name", ["hf://brain", "hf://a/b/c", "hf://../x", "hf://lab/brain@"])
 def test_another_form_of_address_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ModelError, match=r"must be hf://owner/repo or hf://owner/repo@revision"):

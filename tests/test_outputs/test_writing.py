@@ -139,6 +139,7 @@ def test_a_write_that_fails_is_one_line_with_the_name_and_leaves_nothing(
     [
         ("out.png", r"out.png: must end in .nii.gz, .nii, .nrrd or .ome.zarr"),
         ("no/out.nrrd", "no: no such folder; create it first"),
+        ("file/out.nrrd", "file: is a file, and no folder; choose another place"),
         ("taken.nii", "taken.nii: is a folder; name a file"),
     ],
 )
@@ -146,6 +147,7 @@ def test_a_path_where_nothing_can_be_written_is_refused(
     tmp_path: Path, name: str, said: str
 ) -> None:
     (tmp_path / "taken.nii").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(VolumeError, match=said):
         check_output(tmp_path / name)
 

@@ -42,7 +42,17 @@ def test_so_is_a_piece_of_one() -> None:
 
 
 def test_a_model_for_anything_has_no_concerns() -> None:
-    assert concerns(scan(0), BRAIN.model_copy(update={"foreground_ml": None})) == ()
+    assert concerns(scan(1000), BRAIN.model_copy(update={"foreground_ml": None})) == ()
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5])
+def test_a_scan_without_anything_to_see_is_said_to_be_so_and_nothing_else(value: float) -> None:
+    empty = Volume(np.full((2, 40, 40, 40), value, np.float32), np.eye(4), "scan")
+    line = f"scan: every voxel of it is {value:g}: there is nothing to segment; check the file"
+    assert concerns(empty, BRAIN) == (line,)
+    empty.array[1, 17, 5, 39] = 1.0  # not among the few that are looked at first
+    (line,) = concerns(empty, BRAIN)
+    assert line == f"scan: every voxel of channel 0, from 0, is {value:g}; expect wrong labels"
 
 
 def test_a_brain_in_a_border_of_another_value_raises_none() -> None:

@@ -115,6 +115,17 @@ def test_an_output_in_use_and_a_resume_of_nothing_are_refused(config: RunConfig)
         next(iter(running(config)))
 
 
+def test_labels_beyond_what_a_model_holds_are_refused_before_the_work(config: RunConfig) -> None:
+    (config.data / "dataset.json").unlink()  # the values are then those of the labels
+    path = sorted((config.data / "labelsTr").iterdir())[0]
+    label = nib.load(path)
+    values = np.asarray(label.dataobj).astype(np.int32)
+    values[values == 3] = 70_000
+    nib.save(nib.Nifti1Image(values, label.affine), path)
+    with pytest.raises(RunError, match=r"label 70000: the highest of a model is 65535; give that"):
+        next(iter(running(config)))
+
+
 def test_every_bad_case_is_reported_at_once_and_can_be_left_out(config: RunConfig) -> None:
     labels = sorted((config.data / "labelsTr").iterdir())
     labels[0].write_bytes(labels[0].read_bytes()[:200])

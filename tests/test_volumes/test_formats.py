@@ -206,8 +206,18 @@ def test_every_number_type_and_byte_order_is_read_natively(tmp_path, order, dtyp
     assert np.array_equal(array[0], RAMP)
 
 
-def test_what_is_of_no_format_is_refused_in_one_line(tmp_path):
+def test_an_ending_that_nibabel_does_not_know_is_called_by_its_fix(tmp_path):
+    nib.save(Nifti1Image(RAMP, AFFINE), tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").rename(tmp_path / "scan.Nii.gz")
+    with pytest.raises(VolumeError, match=r"^scan.Nii.gz: is not a NIfTI .*; call it scan.nii.gz$"):
+        read_volume(tmp_path / "scan.Nii.gz")
+
+
+def test_what_is_of_no_format_is_refused_in_one_line(dicoms, tmp_path):
     (tmp_path / "IM1.dcm").touch()
+    (slice_of_many,) = dicoms["write_series"](tmp_path / "ct", np.ones((1, 4, 4), np.uint16))
+    with pytest.raises(VolumeError, match=r"^IM000.dcm: is one DICOM file; give the folder"):
+        read_volume(slice_of_many)
     (tmp_path / "scan.png").touch()
     with pytest.raises(VolumeError, match=r"^IM1.dcm: is one DICOM file; give the folder"):
         read_volume(tmp_path / "IM1.dcm")

@@ -1,5 +1,6 @@
 import gzip
 import pickle
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -273,6 +274,43 @@ def test_an_unusable_file_is_refused_in_one_plain_line_that_names_it(tmp_path, m
     assert message in str(caught.value)
     assert "scan.nii.gz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Nifti1Image, Nifti2Image])
+def test_voxels_that_begin_at_0_begin_behind_the_header(tmp_path, kind):
+    path = save(tmp_path / "scan.nii", RAMP, kind=kind)
+    (at, form) = (108, "<f") if kind is Nifti1Image else (168, "<q")
+    content = bytearray(path.read_bytes())
+    struct.pack_into(form, content, at, 0)
+    path.write_bytes(content)
+    volume = read_volume(path)
+    assert np.array_equal(volume.array[0], RAMP)
+    assert volume.notes == (
+        "its header says that voxels begin at byte 0; they were read from behind it",
+    )
+
+
+def test_a_quaternion_that_rounding_made_too_long_is_a_rotation(tmp_path):
+    affine = np.diag([2.0, -3.0, -4.0, 1.0])  # half a turn: its quaternion's w is 0
+    path = tmp_path / "scan.nii"
+    image = Nifti1Image(RAMP, affine)
+    image.set_sform(None, 0)
+    image.set_qform(affine, 1)
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<fff", content, 256, 1.000002, 0.0, 0.0)
+    path.write_bytes(content)
+    volume = read_volume(path)
+    assert np.abs(volume.affine - affine).max() < 1e-5
+    assert volume.notes == (
+        "its quaternion was longer than 1 by rounding, and was taken as of length 1",
+    )
+    write_nifti(tmp_path / "out.nii", RAMP > 5, volume)
+    assert np.abs(nib.load(tmp_path / "out.nii").affine - affine).max() < 1e-5
+    struct.pack_into("<fff", content, 256, 0.9, 0.9, 0.9)
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match="its qform is no rotation: write it anew, or the sform"):
+        read_volume(path)
 
 
 def test_another_image_format_is_refused_by_name(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Any
 
@@ -57,7 +58,17 @@ def main() -> None:
     _print_anything()
     quiet_libraries()
     end_quickly()
+    _check_here()
     app()
+
+
+def _check_here() -> None:
+    """Refuse to run in a folder that was removed: no path could be counted from it."""
+    try:
+        os.getcwd()
+    except OSError:
+        typer.echo("tokensparse: the folder that this runs in is gone; change to another", err=True)
+        raise SystemExit(1) from None
 
 
 def _print_anything() -> None:

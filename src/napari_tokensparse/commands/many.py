@@ -55,7 +55,12 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
         The options of ``tokensparse segment``: ``scan`` is the data set's folder, ``bids`` that for
         ``derivatives``.
     """
-    from napari_tokensparse.manyscans.bids import bids_scans, prepare_bids, write_sidecars
+    from napari_tokensparse.manyscans.bids import (
+        bids_scans,
+        prepare_bids,
+        sessions_left_out,
+        write_sidecars,
+    )
     from napari_tokensparse.manyscans.scans import describe_model, plan
 
     cluster = _cluster(asked)
@@ -66,6 +71,8 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
     folder = prepare_bids(asked["bids"], data_set, described, overwrite=asked["overwrite"])
     work = plan(asked["model"], described, options, folder, overwrite=asked["overwrite"])
     results = _run(cases, work, folder, described, cluster)
+    for note in sessions_left_out(data_set, described.info.channels):
+        typer.echo(f"Note: {printable(note)}", err=True)
     finished = (r.case for r in results if r.receipt is not None)
     for kept in write_sidecars(folder, data_set, finished, overwrite=asked["overwrite"]):
         typer.echo(f"Note: {kept.name} was changed by hand, and stays; --overwrite replaces it")
@@ -75,7 +82,7 @@ def segment_bids(asked: Mapping[str, Any]) -> int:
 def _cluster(asked: Mapping[str, Any]) -> ClusterOptions:
     from napari_tokensparse.manyscans.cluster import ClusterOptions
 
-    return ClusterOptions(asked["scheduler"], asked["workers"], asked["retries"])
+    return ClusterOptions(*(asked[n] for n in ("scheduler", "workers", "retries", "threads")))
 
 
 def _run(

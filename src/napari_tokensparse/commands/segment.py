@@ -206,10 +206,10 @@ def _many(context: typer.Context) -> int:
         "receipt",
         "regions",
         "series",
-        "table",
-        "threads",
+        "tokens",
     )
-    _refuse(context, (*one, "tokens"), "is for one scan; many have summary.csv")
+    _refuse(context, one, "is for one scan; leave it out")
+    _refuse(context, ["table"], "is for one scan; many have summary.csv")
     asked = context.params
     return segment_many(asked) if asked["bids"] is None else segment_bids(asked)
 

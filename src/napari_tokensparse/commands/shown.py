@@ -78,4 +78,4 @@ def report(result: Segmentation, volume: Volume, written: list[Path]) -> None:
         f"{stats.seconds['total']:.1f} s"
     )
     for path in written:
-        typer.echo(f"Wrote {path}")
+        typer.echo(f"Wrote {printable(str(path))}")

@@ -65,8 +65,21 @@ def channel_files(image: Path) -> tuple[Path, ...]:
 
 def case_name(image: Path) -> str:
     """Return the name of a case without that of the channel."""
+    case, _ = case_and_channel(image)
+    return case
+
+
+def case_and_channel(image: Path) -> tuple[str, int | None]:
+    """Return the name of a case, and the number of the channel if the file's name ends in one.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> case_and_channel(Path("brain_7_0001.nii.gz")), case_and_channel(Path("brain_7.nii.gz"))
+    (('brain_7', 1), ('brain_7', None))
+    """
     marked = _CHANNEL.fullmatch(volume_name(image))
-    return marked["case"] if marked else volume_name(image)
+    return (marked["case"], int(marked["channel"])) if marked else (volume_name(image), None)
 
 
 def is_volume(path: Path, ending: str | None = None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ VERSION = "1.10.0"
 # The image that a model of one channel is given, where a session has several.
 _PREFERRED = ("T1w", "T2w", "FLAIR", "PDw", "T2starw")
 _SUFFIXES = (".nii.gz", ".nii")
+_NO_MAGNITUDE = re.compile(r"_part-(phase|real|imag)(_|$)")
 # What is here for people and for a run that goes on, and no part of BIDS.
 _IGNORED = "summary.csv\n.tokensparse.json\n**/*.receipt.json\n"
 
@@ -38,7 +40,8 @@ def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:
 
     A model of one channel is given one kind of image in each session: what its channel is called
     after, else the first there is of T1w, T2w, FLAIR, PDw and T2starw; all runs and acquisitions
-    of it. A model of several is given the images that its channels are called after.
+    of it. A model of several is given the images that its channels are called after, where ``T1``
+    is called after ``T1w`` too. Phase, real and imaginary parts are passed over.
 
     Parameters
     ----------
@@ -54,8 +57,8 @@ def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:
     """
     if not data_set.is_dir():
         raise ManyScansError(f"{data_set}: no such folder; give a BIDS data set")
-    folders = [*data_set.glob("sub-*/anat"), *data_set.glob("sub-*/ses-*/anat")]
-    cases = [case for folder in sorted(folders) for case in _session(folder, data_set, channels)]
+    each = (_session(folder, data_set, channels) for folder in _sessions(data_set))
+    cases = [case for session in each for case in session]
     if not cases:
         wanted = ", ".join(channels) if len(channels) > 1 else ", ".join(_PREFERRED)
         raise ManyScansError(
@@ -63,6 +66,20 @@ def bids_scans(data_set: Path, channels: Sequence[str]) -> tuple[ScanCase, ...]:
             f"sub-01/anat/sub-01_T1w.nii.gz, and this model takes {wanted}"
         )
     return tuple(cases)
+
+
+def sessions_left_out(data_set: Path, channels: Sequence[str]) -> tuple[str, ...]:
+    """Say of each session that has images, and none for a model, what it lacks."""
+    said = []
+    for folder in _sessions(data_set):
+        kinds = _images(folder)
+        if kinds and not _session(folder, data_set, channels):
+            there = ", ".join(sorted(kinds))
+            where = folder.relative_to(data_set).as_posix()
+            lacking = [one for one in channels if len(channels) > 1 and not _of_kind(kinds, one)]
+            why = f"has no {' and no '.join(lacking)}" if lacking else "has none that go together"
+            said.append(f"{where}: left out, for it {why} (there: {there})")
+    return tuple(said)
 
 
 def prepare_bids(
@@ -110,13 +127,24 @@ def prepare_bids(
     return folder
 
 
-def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[ScanCase]:
-    images: dict[str, dict[str, Path]] = {}  # by kind of image, then by the rest of the name
+def _sessions(data_set: Path) -> list[Path]:
+    return sorted([*data_set.glob("sub-*/anat"), *data_set.glob("sub-*/ses-*/anat")])
+
+
+def _images(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the images of a session by kind, then by the rest of their names."""
+    images: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), None)
         if suffix is not None and path.name.startswith("sub-"):
             entities, _, kind = path.name[: -len(suffix)].rpartition("_")
-            images.setdefault(kind, {}).setdefault(entities, path.absolute())
+            if not _NO_MAGNITUDE.search(entities):
+                images.setdefault(kind, {}).setdefault(entities, path.absolute())
+    return images
+
+
+def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[ScanCase]:
+    images = _images(folder)
     where = folder.relative_to(data_set)
     if len(channels) > 1:
         return _of_several(images, where, channels)
@@ -128,13 +156,19 @@ def _session(folder: Path, data_set: Path, channels: Sequence[str]) -> list[Scan
 def _of_several(
     images: dict[str, dict[str, Path]], where: Path, channels: Sequence[str]
 ) -> list[ScanCase]:
-    kinds = {kind.casefold(): scans for kind, scans in images.items()}
-    each = [kinds.get(channel.casefold(), {}) for channel in channels]
+    each = [_of_kind(images, channel) for channel in channels]
     cases = []
     for name in (name for name in each[0] if all(name in scans for scans in each)):
         files = tuple((c, scans[name]) for c, scans in zip(channels, each, strict=True))
         cases.append(ScanCase(name, files[0][1], files, labels=_labels(where, name)))
     return cases
+
+
+def _of_kind(images: dict[str, dict[str, Path]], channel: str) -> dict[str, Path]:
+    """Return the images that a channel is called after: ``T1w`` for T1w, t1w or T1."""
+    kinds = {kind.casefold(): scans for kind, scans in images.items()}
+    name = channel.casefold()
+    return kinds.get(name) or kinds.get(f"{name}w") or {}
 
 
 def _labels(where: Path, name: str) -> Path:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from napari_tokensparse.common.paths import path_here
 from napari_tokensparse.common.tables import NOT_UTF8, TABLE_SUFFIXES, read_rows
+from napari_tokensparse.datasets.matching import case_and_channel
 from napari_tokensparse.outputs.writing import SUFFIXES as OUTPUT_SUFFIXES
 from napari_tokensparse.segmenting.options import base_name
-from napari_tokensparse.volumes.reading import could_be_volume, is_zarr
-from napari_tokensparse.volumes.volume import volume_name
+from napari_tokensparse.volumes.reading import could_be_volume, is_zarr, read_volume
+from napari_tokensparse.volumes.volume import VolumeError, volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +71,9 @@ def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple
     source
         A folder, whose scans are taken: files, and folders of a DICOM series; a glob, ``**`` for
         any folders; or a CSV (TSV) with a column ``image``, or else one for each channel, paths
-        from its folder, and perhaps ``name``. Its other columns are not looked at.
+        from its folder, and perhaps ``name``. Its other columns are not looked at. Of a folder or
+        a glob, files of one channel that are called ``case_0000``, ``case_0001`` and so on, as
+        nnU-Net calls them, are one case of a model of several channels.
     output
         The folder for the labels.
     channels
@@ -79,7 +82,8 @@ def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple
     Raises
     ------
     ManyScansError
-        In one line: there are none, two have one name, or the output is the scans' own folder.
+        In one line: there are none, two have one name, a case lacks a channel, or the output is
+        the scans' own folder.
     """
     if source.lower().endswith(TABLE_SUFFIXES):
         cases = tuple(_listed(Path(source), channels))
@@ -87,6 +91,8 @@ def list_scans(source: str, output: Path, channels: Sequence[str] = ()) -> tuple
         cases = _named(filter(_is_scan, Path(source).iterdir()))
     else:
         cases = _named(map(Path, glob.glob(source, recursive=True)))
+    if len(channels) > 1 and not source.lower().endswith(TABLE_SUFFIXES):
+        cases = _by_channel(cases, channels)
     if not cases:
         raise ManyScansError(_nothing(source))
     _check_names(cases)
@@ -110,6 +116,38 @@ def _nothing(source: str) -> str:
 def _named(images: Iterator[Path]) -> tuple[ScanCase, ...]:
     shown = sorted(p for p in images if not p.name.startswith("."))
     return tuple(ScanCase(volume_name(p), _whole_path(p)) for p in shown)
+
+
+def _by_channel(cases: Sequence[ScanCase], channels: Sequence[str]) -> tuple[ScanCase, ...]:
+    """Put the files of one case together where each holds one channel, as nnU-Net has them."""
+    marked = [case for case in cases if case_and_channel(case.image)[1] is not None]
+    if not marked or not _is_of_one_channel(marked[0].image):
+        return tuple(cases)
+    files: dict[Path, dict[int, Path]] = {}
+    for case in marked:
+        name, number = case_and_channel(case.image)
+        if number is not None:
+            files.setdefault(case.image.with_name(name), {})[number] = case.image
+    whole = (_of_channels(path.name, of, channels) for path, of in files.items())
+    return tuple(sorted((*(c for c in cases if c not in marked), *whole), key=lambda c: c.name))
+
+
+def _of_channels(name: str, files: dict[int, Path], channels: Sequence[str]) -> ScanCase:
+    if sorted(files) != list(range(len(channels))):
+        wanted = ", ".join(f"_{n:04d} ({channel})" for n, channel in enumerate(channels))
+        there = ", ".join(files[n].name for n in sorted(files))
+        raise ManyScansError(
+            f"{name}: the model takes {wanted}, and there is {there}; add the others"
+        )
+    in_order = tuple((channel, files[n]) for n, channel in enumerate(channels))
+    return ScanCase(name, files[0], in_order)
+
+
+def _is_of_one_channel(image: Path) -> bool:
+    try:
+        return len(read_volume(image, finite=False).array) == 1
+    except VolumeError:  # it is said of that scan, when its turn comes
+        return False
 
 
 def _whole_path(path: Path) -> Path:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CORES_PER_WORKER = 4
 _CONNECT_SECONDS = 10
+_ANY_PORT = "127.0.0.1:0"  # dask's own would be taken where many scans run twice at once
 
 # A worker of someone's cluster may have many threads, and a scan uses them all.
 _one_scan_at_a_time = Lock()
@@ -43,6 +44,8 @@ class ClusterOptions:
         than there are scans, if not given.
     retries
         How often a scan is tried again when memory or a disk fails it, or its worker dies.
+    threads
+        Of each worker; if not given, its share of the cores.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class ClusterOptions:
     scheduler: str | None = None
     workers: int | None = None
     retries: int = 2
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no cluster can do."""
@@ -102,7 +106,8 @@ def segmenting_scans(
         unfinished as parts,
         _connected(len(cases), options) as (client, threads),
     ):
-        yield from _run(client, cases, replace(work, parts=Path(parts), threads=threads), options)
+        each = replace(work, parts=Path(parts), threads=options.threads or threads)
+        yield from _run(client, cases, each, options)
 
 
 def _run(
@@ -180,19 +185,31 @@ def _local_cluster(scans: int, options: ClusterOptions) -> Iterator[tuple[Client
         # Scans wait at the scheduler: one that kills its worker then fails no other.
         "distributed.scheduler.worker-saturation": 1.0,
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client, max(1, CPU_COUNT // workers)
+    with dask.config.set(settings):
+        try:
+            started = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": _ANY_PORT},
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, RuntimeError) as error:
+            raise ManyScansError(
+                f"processes for many scans cannot be started here ({_root(error)}); check TMPDIR "
+                "and the limits of this account, or segment the scans one by one"
+            ) from error
+        with started as cluster, Client(cluster, set_as_default=False) as client:
+            yield client, max(1, CPU_COUNT // workers)
+
+
+def _root(error: BaseException) -> str:
+    """Say in a line what is behind an error of dask's, which hands on others'."""
+    while (behind := error.__cause__ or error.__context__) is not None:
+        error = behind
+    return said_of(error)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ ORIGIN_KEY = "napari_tokensparse_training"
 _Text = Annotated[str, Field(max_length=200)]
 _STOPPED = ("", "stopped")
 _MAX_HEADER = 8 * 2**20  # bytes of names and shapes in a weights file
+_KEPT_IN = (Path(".git/annex/objects"), Path(".dvc/cache"))
 USER_FOLDER_VARIABLE = "TOKENSPARSE_MODELS"
 
 # What MONAI's tools do before the model's own preprocessing.
@@ -235,18 +236,24 @@ def check_weights_size(path: Path, config: SCDConfig) -> None:
 def _check_inside(folder: Path, part: Path) -> None:
     """Refuse a file that is a link to somewhere else, or no file."""
     path = folder / part
-    if not path.resolve().is_relative_to(_store(folder).resolve()):
+    really = path.resolve()
+    if not any(really.is_relative_to(store.resolve()) for store in _stores(folder)):
         raise ModelError(f"{path}: leads out of the model folder; put the file itself there")
     if path.exists() and not path.is_file():
         raise ModelError(f"{path}: is not a file")
 
 
-def _store(folder: Path) -> Path:
-    """Return where a folder's files may lie: in it, or in its repository of the hub's cache."""
+def _stores(folder: Path) -> list[Path]:
+    """Return where a folder's files may lie: in it, or in the store of what it is kept by.
+
+    Those are its repository in the hub's cache, and of the folders that it lies in the stores of
+    git-annex (datalad) and DVC.
+    """
     *_, repository, snapshots, _revision = ("", "", "", *folder.parts)
-    if snapshots == "snapshots" and repository.startswith("models--"):
-        return folder.parents[1]
-    return folder
+    hub = snapshots == "snapshots" and repository.startswith("models--")
+    whole = Path(os.path.abspath(folder))
+    kept = [above / store for above in (whole, *whole.parents) for store in _KEPT_IN]
+    return [folder, *([folder.parents[1]] if hub else []), *filter(Path.is_dir, kept)]
 
 
 def _check_agreement(config: SCDConfig, info: ModelInfo) -> None:

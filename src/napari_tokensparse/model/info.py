@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_NAME = 200
+HIGHEST_LABEL = 65535
+"""Of a class: labels are written as 16 bits at most."""
 
 
 def _plain_name(name: str) -> str:
@@ -42,7 +44,7 @@ class LabelClass(BaseModel):
     Attributes
     ----------
     value : int
-        Value in the label volume, from 1.
+        Value in the label volume, from 1 to `HIGHEST_LABEL`.
     name : str
         Name that other tools know, e.g. ``Left-Hippocampus``.
     color : tuple of int
@@ -56,7 +58,7 @@ class LabelClass(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: Annotated[int, Field(ge=1, le=65535)]
+    value: Annotated[int, Field(ge=1, le=HIGHEST_LABEL)]
     name: Name
     color: Colour
     codes: tuple[Code, Code] | tuple[Code, Code, Code] | None = None

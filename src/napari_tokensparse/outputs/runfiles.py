@@ -104,7 +104,8 @@ def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) ->
     """Write the labels of a run, all that is asked for beside them, and last the receipt.
 
     Where that fails, the receipt is of what was written so far, so that the next run knows it as
-    ours.
+    ours; where not even the receipt can be written, the files that were not there before are
+    removed, for nothing would tell them from a person's.
 
     Parameters
     ----------
@@ -124,19 +125,24 @@ def write_all(files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan]) ->
     """
     _check_free(files, run.network)
     written: list[Path] = []
-    others = _others(files, run.network)
+    scans: list[InputScan] = []
+    paths, others = files.paths(run.network), _others(files, run.network)
+    new = [path for path in paths if not os.path.lexists(path)]
     try:
         for part in _parts(files, run):
             written += part
+        if not files.receipt:
+            return Written(written, None)
+        scans += inputs
+        receipt = receipt_of(run, scans, files.labels, written[1:])
+        written.append(write_receipt(receipt_path(files.labels), receipt))
     except BaseException:
         if written and files.receipt:
-            there = [p for p in files.paths(run.network)[1:] if p.is_file()]
-            _note(files, run, inputs, [p for p in there if file_sha256(p) not in others])
+            there = [p for p in paths[1:] if p.is_file()]
+            beside = [p for p in there if file_sha256(p) not in others]
+            if not _is_noted(files, run, scans or inputs, beside):
+                _remove(new)
         raise
-    if not files.receipt:
-        return Written(written, None)
-    receipt = receipt_of(run, [*inputs], files.labels, written[1:])
-    written.append(write_receipt(receipt_path(files.labels), receipt))
     return Written(written, receipt)
 
 
@@ -148,13 +154,23 @@ def _others(files: RunFiles, model: Described) -> frozenset[str]:
     return frozenset(map(file_sha256, there)) - written_by(earlier_run(files.labels))
 
 
-def _note(
+def _is_noted(
     files: RunFiles, run: FinishedRun, inputs: Iterable[InputScan], beside: Sequence[Path]
-) -> None:
-    """Write the receipt of a run whose writing failed, if that much can be written."""
-    with suppress(OSError):
+) -> bool:
+    """Write the receipt of a run whose writing failed; whether that much could be written."""
+    try:
         receipt = receipt_of(run, [*inputs], files.labels, beside)
         write_receipt(receipt_path(files.labels), receipt)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            if path.is_file():
+                path.unlink()
 
 
 def _parts(files: RunFiles, run: FinishedRun) -> Iterator[list[Path]]:

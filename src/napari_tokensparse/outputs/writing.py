@@ -64,6 +64,8 @@ def check_output(
         raise VolumeError(
             f"{path}: must end in .nii.gz, .nii, .nrrd or .ome.zarr (of a DICOM series, also .dcm)"
         )
+    if path.parent.is_file():
+        raise VolumeError(f"{path.parent}: is a file, and no folder; choose another place")
     if not path.parent.is_dir():
         raise VolumeError(f"{path.parent}: no such folder; create it first")
     if path.is_dir():

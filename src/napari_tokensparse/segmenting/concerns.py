@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from napari_tokensparse.volumes.background import (
     negative_share,
 )
 from napari_tokensparse.volumes.placement import NOTE_NO_LENGTHS
+from napari_tokensparse.volumes.volume import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from napari_tokensparse.model.info import ModelInfo
     from napari_tokensparse.segmenting.looks import Looks
@@ -27,6 +30,7 @@ _LARGEST_BRAIN_ML = 2400.0
 _OUTSIDE = 0.02  # share of values beyond the range that a model expects, from which on it is told
 _NARROW = 0.02  # share of that range that values fill, up to which it is told
 _BULK = (1.0, 99.0)  # percentiles
+_EVERY = 16  # voxels along each axis: those that are looked at first
 
 
 def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tuple[str, ...]:
@@ -47,6 +51,9 @@ def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tupl
         Empty where nothing is odd. The check looks at every voxel of a small volume and at every
         n-th of a large one, and runs nothing.
     """
+    uniform = _uniform(volume)
+    if uniform:
+        return (f"{volume.name}: {uniform}",)
     wanted = info.expects or Expected()
     values, others, background = "", ["", ""], _background(volume, info)
     if info.expects is not None or info.foreground_ml is not None:
@@ -62,6 +69,27 @@ def concerns(volume: Volume, info: ModelInfo, strip: bool | None = None) -> tupl
 
     # The wrong modality comes first: it is why the others are there.
     return (*told([values]), *background, *_scale(volume, info), *told(others))
+
+
+def _uniform(volume: Volume) -> str:
+    """Say so where nothing is to be seen, as in an empty file or one that is a channel short."""
+    if is_lazy(volume.array):
+        return ""
+    flat = [n for n, channel in enumerate(volume.array) if _is_flat(channel)]
+    if not flat:
+        return ""
+    values = ", ".join(dict.fromkeys(f"{volume.array[n, 0, 0, 0]:g}" for n in flat))
+    if len(flat) == len(volume.array):
+        return f"every voxel of it is {values}: there is nothing to segment; check the file"
+    numbers = ", ".join(str(n) for n in flat)
+    return f"every voxel of channel {numbers}, from 0, is {values}; expect wrong labels"
+
+
+def _is_flat(channel: NDArray[Any]) -> bool:
+    """Whether all voxels are the same; nearly always a few say that they are not."""
+    first = channel[0, 0, 0]
+    few = channel[::_EVERY, ::_EVERY, ::_EVERY]
+    return bool((few == first).all() and (channel == first).all())
 
 
 def _background(volume: Volume, info: ModelInfo) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from napari_tokensparse.common.notes import gathered
 from napari_tokensparse.datasets.cases import read_data_set, split, with_classes
 from napari_tokensparse.datasets.checks import checking, class_notes, report, without_bad
 from napari_tokensparse.datasets.sampling import CacheBudget, CaseSampler
+from napari_tokensparse.model.info import HIGHEST_LABEL
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.scoring.evaluate import CaseScores, score_case
 from napari_tokensparse.segmenting.infer import choose_device
@@ -124,6 +125,12 @@ def _read(config: RunConfig) -> DataSet:
     if config.data is None:
         raise RunError("data: give a dataset.json or a folder with images and labels")
     data_set = read_data_set(config.data, config.labels, config.fold)
+    highest = max(data_set.labels)
+    if highest > HIGHEST_LABEL:
+        raise RunError(
+            f"{data_set.name}: label {highest}: the highest of a model is {HIGHEST_LABEL}; give "
+            "that class a smaller number"
+        )
     return replace(data_set, unlabelled=0) if config.zero_is_unlabelled else data_set
 
 

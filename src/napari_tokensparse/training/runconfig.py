@@ -21,7 +21,7 @@ from pydantic import (
 
 from napari_tokensparse.common.files import written_whole
 from napari_tokensparse.common.untrusted import one_line, yaml_mapping
-from napari_tokensparse.model.info import Name
+from napari_tokensparse.model.info import HIGHEST_LABEL, Name
 from napari_tokensparse.training.trainconfig import MOST_PROCESSES, KeepRange
 
 About = Literal["version", "task", "description", "authors", "copyright", "data_source",
@@ -101,8 +101,8 @@ class RunConfig(BaseModel):
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     skip_bad: bool = False
     zero_is_unlabelled: bool = False
-    class_names: dict[Annotated[int, Field(ge=1, le=65535)], Name] = {}
-    background: Annotated[int, Field(ge=1, le=65535)] | None = None
+    class_names: dict[Annotated[int, Field(ge=1, le=HIGHEST_LABEL)], Name] = {}
+    background: Annotated[int, Field(ge=1, le=HIGHEST_LABEL)] | None = None
     workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 0
     cache_gib: Annotated[float, Field(ge=0)] = 4.0
     et_as_authors: bool = False

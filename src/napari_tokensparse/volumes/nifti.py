@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Pair
+from nibabel.nifti1 import Nifti1Header, Nifti1Image, Nifti1Pair
+from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from napari_tokensparse.volumes.claims import false_claim, read_checked
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nibabel.arrayproxy import ArrayProxy
+    from nibabel.filebasedimages import FileBasedImage
     from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
@@ -48,6 +50,9 @@ READ_ERRORS = (
 )
 """What nibabel raises on files that are damaged or something else."""
 
+_ROUNDED_QUATERNION = 1e-4
+"""By how much the square of a quaternion's length may exceed 1 for rounding, in a text for one."""
+_WITHIN = 1 - 1e-7  # of float32's next value, so that it is not longer than 1 again
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _TIME_UNITS = ("sec", "msec", "usec")
 _MEND_TIME = "; if they are channels, take the unit of time out of its header"
@@ -89,7 +94,7 @@ def voxels(
     """
     proxy = cast("ArrayProxy", image.dataobj)
     scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
-    stored = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+    stored = (proxy.shape, proxy.dtype, first_byte(image), proxy.slope, proxy.inter)
 
     def read(source: Any) -> NDArray[Any]:
         same = type(proxy)(source, stored, mmap=False)
@@ -112,6 +117,14 @@ def voxels(
     return array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
 
 
+def first_byte(image: SpatialImage) -> int:
+    """Return where voxels begin; no earlier than a single file's header ends, where it says 0."""
+    proxy = cast("ArrayProxy", image.dataobj)
+    if not isinstance(image, Nifti1Image):
+        return int(proxy.offset)
+    return max(int(proxy.offset), int(image.header.single_vox_offset))
+
+
 def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
     """Open a file; also what nibabel had to mend in its header, a sentence each."""
     if path.suffix.lower() in (".hdr", ".img") and not other_half(path).is_file():
@@ -119,19 +132,55 @@ def _open(path: Path) -> tuple[Nifti1Pair, list[str]]:
     mended: list[str] = []
     try:
         with gathered_log(mended), np.errstate(all="ignore"):
-            image = nib.load(path, mmap=False)
+            image = _loaded(path, mended)
     except READ_ERRORS as error:
-        mend = _misnamed(path) or "give a .nii or .nii.gz file"
+        mend = _misnamed(path) or _misturned(error) or "give a .nii or .nii.gz file"
         raise VolumeError(f"{path.name}: is not a NIfTI file ({reason(error)}); {mend}") from error
     if not isinstance(image, Nifti1Pair):
         raise VolumeError(
             f"{path.name}: is not a NIfTI file ({type(image).__name__}); convert it to .nii.gz"
         )
+    if first_byte(image) > cast("ArrayProxy", image.dataobj).offset:
+        mended.append("its header says that voxels begin at byte 0; they were read from behind it")
     return image, mended
 
 
+def _loaded(path: Path, mended: list[str]) -> FileBasedImage:
+    """Load a file; a quaternion that rounding made a little longer than 1 is shortened to 1."""
+    try:
+        return nib.load(path, mmap=False)
+    except ValueError as error:
+        if not _misturned(error):
+            raise
+    kinds = (Nifti1Header, Nifti2Header)
+    before = [kind.quaternion_threshold for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.quaternion_threshold = np.float64(_ROUNDED_QUATERNION)
+        image = nib.load(path, mmap=False)
+    finally:
+        for kind, threshold in zip(kinds, before, strict=True):
+            kind.quaternion_threshold = threshold
+    header = cast("Nifti1Header", image.header)
+    parts = np.array([header[f"quatern_{part}"] for part in "bcd"], dtype=np.float64)
+    for part, value in zip("bcd", parts / np.linalg.norm(parts) * _WITHIN, strict=True):
+        header[f"quatern_{part}"] = value
+    mended.append("its quaternion was longer than 1 by rounding, and was taken as of length 1")
+    return image
+
+
+def _misturned(error: Exception) -> str | None:
+    """Say what to do about a quaternion that is none; None of another error."""
+    is_turn = "w2 should be positive" in str(error)
+    return "its qform is no rotation: write it anew, or the sform" if is_turn else None
+
+
 def _misnamed(path: Path) -> str | None:
-    """Say what to call a file whose name is wrong about its compression."""
+    """Say what to call a file whose name is wrong about its compression, or of no form it knows."""
+    stem = volume_name(path)
+    ending = path.name[len(stem) :]
+    if ending not in (ending.lower(), ending.upper()):
+        return f"call it {stem}{ending.lower()}"
     try:
         with path.open("rb") as file:
             start = file.read(348)
@@ -164,7 +213,7 @@ def gathered_log(lines: list[str]) -> Iterator[None]:
 def _check_claim(image: Nifti1Pair, path: Path) -> None:
     """Refuse a header that claims more than there is, before memory is asked for."""
     proxy = cast("ArrayProxy", image.dataobj)
-    claimed = int(proxy.offset) + math.prod(proxy.shape) * proxy.dtype.itemsize
+    claimed = first_byte(image) + math.prod(proxy.shape) * proxy.dtype.itemsize
     problem = false_claim(Path(image.file_map["image"].filename or path), claimed)
     if problem:
         raise VolumeError(f"{path.name}: {problem}")

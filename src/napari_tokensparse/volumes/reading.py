@@ -34,6 +34,8 @@ def read_volume(
 ) -> Volume:
     """Read a NIfTI, NRRD or MGH file, a folder that holds a DICOM series, or OME-Zarr.
 
+    So is a DICOM file that holds all slices of a volume, as enhanced files do.
+
     A fourth axis is read as channels, unless the file says that it is time. The affine of NIfTI is
     the sform where its code is set, else the qform, else NIfTI's fallback, with a note; a file in
     metres or micrometres gets one in mm.
@@ -111,7 +113,9 @@ def reader_of(path: Path) -> Reader:
 
         return _of_a_file(read_nifti)
     if name.endswith((".dcm", ".ima")):
-        raise VolumeError(f"{path.name}: is one DICOM file; give the folder of its series")
+        from napari_tokensparse.volumes.dicom.folder import read_frames
+
+        return read_frames
     raise VolumeError(
         f"{path.name}: must end in {', '.join(READ_SUFFIXES)}, or be a folder of DICOM files"
     )

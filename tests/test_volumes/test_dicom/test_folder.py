@@ -154,9 +154,94 @@ def test_missing_slices_are_named_by_their_neighbours_and_places(dicoms, tmp_pat
 def test_slices_that_lie_twice_in_one_place_are_named(dicoms, tmp_path):
     paths = dicoms["write_series"](tmp_path / "ct", PIXELS)
     shutil.copy(paths[3], tmp_path / "ct/IMcopy.dcm")
+    change(tmp_path / "ct/IMcopy.dcm", SOPInstanceUID="1.2.3")
     assert refusal(tmp_path / "ct") == (
         f"ct: slices that lie in one place: {paths[3].name} and IMcopy.dcm (at 17.75 mm); keep one "
         "of each"
+    )
+
+
+def test_copies_of_files_are_left_out_with_a_note_and_others_of_their_name_are_not(
+    dicoms, tmp_path
+):
+    paths = dicoms["write_series"](tmp_path / "ct", PIXELS)
+    for path in paths[2:5]:
+        shutil.copy(path, tmp_path / f"ct/{path.stem} (1).dcm")
+    volume = read_volume(tmp_path / "ct")
+    assert np.array_equal(volume.array, VOXELS[None])
+    (note,) = volume.notes
+    assert note.startswith("left out, as copies of other files: ")
+    assert note.count(" (1).dcm") == 3
+    other = dcmread(paths[2])
+    other.PixelData = bytes(len(other.PixelData))
+    other.save_as(tmp_path / "ct/other.dcm")
+    assert "slices that lie in one place: " in refusal(tmp_path / "ct")
+
+
+def test_repetitions_that_only_their_numbers_tell_apart_are_chosen_in_their_order(dicoms, tmp_path):
+    for n, prefix in enumerate("CAB"):
+        numbers = [10 * k + n for k in range(len(PIXELS))]
+        dicoms["write_series"](
+            *(tmp_path / "f", PIXELS + n),
+            prefix=prefix,
+            SeriesInstanceUID="1.2.3",
+            InstanceNumber=numbers,
+        )
+    line = refusal(tmp_path / "f")
+    assert "holds 3 images of each place; choose one with --frame N" in line
+    assert line.endswith("0 (repetition 1), 1 (repetition 2), 2 (repetition 3)")
+    for n in range(3):
+        assert np.array_equal(read_volume(tmp_path / "f", frame=n).array, VOXELS[None] + n)
+    next((tmp_path / "f").glob("A*")).unlink()
+    assert "lie in one place" in refusal(tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("tag", "values", "said"),
+    [
+        ("KVP", (80, 140), "0 (tube voltage 80 kV), 1 (tube voltage 140 kV)"),
+        ("NominalPercentageOfCardiacPhase", (40, 75), "0 (cardiac phase 40 %), 1 (cardiac phase"),
+        ("FrameReferenceTime", (0, 5000), "0 (frame time 0 ms), 1 (frame time 5000 ms)"),
+    ],
+)
+def test_energies_phases_and_frames_of_pet_are_chosen_by_what_they_are(
+    dicoms, tmp_path, tag, values, said
+):
+    for prefix, value in zip("AB", values, strict=True):
+        tags = {tag: value, "SeriesInstanceUID": "1.2.3"}
+        dicoms["write_series"](tmp_path / "ct", PIXELS, prefix=prefix, **tags)
+    assert said in refusal(tmp_path / "ct")
+
+
+def test_a_decimal_comma_in_a_header_is_a_point(dicoms, tmp_path):
+    for path in dicoms["write_series"](tmp_path / "ct", PIXELS):
+        path.write_bytes(path.read_bytes().replace(b"1.25\\0.75", b"1,25\\0,75"))
+    volume = read_volume(tmp_path / "ct")
+    assert volume.spacing == (0.75, 1.25, 3.5)
+    assert np.array_equal(volume.array, VOXELS[None])
+
+
+def test_slices_that_all_lack_the_same_say_what_it_is(dicoms, tmp_path):
+    for number, spacing in enumerate(([], [0.75])):
+        folder = tmp_path / str(number)
+        dicoms["write_series"](folder, PIXELS, PixelSpacing=spacing)
+        assert refusal(folder) == (
+            f"{number}: its slices do not say where they lie (PixelSpacing missing); choose "
+            "another series"
+        )
+
+
+def test_a_disc_names_the_folders_of_its_series(dicoms, tmp_path):
+    folder = tmp_path / "disc"
+    (folder / "DICOM/P1/E1").mkdir(parents=True)
+    dicoms["write_series"](folder / "DICOM/P1/E1/S1", PIXELS)
+    assert refusal(folder).endswith(
+        "holds no DICOM files; its folders do (DICOM/P1/E1/S1): give the folder of a series"
+    )
+    (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0")
+    assert refusal(folder).endswith(
+        "none of its DICOM files is an image; its folders hold others (DICOM/P1/E1/S1): give the "
+        "folder of a series"
     )
 
 
@@ -177,7 +262,7 @@ ODD = {
         "Rows": 6,
         "Columns": 5,
     },
-    "without position, orientation or pixel spacing; leave it out": {"ImagePositionPatient": None},
+    "without ImagePositionPatient; leave it out": {"ImagePositionPatient": None},
     "holds 3 frames and does not say where each lies; convert it": {"NumberOfFrames": 3},
     "lies 1 mm off the straight line": {"ImagePositionPatient": [-30.0, 22.5, 17.75]},
     "are 2.5 mm apart, most others 3.5 mm": {"ImagePositionPatient": [-31.0, 22.5, 16.75]},

@@ -32,6 +32,10 @@ def test_an_enhanced_file_is_read_frame_by_frame(dicoms, tmp_path, plane):
     volume = read_volume(folder)
     assert np.array_equal(volume.array[0], VOXELS)
     assert volume.slices == (path,) * 7
+    alone = read_volume(path)
+    assert np.array_equal(alone.array, volume.array)
+    assert np.array_equal(alone.affine, volume.affine)
+    assert (alone.name, alone.slices) == ("one.dcm", volume.slices)
     for index in [(0, 0, 0), (5, 4, 6), (2, 3, 1)]:
         wanted = dicoms["ras_of"](dicoms["PLANES"][plane], index)
         assert np.abs((volume.affine @ [*index, 1])[:3] - wanted).max() < 1e-9

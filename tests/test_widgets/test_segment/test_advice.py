@@ -70,7 +70,9 @@ def test_an_array_without_a_scale_asks_and_takes_what_is_typed(
 ) -> None:
     widget, viewer, qtbot = opened.widget, opened.viewer, opened.qtbot
     widget.model.setValue(write_nano("by mm", expects=Expected(spacing_mm=(0.5, 3.0))))
-    image = viewer.add_image(np.ones((30, 36, 20), np.uint8), name="array")
+    array = np.ones((30, 36, 20), np.uint8)
+    array[9, 9, 9] = 2  # not the same everywhere, which would be said in place of all else
+    image = viewer.add_image(array, name="array")
     fields = widget.placing
     assert fields.isVisible()
     assert fields.said.text() == (

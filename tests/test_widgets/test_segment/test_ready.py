@@ -21,7 +21,8 @@ def test_without_an_image_nothing_can_be_clicked_and_no_line_about_an_earlier_on
     assert not widget.button.isEnabled() and not widget.beside.isEnabled()
     assert widget.message.text() == said
 
-    image = viewer.add_image(np.ones((32, 32, 32), np.uint8), name="scan")
+    grey = np.random.default_rng(0).integers(1, 200, (32, 32, 32)).astype(np.uint8)
+    image = viewer.add_image(grey, name="scan")
     assert widget.button.isEnabled() and widget.beside.isEnabled()
     assert widget.message.text() == ""
     widget.model.setValue(nano)

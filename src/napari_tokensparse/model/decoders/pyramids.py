@@ -162,7 +162,8 @@ class CoarseToFineDecoder(nn.Module):
             fine = self.detail(features, around)
             if gate is not None:
                 fine = fine * F.interpolate(gate.to(fine.dtype), size=image.shape[2:])
-            return coarse + fine
+            logits: Tensor = coarse + fine
+            return logits
         return self._added(coarse, features, around, places)
 
     def _added(self, logits: Tensor, features: Tensor, image: Tensor, places: Tensor) -> Tensor:
@@ -190,8 +191,8 @@ class Detail(nn.Module):
         self.look = nn.Conv3d(fine_width + channels, fine_width, 3)
         self.refine = nn.Conv3d(fine_width, fine_width, 3)
         self.out = nn.Conv3d(fine_width, classes, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for weights in self.out.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """Look at maps ``(N, 2f, h / 2, w / 2, d / 2)`` and images ``(N, C, h, w, d)``.

@@ -32,6 +32,7 @@ LOOKED_AT = 64
 """Files that `holds_dicom` looks at before it says no."""
 
 _NAMED = 3
+_DEPTH = 4  # levels of folders that are looked into for a series
 _INSTALL = lacking("reading DICOM", "pydicom", "dicom")
 _NOT_AN_IMAGE = "1.2.840.10008.5.1.4.1.1.66"  # segmentations and registrations
 
@@ -43,12 +44,18 @@ class _Contents:
     slices: list[Slice]
     not_dicom: list[str]
     not_images: list[str]
+    copies: list[str]
     passed_over: dict[str, list[str]]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Say what was left out."""
-        what = {"not DICOM": self.not_dicom, "no images": self.not_images, **self.passed_over}
+        what = {
+            "not DICOM": self.not_dicom,
+            "no images": self.not_images,
+            "copies of other files": self.copies,
+            **self.passed_over,
+        }
         return tuple(f"left out, as {why}: {_names(names)}" for why, names in what.items() if names)
 
 
@@ -76,6 +83,22 @@ def read_dicom(folder: Path, choice: Choice) -> Volume:
     """
     name, held = volume_name(folder), _contents(folder)
     return _volume(choose_series(held.slices, choice.series, name), choice, name, held.notes)
+
+
+def read_frames(path: Path, choice: Choice) -> Volume:
+    """Read one DICOM file that holds all slices of a volume, as enhanced files do.
+
+    Raises
+    ------
+    VolumeError
+        In one line: it is one slice of several, or as `read_dicom` says.
+    """
+    with quiet_pydicom() as pydicom:
+        header = _header(path, pydicom)
+        slices = [] if header is None else _slices(path, header)
+    if len(slices) < 2:
+        raise VolumeError(f"{path.name}: is one DICOM file; give the folder of its series")
+    return _volume(choose_series(slices, choice.series, path.name), choice, volume_name(path), ())
 
 
 def read_each(folder: Path) -> tuple[list[Volume], list[Volume], list[str]]:
@@ -198,6 +221,37 @@ def _files(folder: Path, most: int | None = None) -> Iterator[Path]:
             yield Path(entry.path)
 
 
+def _slices(path: Path, header: Any) -> list[Slice]:
+    """Return the slices of a file; none where it is no image."""
+    if "Rows" not in header or _is_no_image(header):
+        return []
+    return _of_header(path, partial(slices_of, path, header))
+
+
+def _without_copies(slices: Sequence[Slice], pydicom: Any) -> tuple[list[Slice], list[str]]:
+    """Leave out files that are others' copies, as a second download makes: name and pixels alike.
+
+    Anonymised files may share one name for all, so that the pixels are compared too.
+    """
+    first: dict[tuple[Any, ...], Path] = {}
+    copies: dict[Path, bool] = {}
+    for one in sorted(slices, key=lambda each: (len(each.path.name), each.path.name)):
+        key = (one.image, one.index, one.position, one.orientation)
+        earlier = first.setdefault(key, one.path)
+        if one.image and one.is_placed and earlier != one.path and one.path not in copies:
+            copies[one.path] = _same_pixels(earlier, one.path, pydicom)
+    kept = [one for one in slices if not copies.get(one.path)]
+    return kept, [path.name for path, same in copies.items() if same]
+
+
+def _same_pixels(one: Path, other: Path, pydicom: Any) -> bool:
+    def pixels(path: Path) -> bytes:
+        read = partial(pydicom.dcmread, path, force=True)
+        return bytes(_of_header(path, read).get("PixelData", b""))
+
+    return pixels(one) == pixels(other)
+
+
 def _passed_over(folder: Path) -> dict[str, list[str]]:
     """Name what is not read of a folder though it may be of the series."""
     with os.scandir(folder) as entries:
@@ -209,35 +263,52 @@ def _passed_over(folder: Path) -> dict[str, list[str]]:
             e.name for e in shown if e.is_symlink() and not Path(e.path).exists()
         ],
         "hidden": [n for n in hidden if (folder / n).is_file() and begins_as_dicom(folder / n)],
-        "in folders within": [e.name for e in shown if e.is_dir() and _may_hold(Path(e.path))],
+        "in folders within": [
+            within.relative_to(folder).as_posix()
+            for e in shown
+            if e.is_dir()
+            for within in _holding(Path(e.path), _DEPTH)
+        ],
     }
 
 
-def _may_hold(folder: Path) -> bool:
+def _holding(folder: Path, depth: int) -> list[Path]:
+    """Return the folders that hold DICOM: this one, or those within it, some levels down."""
     try:
-        return holds_dicom(folder)
+        if holds_dicom(folder):
+            return [folder]
+        within = sorted(each for each in folder.iterdir() if each.is_dir() and depth)
     except OSError:  # it may not be looked into
-        return False
+        return []
+    return [held for each in within for held in _holding(each, depth - 1)]
 
 
 def _contents(folder: Path) -> _Contents:
-    contents = _Contents([], [], [], _passed_over(folder))
+    contents = _Contents([], [], [], [], _passed_over(folder))
     with quiet_pydicom() as pydicom:
         for path in sorted(_files(folder)):
             header = _header(path, pydicom)
             if header is None:
                 contents.not_dicom.append(path.name)
-            elif "Rows" not in header or _is_no_image(header):
-                contents.not_images.append(path.name)
+            elif slices := _slices(path, header):
+                contents.slices.extend(slices)
             else:
-                contents.slices.extend(_of_header(path, partial(slices_of, path, header)))
-    if not contents.slices and not contents.not_images:
-        within = contents.passed_over["in folders within"]
-        mend = f"its folders do ({_names(within)}): give" if within else "give a file, or"
-        raise VolumeError(f"{folder}: holds no DICOM files; {mend} the folder of a series")
+                contents.not_images.append(path.name)
+        contents.slices[:], contents.copies[:] = _without_copies(contents.slices, pydicom)
     if not contents.slices:
-        raise VolumeError(f"{folder}: none of its DICOM files is an image; give another folder")
+        raise VolumeError(f"{folder}: {_nothing(contents)}")
     return contents
+
+
+def _nothing(contents: _Contents) -> str:
+    """Say that a folder itself holds no slices, and which one does."""
+    within = contents.passed_over["in folders within"]
+    what = "none of its DICOM files is an image" if contents.not_images else "holds no DICOM files"
+    if within:
+        do = "hold others" if contents.not_images else "do"
+        return f"{what}; its folders {do} ({_names(within)}): give the folder of a series"
+    place = "another folder" if contents.not_images else "a file, or the folder of a series"
+    return f"{what}; give {place}"
 
 
 def _header(path: Path, pydicom: Any) -> Any | None:

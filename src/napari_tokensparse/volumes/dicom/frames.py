@@ -6,6 +6,7 @@ Echoes, magnitude and phase, water and fat, b-values and time points come so.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,12 @@ _LISTED = 12
 _UNITS = {
     **dict.fromkeys(("echo time", "trigger time", "inversion time"), " ms"),
     "b-value": " s/mm2",
+    "frame time": " ms",
     "flip angle": " degrees",
+    "tube voltage": " kV",
+    "cardiac phase": " %",
 }
+_REPETITION = "repetition"  # where nothing else tells images of one place apart but their numbers
 
 
 def repeats(slices: Sequence[Slice]) -> bool:
@@ -104,7 +109,28 @@ def _distinguished(slices: Sequence[Slice]) -> tuple[tuple[str, ...], list[tuple
         if len(parts) == most:
             return kinds, parts
         partly = partly or (kinds, parts)
-    return partly or ((), [tuple(slices)])
+    return partly or _by_number(slices, places, most) or ((), [tuple(slices)])
+
+
+def _by_number(
+    slices: Sequence[Slice], places: Sequence[int], most: int
+) -> tuple[tuple[str, ...], list[tuple[Slice, ...]]] | None:
+    """Part slices by the order of their numbers in each place; None unless all places hold as many.
+
+    So repetitions come whose headers say no time, as of functional MRI.
+    """
+    held: dict[int, list[Slice]] = defaultdict(list)
+    for one, place in zip(slices, places, strict=True):
+        held[place].append(one)
+    numbers = [{one.image_number for one in each} - {None} for each in held.values()]
+    if most == 1 or {*map(len, held.values()), *map(len, numbers)} != {most}:
+        return None
+    ordered = [sorted(each, key=lambda one: one.image_number or 0) for each in held.values()]
+    parts = [
+        tuple(replace(each[n], among={**each[n].among, _REPETITION: n + 1.0}) for each in ordered)
+        for n in range(most)
+    ]
+    return (_REPETITION,), parts
 
 
 def _subsets(slices: Sequence[Slice]) -> Iterator[tuple[str, ...]]:

@@ -95,9 +95,14 @@ def _check_single(slices: Sequence[Slice], name: str) -> None:
             f"{name}: {lost[0].path.name}: holds {lost[0].frames} frames and does not say where "
             "each lies; convert it to NIfTI, for example with dcm2niix"
         )
+    if len(lost) == len(slices):
+        raise VolumeError(
+            f"{name}: its slices do not say where they lie ({', '.join(lost[0].lacking)} missing); "
+            "choose another series"
+        )
     if lost:
         raise VolumeError(
-            f"{name}: {_names(lost)}: without position, orientation or pixel spacing; leave it out"
+            f"{name}: {_names(lost)}: without {' and '.join(lost[0].lacking)}; leave it out"
         )
 
 

@@ -43,12 +43,18 @@ _KINDS = {
     "diffusion": ("", "MRDiffusionSequence.DiffusionDirectionality"),
     "kernel": ("ConvolutionKernel", "CTReconstructionSequence.ConvolutionKernel"),
     "sequence name": ("SequenceName", ""),
+    "tube voltage": ("KVP", "CTXRayDetailsSequence.KVP"),
+    "cardiac phase": (
+        "NominalPercentageOfCardiacPhase",
+        "CardiacSynchronizationSequence.NominalPercentageOfCardiacPhase",
+    ),
+    "frame time": ("FrameReferenceTime", ""),
 }
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 
 TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality"),
-    *("AcquisitionNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing"),
+    *("AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing"),
     *("ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(keyword for keyword, _ in _KINDS.values() if keyword),
@@ -91,8 +97,10 @@ def _slice(
         spacing=_numbers(get("PixelSpacing", "PixelMeasuresSequence")),
         orientation=_numbers(get("ImageOrientationPatient", "PlaneOrientationSequence")),
         position=_numbers(position),
-        rounding=tuple(map(_last_digit, position or ())),
+        rounding=tuple(map(_last_digit, _several(position))),
         scaling=(1.0 if slope is None else slope, intercept or 0.0),
+        image=str(header.get("SOPInstanceUID", "")),
+        image_number=_whole(header.get("InstanceNumber")),
         among=among,
     )
 
@@ -169,11 +177,23 @@ def _kind(value: Any) -> Kind | None:
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(float(each) for each in value or ())
+    return tuple(map(_float, _several(value)))
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """Return the values of an element that may hold one or none."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return value
+    return () if value is None or value == "" else (value,)
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
+    return None if value is None or value == "" else _float(value)
+
+
+def _float(value: Any) -> float:
+    """Return a number; some scanners wrote the decimal comma of their country."""
+    return float(value.replace(",", ".") if isinstance(value, str) else value)
 
 
 def _code(value: Any) -> str:
@@ -188,10 +208,9 @@ def _whole(value: Any) -> int | None:
 
 def _last_digit(value: Any) -> float:
     """Return the unit of the last digit that is written of a number: 0.01 for 1.25."""
+    digits = str(getattr(value, "original_string", value)).strip().replace(",", ".")
     try:
-        exponent = (
-            Decimal(str(getattr(value, "original_string", value)).strip()).as_tuple().exponent
-        )
+        exponent = Decimal(digits).as_tuple().exponent
     except InvalidOperation:
         return 0.0
     return float(10.0**exponent) if isinstance(exponent, int) else 0.0

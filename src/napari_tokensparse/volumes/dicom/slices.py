@@ -47,6 +47,10 @@ class Slice:
         How many its file holds.
     scaling
         RescaleSlope and RescaleIntercept; 1 and 0 where missing.
+    image
+        SOPInstanceUID, empty where missing.
+    image_number
+        InstanceNumber.
     among
         What may tell it from another image of its place, by name, for example ``echo time``.
     """
@@ -64,12 +68,24 @@ class Slice:
     rounding: tuple[float, ...]
     frames: int
     scaling: tuple[float, float]
+    image: str
+    image_number: int | None
     among: Mapping[str, Kind]
 
     @property
     def is_placed(self) -> bool:
         """Whether the header says where the slice lies."""
-        return (len(self.spacing), len(self.orientation), len(self.position)) == (2, 6, 3)
+        return not self.lacking
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What the header does not say of where the slice lies, by the names of its elements."""
+        said = {
+            "ImagePositionPatient": (self.position, 3),
+            "ImageOrientationPatient": (self.orientation, 6),
+            "PixelSpacing": (self.spacing, 2),
+        }
+        return tuple(name for name, (numbers, count) in said.items() if len(numbers) != count)
 
     @property
     def normal(self) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # renamed by qtpy
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
-_HIGHEST = 65535
+from napari_tokensparse.model.info import HIGHEST_LABEL
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassesEdit(QWidget):
             "that the data give"
         )
         self.background = QSpinBox()
-        self.background.setRange(0, _HIGHEST)
+        self.background.setRange(0, HIGHEST_LABEL)
         self.background.setSpecialValueText("none")
         self.background.setToolTip(
             "Label value that you painted as background, where 0 means unlabelled;\n"

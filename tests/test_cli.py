@@ -400,6 +400,7 @@ def test_bench_times_a_window_with_pinned_threads_and_compares_with_an_earlier_r
     ("arguments", "said"),
     [
         (["--presets", "tiny"], "preset 'tiny': choose one of nano, small"),
+        (["--voxels", "256x256"], "voxels '256x256': three numbers like 256x256x200"),
         (["--compare", "gone.json"], "gone.json: cannot be read (No such file or directory)"),
     ],
 )

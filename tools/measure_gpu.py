@@ -2,9 +2,10 @@
 
 For each preset: whether the device gives what the CPU gives (logits for the same tokens, in float32
 and in the half precision that segmenting takes there, and how many tokens the scores choose
-otherwise), and the time of a window by keep ratio, eagerly in float32, in half precision and, if
-asked for, compiled. Then a training step, and whole volumes, by ours and by MONAI's inferer round
-the same network. What does not fit into the minutes is left out and named::
+otherwise), and the time of a window by keep ratio, eagerly in float32 and in half precision. Then a
+training step, and whole volumes with their memory, by ours and by MONAI's inferer round the same
+network; and, if asked for, a window at one keep ratio compiled, which takes a minute or so to
+compile. What does not fit into the minutes is left out and named::
 
     python tools/measure_gpu.py gpu.json
     python tools/measure_gpu.py cpu.json --device cpu --presets nano --minutes 1   # does it run?
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEEP_RATIOS = (0.1, 0.25, 0.5, 1.0)
+COMPILED = 0.25  # the ratio for which networks are compiled
 ROUNDS = 7
 LOGITS_AGREE = 1e-3  # of their size, in float32 on another device
 _CONTROL_SEED = 0
@@ -106,17 +108,23 @@ def timed(work: Callable[[], object], device: str) -> float:
     return median(seconds[2:])
 
 
-def windows(name: str, device: str, compiled: bool) -> Iterator[dict[str, Any]]:
-    """Time a window at each keep ratio, in every way of running it."""
+def windows(name: str, device: str) -> Iterator[dict[str, Any]]:
+    """Time a window at each keep ratio, in every way of running it but compiled."""
     model = network(name, device)
     image = window_of(model).to(device)
     ways = {"float32": Backend(PLAIN, model), "auto": make_backend(model)}
-    if compiled:
-        ways["compile"] = make_backend(model, "compile")
     for way, backend in ways.items():
         for keep in KEEP_RATIOS:
             seconds = timed(partial(backend, image, keep), device)
             yield {"preset": name, "way": way, "keep_ratio": keep, "seconds": seconds}
+
+
+def compiled(name: str, device: str) -> Iterator[dict[str, Any]]:
+    """Time a window by torch.compile, which compiles for one number of tokens."""
+    model = network(name, device)
+    work = partial(make_backend(model, "compile"), window_of(model).to(device), COMPILED)
+    seconds = timed(work, device)
+    yield {"preset": name, "way": "compile", "keep_ratio": COMPILED, "seconds": seconds}
 
 
 def training(name: str, device: str) -> Iterator[dict[str, Any]]:
@@ -141,14 +149,16 @@ def volumes(name: str, device: str, side: int) -> Iterator[dict[str, Any]]:
     shape = (model.config.in_channels, side, side, side)
     array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     volume = Volume(array, np.eye(4), "noise")
+    _forget_peak(device)
     began = time.perf_counter()
     result = segment(volume, model, 0.25)
-    ours = time.perf_counter() - began
+    ours, our_peak = time.perf_counter() - began, _peak_mb(device)
     inferer = SlidingWindowInferer(
         model.config.window, sw_batch_size=4, overlap=0.5, mode="gaussian", sw_device=device
     )
     backend = make_backend(model)
     _wait(device)
+    _forget_peak(device)
     began = time.perf_counter()
     with torch.inference_mode():
         logits = inferer(torch.from_numpy(array)[None], lambda image: backend(image, 0.25).logits)
@@ -160,7 +170,19 @@ def volumes(name: str, device: str, side: int) -> Iterator[dict[str, Any]]:
         "windows": result.stats.windows,
         "seconds": ours,
         "monai_seconds": time.perf_counter() - began,
+        "peak_mb": our_peak,
+        "monai_peak_mb": _peak_mb(device),
     }
+
+
+def _forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_mb(device: str) -> float | None:
+    """Return the most memory that tensors took on a GPU, in 10⁶ bytes."""
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else None
 
 
 def _wait(device: str) -> None:
@@ -169,17 +191,20 @@ def _wait(device: str) -> None:
 
 
 def measuring(
-    names: list[str], device: str, compiled: bool, side: int
-) -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    """Give every section with what measures it, the most important first."""
-    for name in names:
-        yield "parity", lambda name=name: [parity(name, device)]
-    for name in names:
-        yield "windows", lambda name=name: list(windows(name, device, compiled))
-    for name in names:
-        yield "training", lambda name=name: list(training(name, device))
-    for name in names:
-        yield "volumes", lambda name=name: list(volumes(name, device, side))
+    names: list[str], device: str, with_compiled: bool, side: int
+) -> Iterator[tuple[str, str, Iterator[dict[str, Any]]]]:
+    """Give every section of every preset with what measures it, the most important first."""
+    sections: dict[str, Callable[[str], Iterator[dict[str, Any]]]] = {
+        "parity": lambda name: (parity(each, device) for each in [name]),
+        "windows": lambda name: windows(name, device),
+        "training": lambda name: training(name, device),
+        "volumes": lambda name: volumes(name, device, side),
+    }
+    if with_compiled:
+        sections["compiled"] = lambda name: compiled(name, device)
+    for section, measure in sections.items():
+        for name in names:
+            yield section, name, measure(name)
 
 
 def main() -> None:
@@ -199,15 +224,16 @@ def main() -> None:
     gpu = torch.cuda.get_device_name(given.device) if given.device.startswith("cuda") else "none"
     figures: dict[str, Any] = {"machine": describe_machine(), "gpu": gpu, "left_out": []}
     end = time.monotonic() + 60 * given.minutes
-    for section, measure in measuring(names, given.device, given.compile, given.side):
-        if time.monotonic() > end:
-            figures["left_out"].append(section)
-            continue
-        rows = measure()
-        figures.setdefault(section, []).extend(rows)
-        for row in rows:
+    for section, name, rows in measuring(names, given.device, given.compile, given.side):
+        while time.monotonic() < end:
+            row = next(rows, None)
+            if row is None:
+                break
+            figures.setdefault(section, []).append(row)
             print(section, json.dumps(row), flush=True)
-        given.json.write_text(json.dumps(figures, indent=1))
+            given.json.write_text(json.dumps(figures, indent=1))
+        else:
+            figures["left_out"].append(f"{section} of {name}, or part of it")
     given.json.write_text(json.dumps(figures, indent=1))
 
 

@@ -7,7 +7,9 @@ from napari_tokensparse.benchmarks.report import (
     Report,
     Row,
     by_dense,
+    by_monai,
     compare,
+    growth,
     half_quartile_range,
     read_report,
 )
@@ -85,3 +87,22 @@ def test_a_lite_preset_is_set_against_the_dense_baseline_of_its_model() -> None:
     assert by_dense(rows, ROW) == (0.4, 0.5)
     assert by_dense(rows, lite) == (0.2, 0.2)
     assert by_dense(rows[:2], ROW) == (None, None)
+
+
+def test_a_volume_is_set_beside_monais_of_the_same_backend_and_the_smallest_of_its_kind() -> None:
+    def volume(backend: str, depth: int, variant: str, seconds: float, mb: float) -> Row:
+        shape = (8, 8, depth)
+        found = Row("volume", "total", "nano", variant, backend, seconds=seconds, shape=shape)
+        return replace(found, peak_mb=mb, windows=depth // 8)
+
+    rows = (
+        volume("plain", 8, "scd", 2.0, 10.0),
+        volume("plain", 8, "monai-inferer", 5.0, 40.0),
+        volume("plain", 24, "scd", 9.0, 15.0),
+        volume("bfloat16", 8, "scd", 1.0, 8.0),
+        volume("bfloat16", 8, "monai-inferer", 4.0, 32.0),
+    )
+    assert by_monai(rows, rows[0]) == (2.5, 0.25)
+    assert by_monai(rows, rows[2]) == (None, None)
+    assert by_monai(rows, rows[3]) == (4.0, 0.25)
+    assert [growth(rows, rows[n]) for n in (0, 2, 3)] == [1.0, 1.5, 1.0]

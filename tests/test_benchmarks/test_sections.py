@@ -16,6 +16,7 @@ from napari_tokensparse.benchmarks import apart, inference, training, volume
 from napari_tokensparse.benchmarks.apart import Done, Job, nano_network, run, write_noise
 from napari_tokensparse.benchmarks.bfloat16 import time_bfloat16
 from napari_tokensparse.benchmarks.inference import time_inference
+from napari_tokensparse.benchmarks.int8 import time_int8
 from napari_tokensparse.benchmarks.macs import gmacs, step_gmacs, update_gmacs
 from napari_tokensparse.benchmarks.networks import PRESETS, dense_of, families, has_unetr
 from napari_tokensparse.benchmarks.plan import Plan, make_plan
@@ -158,6 +159,32 @@ def test_bfloat16_is_timed_beside_float32_in_operations_and_in_networks(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.deep
+def test_int8_is_timed_beside_float32_the_bundled_model_at_every_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
+    wanted = plan(rounds=1, presets=("brain-structures", "nano"), keep_ratios=(0.25, 0.5))
+    rows = rows_of(time_int8(wanted))
+    cases = [("brain-structures", 0.25), ("brain-structures", 0.5), ("nano", 0.25)]
+    assert [(row.preset, row.keep_ratio, row.backend) for row in rows] == [
+        (*case, way) for case in cases for way in ("plain", "openvino", "int8")
+    ]
+    assert all(row.seconds and row.gmacs for row in rows)
+    assert [row.agreement for row in rows[::3]] == [1.0] * 3
+    assert all(row.agreement > 0.9999 for row in rows[1::3])
+    assert all(0.98 < row.agreement < 1 for row in rows[2:6:3])
+    assert by_float32(rows, rows[2]) == rows[0].seconds / rows[2].seconds
+
+
+def test_int8_is_left_out_with_a_note_where_a_package_is_lacking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_tokensparse.benchmarks.int8.find_spec", lambda _: None)
+    (note,) = time_int8(plan())
+    assert note == Note("int8 is left out: pip install 'napari-tokensparse[int8]'")
+
+
 def test_windows_that_hold_little_are_timed_beside_full_ones() -> None:
     rows = rows_of(time_sparse(plan(rounds=1)))
     assert [(row.variant, row.keep_ratio) for row in rows] == [
@@ -193,7 +220,7 @@ def test_a_training_step_is_timed_with_its_parts_and_memory(report: Report) -> N
 
 
 def test_a_training_step_changes_the_weights() -> None:
-    trainee = training._Trainee(preset("nano"))
+    trainee = training.Trainee(preset("nano"))
     before = [p.detach().clone() for p in trainee.model.parameters()]
     trainee.step(0.5)
     changed = [
@@ -274,6 +301,31 @@ def test_volumes_are_timed_by_each_engine_and_their_labels_compared() -> None:
     assert network.gmacs == 5 * gmacs(nano_network().config, 0.1)["total"]
 
 
+def test_noise_is_segmented_in_bfloat16_too_by_both_engines_where_the_plan_names_it() -> None:
+    jobs: list[Job] = []
+
+    def faked(job: Job) -> Done:
+        jobs.append(job)
+        scan = read_volume(job.scan)
+        write_nifti(job.labels, np.zeros(scan.shape, np.uint8), scan)
+        return Done({"total": 1.0}, 1.0, ((12, 12, 12),))
+
+    backends = ("plain", "openvino", "bfloat16")
+    wanted = plan(rounds=1, backends=backends, shapes=((16, 8, 8), (24, 8, 8)))
+    rows = rows_of(volume.time_volumes(wanted, apart=faked))
+    noise = [job for job in jobs if job.model == "nano"]
+    assert [(job.engine, job.backend) for job in noise] == 2 * [
+        *(("ours", "plain"), ("monai", "plain")),
+        *(("ours", "bfloat16"), ("monai", "bfloat16")),
+    ]
+    assert len({job.labels for job in noise}) == 4
+    halves = [row for row in rows if row.preset == "nano" and row.backend == "bfloat16"]
+    assert [(row.variant, row.shape) for row in halves] == [
+        *(("scd", (16, 8, 8)), ("monai-inferer", (16, 8, 8))),
+        *(("scd", (24, 8, 8)), ("monai-inferer", (24, 8, 8))),
+    ]
+
+
 def test_a_window_stands_for_as_many_voxels_in_each_volume() -> None:
     window, voxels = nano_network().config.window, []
     for shape in volume.SHAPES:
@@ -327,6 +379,7 @@ def test_presets_of_one_family_take_turns_and_a_quick_plan_takes_the_small_ones(
         ({"backends": ("auto",)}, "backend 'auto': name one of those"),
         ({"backends": ("tpu",)}, "backend 'tpu': choose one of"),
         ({"rounds": 0}, "rounds 0: must be at least 1"),
+        ({"shapes": ((256, 100, 8),)}, "voxels 256x100x8: each must be a multiple of 8"),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(given: dict[str, object], said: str) -> None:

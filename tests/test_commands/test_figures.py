@@ -1,8 +1,10 @@
 """Tables of figures are whole in a pipe, and cut into parts, never into digits, in a terminal."""
 
 import io
+import re
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from napari_tokensparse.benchmarks.report import Report, Row
@@ -63,12 +65,19 @@ def test_a_report_of_every_section_is_whole_at_80_columns(
     common = {"preset": "btcv-lite", "variant": "scd", "backend": "openvino", "keep_ratio": 0.25}
     rows = [
         Row(section, part, **common, seconds=12.3456, spread=0.125, gmacs=165.25, peak_mb=1234.0)
-        for section in ("macs", "inference", "bfloat16", "training", "volume")
+        for section in ("macs", "inference", "bfloat16", "int8", "training", "volume")
         for part in ("total", "patch embedding", "blocks", "pruning", "completion", "decoder")
     ]
+    large = {"preset": "nano", "backend": "bfloat16", "shape": (512, 512, 400), "windows": 294}
+    for variant, seconds in (("scd", 21.5), ("monai-inferer", 57.5)):
+        rows.append(Row("volume", "total", variant=variant, **large, seconds=seconds))
+    rows += [Row("preview", part, **common, seconds=0.3, gmacs=1.0) for part in ("full", "update")]
     machine = {"cpu": "a processor", "threads": 1, "torch": "2"}
     print_report(Report(machine, 10.0, tuple(rows)))
     said = capsys.readouterr().out
     assert "…" not in said
     assert said.count("12.3456") == 3 * 6
     assert said.count("165.25") == 6
+    plain = re.sub(r"\x1b\[[\d;]*m", "", said)  # without its colours
+    assert max(map(cell_len, plain.splitlines())) <= 80
+    assert "2.67" in said  # MONAI's time by ours

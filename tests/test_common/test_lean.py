@@ -1,6 +1,8 @@
 """MONAI is imported without what segmenting does not take of it, and as ever where that fails."""
 
+import gc
 import pkgutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ def other_monai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     yield tmp_path / "monai/__init__.py"
     for name in ("monai", "monai.part", "much_more"):
         sys.modules.pop(name, None)
+    gc.unfreeze()
 
 
 def test_what_is_optional_seems_to_be_missing_and_no_module_is_walked_over(
@@ -38,7 +41,7 @@ def test_what_is_optional_seems_to_be_missing_and_no_module_is_walked_over(
     )
     import_monai()
     module = sys.modules["monai"]
-    assert (module.walked, module.much_more) == ([], None)  # type: ignore[attr-defined]
+    assert (module.walked, module.much_more) == ([], None)
     assert "monai.part" in sys.modules
     assert "much_more" not in sys.modules
     assert pkgutil.walk_packages is walk
@@ -58,3 +61,31 @@ def test_a_monai_that_is_there_already_is_left_alone(
     import_monai()
     assert sys.modules["monai"] is pkgutil
     assert "monai.part" not in sys.modules
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_looked_for_meanwhile_and_never_among_what_came(
+    other_monai: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    gc.unfreeze()
+    other_monai.write_text("import gc\nlooked_for = gc.isenabled()\n")
+    if not enabled:
+        gc.disable()
+    try:
+        import_monai()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert sys.modules["monai"].looked_for is False
+    assert gc.get_freeze_count() > 1000
+
+
+def test_a_process_ends_without_a_last_look_for_garbage() -> None:
+    code = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "from napari_tokensparse.common.lean import end_quickly\n"
+        "end_quickly()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -72,7 +72,7 @@ class Job:
     threads
         That torch computes with.
     backend
-        How our engine runs the network.
+        How the network is run.
     """
 
     engine: Engine
@@ -131,7 +131,8 @@ def run(job: Job) -> Done:
     """
     torch.set_num_threads(job.threads)
     model = nano_network() if job.model == NANO else load_model(job.model)
-    segmented = partial(_by_us, backend=job.backend) if job.engine == "ours" else _by_monai
+    by = _by_us if job.engine == "ours" else _by_monai
+    segmented = partial(by, backend=job.backend)
     if model.config.crop_value is None:
         warm = make_backend(model, job.backend)
         warm(torch.zeros(1, model.config.in_channels, *model.config.window))
@@ -177,14 +178,14 @@ def _by_us(volume: Volume, model: SCD, backend: str) -> _Segmented:
     return result.labels, parts, result.stats.looked_at
 
 
-def _by_monai(volume: Volume, model: SCD) -> _Segmented:
+def _by_monai(volume: Volume, model: SCD, backend: str) -> _Segmented:
     """Segment as MONAI's tools do; the volume must need no turning or resampling."""
-    info = check_fit(volume, model)
+    info, network = check_fit(volume, model), make_backend(model, backend)
     began = time.perf_counter()
     looked_at: list[Shape] = []
 
     def logits_of(window: Tensor) -> Tensor:
-        out = model(window)
+        out = network(window)
         looked_at.append(model.config.grid if out.box is None else out.box.size)
         logits: Tensor = out.logits
         return logits

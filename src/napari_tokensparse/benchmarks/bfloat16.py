@@ -18,15 +18,17 @@ from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend
 from napari_tokensparse.compute.backends.bfloat16 import BFLOAT16
 from napari_tokensparse.compute.precision import has_bfloat16
+from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.presets import preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
     from napari_tokensparse.benchmarks.plan import Plan
     from napari_tokensparse.benchmarks.timing import Round
+    from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.model.scd import SCD
 
 SECTION = "bfloat16"
@@ -59,20 +61,48 @@ def time_bfloat16(plan: Plan) -> Iterator[Round | Note | Row]:
 def _network(name: str, plan: Plan) -> Iterator[Round | Note | Row]:
     config, ratio = preset(name), min(plan.keep_ratios)
     model = drawn(config).eval()
-    image = torch.randn(
-        1, config.in_channels, *config.window, generator=torch.Generator().manual_seed(0)
-    )
+    image = noise_window(config)
     ways = {way: made_apart(model, way) for way in (PLAIN, BFLOAT16)}
     if OPENVINO in plan.backends:
         ways |= {OPENVINO: made_apart(model, OPENVINO), HINTED: _hinted(model)}
+    row = Row(SECTION, TOTAL, name, SCD_VARIANT, keep_ratio=ratio)
+    yield from beside_plain(row, ways, image, plan)
+
+
+def beside_plain(
+    row: Row, ways: Mapping[str, Backend], image: Tensor, plan: Plan
+) -> Iterator[Round | Note | Row]:
+    """Time backends of a network in turns, and compare their labels with those of `plain`.
+
+    Parameters
+    ----------
+    row
+        Of section, preset, variant and keep ratio; the others follow from it.
+    ways
+        Backends by their names, `plain` among them.
+    image
+        ``(1, C, h, w, d)``.
+    plan
+        How often.
+    """
+    ratio = row.keep_ratio
+    assert ratio is not None
     works = {way: partial(_once, backend, image, ratio) for way, backend in ways.items()}
+    what = f"{row.section} {row.preset} at {ratio:g}"
     with kept_memory():
-        times = yield from take_turns(f"bfloat16 {name}", works, plan.rounds, plan.rate)
-    exact = _labels(ways[PLAIN], image, ratio)
+        times = yield from take_turns(what, works, plan.rounds, plan.rate)
+    exact, config = _labels(ways[PLAIN], image, ratio), ways[PLAIN].network.config
+    box = content_box(image, config)
+    macs = gmacs(config, ratio, None if box is None else box.size)[TOTAL]
     for way, seconds in times.items():
-        same = (_labels(ways[way], image, ratio) == exact).float().mean()
-        row = Row(SECTION, TOTAL, name, SCD_VARIANT, way, ratio, agreement=float(same))
-        yield replace(row.timed(seconds[TOTAL]), gmacs=gmacs(config, ratio)[TOTAL])
+        same = float((_labels(ways[way], image, ratio) == exact).float().mean())
+        yield replace(row.timed(seconds[TOTAL]), backend=way, agreement=same, gmacs=macs)
+
+
+def noise_window(config: SCDConfig) -> Tensor:
+    """Return the same window of noise ``(1, C, h, w, d)`` in every run."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, config.in_channels, *config.window, generator=generator)
 
 
 def _hinted(model: SCD) -> Backend:
@@ -86,7 +116,7 @@ def _once(backend: Backend, image: Tensor, ratio: float) -> None:
 
 
 def _labels(backend: Backend, image: Tensor, ratio: float) -> Tensor:
-    return backend(image, ratio).logits.argmax(dim=1)
+    return backend(image, ratio).inside.argmax(dim=1)
 
 
 _OPERATIONS = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
 SCD_VARIANT = "scd"
-MONAI_UNETR, MONAI_INFERER = "monai-unetr", "monai-inferer"
+MONAI_UNETR = "monai-unetr"
 PRESETS = ("btcv", "btcv-lite", "brats", "small", "brain-structures")
 KEEP_RATIOS = (0.1, 0.25, 0.5, 0.75, 1.0)
 UNETR_PATCH = 16

@@ -16,7 +16,11 @@ from napari_tokensparse.model.ratios import keep_ratios
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_tokensparse.volumes.windows import Shape
+
 ROUNDS, QUICK_ROUNDS = 7, 3
+NOISE_PATCH = 8
+"""Edge of a token of the network that segments noise."""
 QUICK_PRESETS = ("small", "brain-structures")
 QUICK_KEEP_RATIOS = (0.1, 0.5, 1.0)
 
@@ -40,6 +44,9 @@ class Plan:
         How networks are run; `plain` and, where it is installed, `openvino` if not given.
     rounds
         Of each measurement, after one that warms up.
+    shapes
+        Voxels of the volumes of noise, multiples of a token's edge; those of the section if not
+        given.
     quick
         Whether the sections leave out what takes long.
     rate
@@ -48,7 +55,8 @@ class Plan:
     Raises
     ------
     ValueError
-        A preset or backend is unknown, a keep ratio is outside (0, 1], or there is no round.
+        A preset or backend is unknown, a keep ratio is outside (0, 1], there is no round, or no
+        volume has such a shape.
     """
 
     presets: tuple[str, ...] | None = None
@@ -56,6 +64,7 @@ class Plan:
     backends: tuple[str, ...] = field(default_factory=usual_backends)
     rounds: int = ROUNDS
     quick: bool = False
+    shapes: tuple[Shape, ...] | None = None
     rate: MatrixRate = field(default_factory=MatrixRate)
 
     def __post_init__(self) -> None:
@@ -68,6 +77,8 @@ class Plan:
             keep_ratios(ratio, 1)
         if self.rounds < 1:
             raise ValueError(f"rounds {self.rounds}: must be at least 1")
+        for shape in self.shapes or ():
+            _check_shape(shape)
 
     def presets_of(self, usual: Sequence[str]) -> tuple[str, ...]:
         """Return the presets of a section that usually measures these."""
@@ -82,11 +93,19 @@ def make_plan(
     backends: tuple[str, ...] | None = None,
     rounds: int | None = None,
     quick: bool = False,
+    shapes: tuple[Shape, ...] | None = None,
 ) -> Plan:
     """Make a plan; what is not given depends on whether it shall be quick."""
     ratios = keep_ratios or (QUICK_KEEP_RATIOS if quick else KEEP_RATIOS)
     chosen = backends or usual_backends()
-    return Plan(presets, ratios, chosen, rounds or (QUICK_ROUNDS if quick else ROUNDS), quick)
+    repeats = rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    return Plan(presets, ratios, chosen, repeats, quick, shapes)
+
+
+def _check_shape(shape: Shape) -> None:
+    if any(n < 1 or n % NOISE_PATCH for n in shape):
+        said = "x".join(map(str, shape))
+        raise ValueError(f"voxels {said}: each must be a multiple of {NOISE_PATCH}")
 
 
 def _check_backend(name: str) -> None:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOTAL = "total"
+MONAI_INFERER = "monai-inferer"
 DENSE, LITE = "dense", "-lite"
 """A variant; and how the name of a preset ends that is compared with another preset's baseline."""
 
 
 HINTED = "openvino-bf16"
 """A backend: OpenVINO's decoder by its own hint; what it does in bfloat16 is left to it."""
-_FLOAT32 = ("float32", "plain")  # what bfloat16 is compared with: of operations, and of networks
+_FLOAT32 = ("float32", "plain")  # what these are compared with: of operations, and of networks
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Row:
     Attributes
     ----------
     section
-        ``macs``, ``inference``, ``bfloat16``, ``sparse``, ``training``, ``volume`` or ``preview``.
+        ``macs``, ``inference``, ``bfloat16``, ``int8``, ``sparse``, ``training``,
+        ``volume`` or ``preview``.
     part
         ``total``, or a part of the work.
     preset, variant
@@ -192,13 +194,36 @@ def by_dense(rows: Iterable[Row], row: Row) -> tuple[float | None, float | None]
 
 
 def by_float32(rows: Iterable[Row], row: Row) -> float | None:
-    """Return the time of float32, by torch alone, by that of a row of ``bfloat16``."""
+    """Return the time of float32, by torch alone, by that of a row of ``bfloat16`` or ``int8``."""
     wanted = (row.section, row.preset, row.variant, row.keep_ratio)
     for other in rows:
         same = (other.section, other.preset, other.variant, other.keep_ratio) == wanted
         if same and other.backend in _FLOAT32:
             return _by(other.seconds, row.seconds)
     return None
+
+
+def by_monai(rows: Iterable[Row], row: Row) -> tuple[float | None, float | None]:
+    """Return MONAI's time by that of a volume's row, and the row's memory by MONAI's."""
+    wanted = (row.section, row.preset, MONAI_INFERER, row.backend, row.shape, row.part)
+    for other in rows:
+        same = (other.section, other.preset, other.variant, other.backend, other.shape, other.part)
+        if same == wanted:
+            return _by(other.seconds, row.seconds), _by(row.peak_mb, other.peak_mb)
+    return None, None
+
+
+def growth(rows: Iterable[Row], row: Row) -> float | None:
+    """Return a volume's seconds per window by those of the first one measured of its kind."""
+    for other in rows:
+        same = (other.section, other.preset, other.variant, other.backend, other.part)
+        if same == (row.section, row.preset, row.variant, row.backend, row.part):
+            return _by(_per_window(row), _per_window(other))
+    return None
+
+
+def _per_window(row: Row) -> float | None:
+    return row.seconds / row.windows if row.seconds and row.windows else None
 
 
 def by_full(rows: Iterable[Row], row: Row) -> float | None:

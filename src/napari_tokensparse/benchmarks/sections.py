@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from napari_tokensparse.benchmarks.bfloat16 import SECTION as BFLOAT16
 from napari_tokensparse.benchmarks.bfloat16 import time_bfloat16
 from napari_tokensparse.benchmarks.inference import INFERENCE, time_inference
+from napari_tokensparse.benchmarks.int8 import SECTION as INT8
+from napari_tokensparse.benchmarks.int8 import time_int8
 from napari_tokensparse.benchmarks.macs import MACS, costs
 from napari_tokensparse.benchmarks.networks import PRESETS
 from napari_tokensparse.benchmarks.preview import PREVIEW, time_sample_preview
@@ -32,6 +34,7 @@ SECTIONS: dict[str, Callable[[Plan], Iterator[Round | Note | Row]]] = {
     MACS: _count,
     INFERENCE: time_inference,
     BFLOAT16: time_bfloat16,
+    INT8: time_int8,
     SPARSE: time_sparse,
     TRAINING: time_training,
     VOLUME: time_volumes,

@@ -42,7 +42,7 @@ PRESETS_TO_TRAIN = ("btcv", "btcv-lite", "brain-structures")
 _RUN = TrainConfig(steps=1)
 
 
-class _Trainee:
+class Trainee:
     """A network in training, with a window and its target."""
 
     def __init__(self, config: SCDConfig) -> None:
@@ -74,7 +74,7 @@ class _Case:
 
     name: str
     variant: str
-    trainee: _Trainee
+    trainee: Trainee
     keep_ratio: float
 
     def step(self) -> dict[str, float]:
@@ -117,8 +117,8 @@ def time_training(plan: Plan) -> Iterator[Round | Row]:
 
 def _cases(name: str, plan: Plan) -> Iterator[_Case]:
     config = preset(name)
-    trainee = _Trainee(config)
+    trainee = Trainee(config)
     for keep_ratio in plan.keep_ratios:
         yield _Case(name, SCD_VARIANT, trainee, keep_ratio)
     if has_dense(name):
-        yield _Case(name, DENSE, _Trainee(dense_of(config)), 1.0)
+        yield _Case(name, DENSE, Trainee(dense_of(config)), 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,11 +24,12 @@ from napari_tokensparse.benchmarks.apart import (
     write_noise,
 )
 from napari_tokensparse.benchmarks.macs import volume_gmacs
-from napari_tokensparse.benchmarks.networks import MONAI_INFERER, SCD_VARIANT
+from napari_tokensparse.benchmarks.networks import SCD_VARIANT
 from napari_tokensparse.benchmarks.preview import DEFAULT_MODEL
-from napari_tokensparse.benchmarks.report import TOTAL, Row
+from napari_tokensparse.benchmarks.report import MONAI_INFERER, TOTAL, Row
 from napari_tokensparse.benchmarks.timing import Note, take_turns
 from napari_tokensparse.compute.backends.base import PLAIN
+from napari_tokensparse.compute.backends.bfloat16 import BFLOAT16
 from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.samples import sample_path
@@ -83,6 +85,8 @@ def time_volumes(
 ) -> Iterator[Round | Note | Row]:
     """Time the sample brain by the bundled model, and volumes of noise by a tiny network.
 
+    Noise is segmented in float32 and, where the plan names it, in bfloat16, by both engines.
+
     Parameters
     ----------
     plan
@@ -100,7 +104,7 @@ def time_volumes(
     """
     rounds = max(1, plan.rounds // 3)
     if shapes is None:
-        shapes = QUICK_SHAPES if plan.quick else SHAPES
+        shapes = plan.shapes or (QUICK_SHAPES if plan.quick else SHAPES)
     with TemporaryDirectory() as name:
         folder = Path(name)
         sample = [_sample(folder, backend) for backend in plan.backends]
@@ -112,7 +116,7 @@ def time_volumes(
             else:
                 yield Note(f"{MONAI_INFERER} is left out of {_said(shape)}: too little memory")
             scan = write_noise(folder / "noise.nii", shape)
-            cases = [_noise(scan, shape, engine) for engine in engines]
+            cases = [_noise(scan, shape, *each) for each in product(_for_noise(plan), engines)]
             yield from _timed(cases, rounds, plan, apart)
 
 
@@ -136,11 +140,16 @@ def _sample(folder: Path, backend: str) -> _Case:
     return _Case(replace(row, keep_ratio=config.keep_ratio[0]), job, config)
 
 
-def _noise(scan: Path, shape: Shape, variant: str) -> _Case:
-    config, labels = nano_network().config, scan.with_name(f"{variant}.nii")
-    row = Row(VOLUME, TOTAL, NANO, variant, PLAIN, config.keep_ratio[0], shape=shape)
+def _for_noise(plan: Plan) -> tuple[str, ...]:
+    """Return the backends by which noise is segmented: those that MONAI's inferer can have too."""
+    return tuple(name for name in plan.backends if name in (PLAIN, BFLOAT16)) or (PLAIN,)
+
+
+def _noise(scan: Path, shape: Shape, backend: str, variant: str) -> _Case:
+    config, labels = nano_network().config, scan.with_name(f"{variant}-{backend}.nii")
+    row = Row(VOLUME, TOTAL, NANO, variant, backend, config.keep_ratio[0], shape=shape)
     engine: Engine = "ours" if variant == SCD_VARIANT else "monai"
-    return _Case(row, Job(engine, scan, labels, NANO, torch.get_num_threads()), config)
+    return _Case(row, Job(engine, scan, labels, NANO, torch.get_num_threads(), backend), config)
 
 
 def _agreement(one: Path, other: Path) -> float:

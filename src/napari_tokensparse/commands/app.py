@@ -18,6 +18,7 @@ from napari_tokensparse.commands.inspection import audit, sweep
 from napari_tokensparse.commands.models import export_onnx, models
 from napari_tokensparse.commands.segment import segment
 from napari_tokensparse.commands.train import train
+from napari_tokensparse.common.lean import end_quickly
 from napari_tokensparse.common.surroundings import quiet_libraries
 
 
@@ -56,6 +57,7 @@ def main() -> None:
     """Run the command line."""
     _print_anything()
     quiet_libraries()
+    end_quickly()
     _check_here()
     app()
 

@@ -14,6 +14,7 @@ from napari_tokensparse.commands.options import DebugOption  # noqa: TC001  # ty
 if TYPE_CHECKING:
     from napari_tokensparse.benchmarks.plan import Plan
     from napari_tokensparse.benchmarks.report import Change, Report
+    from napari_tokensparse.volumes.windows import Shape
 
 
 def bench(
@@ -23,6 +24,9 @@ def bench(
     ] = False,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Time networks in bfloat16 beside float32, on a CPU.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Time networks whose decoder is in int8, on a CPU.")
     ] = False,
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Time decoding where few tokens hold something.")
@@ -50,8 +54,14 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME[,…]",
-            help="How networks are run: plain, openvino, bfloat16, compile. [default: plain and, "
-            "where it is installed, openvino]",
+            help="How networks are run: plain, openvino, int8, bfloat16, compile. [default: plain "
+            "and, where it is installed, openvino]",
+        ),
+    ] = None,
+    voxels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxWxD[,…]", help="Whole volumes of noise of these sizes, multiples of 8."
         ),
     ] = None,
     rounds: Annotated[
@@ -78,6 +88,7 @@ def bench(
         "macs": macs,
         "inference": inference,
         "bfloat16": bfloat16,
+        "int8": int8,
         "sparse": sparse,
         "training": training,
         "volume": volume,
@@ -88,7 +99,7 @@ def bench(
             options = ", ".join(f"--{name}" for name in wanted)
             raise ValueError(f"nothing to measure: give one or more of {options}")
         _check_output(output)
-        names, ratios = _names(presets), _ratios(keep_ratios)
+        names, ratios, shapes = _names(presets), _ratios(keep_ratios), _shapes(voxels)
         from napari_tokensparse.benchmarks.report import compare as compared
         from napari_tokensparse.benchmarks.report import read_report
 
@@ -96,7 +107,7 @@ def bench(
         _pin(threads)
         from napari_tokensparse.benchmarks.plan import make_plan
 
-        plan = make_plan(names, ratios, _names(backends), rounds, quick)
+        plan = make_plan(names, ratios, _names(backends), rounds, quick, shapes)
         report = _measured([name for name, want in wanted.items() if want], plan)
         if output is not None:
             _write(report, output)
@@ -130,6 +141,20 @@ def _ratios(text: str | None) -> tuple[float, ...] | None:
 
     ratios = ratios_of(text)
     return (ratios,) if isinstance(ratios, float) else ratios
+
+
+def _shapes(text: str | None) -> tuple[Shape, ...] | None:
+    """Read sizes like ``256x256x200``."""
+    if text is None:
+        return None
+    shapes = []
+    for each in text.split(","):
+        try:
+            h, w, d = map(int, each.lower().split("x"))
+        except ValueError as error:
+            raise ValueError(f"voxels {each!r}: three numbers like 256x256x200") from error
+        shapes.append((h, w, d))
+    return tuple(shapes)
 
 
 def _pin(threads: int | None) -> None:

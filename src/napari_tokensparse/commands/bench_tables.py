@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from napari_tokensparse.benchmarks.report import HINTED, TOTAL, by_dense, by_float32, by_full
+from napari_tokensparse.benchmarks.report import (
+    HINTED,
+    MONAI_INFERER,
+    TOTAL,
+    by_dense,
+    by_float32,
+    by_full,
+    by_monai,
+    growth,
+)
 from napari_tokensparse.commands.figures import Figures, print_figures
 
 if TYPE_CHECKING:
@@ -68,14 +77,23 @@ def _inference(rows: Rows) -> Iterable[Figures]:
 
 
 def _bfloat16(rows: Rows) -> Iterable[Figures]:
+    note = f"{HINTED}: OpenVINO's own hint; weights are random, so that near ties are many"
+    yield _beside_float32("bfloat16", rows, note)
+
+
+def _int8(rows: Rows) -> Iterable[Figures]:
+    note = "random weights but for the bundled model: near ties are many"
+    yield _beside_float32("int8", rows, note)
+
+
+def _beside_float32(title: str, rows: Rows, note: str) -> Figures:
     heads = ("s", "±", "GMACs", "efficiency", "float32's time by its own", "same labels")
     lines = []
     for row in rows:
         gain = by_float32(rows, row)
         figures = (*_costs(row), _figure(gain, ".2f"), _figure(row.agreement, ".4f"))
         lines.append((*_named(row), *figures))
-    note = f"{HINTED}: OpenVINO's own hint; weights are random, so that near ties are many"
-    yield Figures("bfloat16", (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
+    return Figures(title, (*_WINDOW, *heads), len(_WINDOW), tuple(lines), note)
 
 
 def _sparse(rows: Rows) -> Iterable[Figures]:
@@ -118,6 +136,19 @@ def _volume(rows: Rows) -> Iterable[Figures]:
     title = "Whole volumes, from file to file"
     yield Figures(title, (*_VOLUME, *heads), len(_VOLUME), tuple(lines))
     yield _by_part(rows, _SECONDS, _seconds, (_VOLUME, _volume_named))
+    yield from _against_monai(rows)
+
+
+def _against_monai(rows: Rows) -> Iterable[Figures]:
+    heads = ("MONAI's time by ours", "our memory by MONAI's", "s per window by the smallest's")
+    lines = []
+    for row in _totals(rows):
+        time, memory = by_monai(rows, row)
+        if time is not None and row.variant != MONAI_INFERER:
+            figures = (time, memory, growth(rows, row))
+            lines.append((*_volume_named(row), *(_figure(x, ".2f") for x in figures)))
+    if lines:
+        yield Figures("MONAI's inferer", (*_VOLUME, *heads), len(_VOLUME), tuple(lines))
 
 
 def _preview(rows: Rows) -> Iterable[Figures]:
@@ -141,6 +172,7 @@ _TABLES: dict[str, Callable[[Rows], Iterable[Figures]]] = {
     "macs": _macs,
     "inference": _inference,
     "bfloat16": _bfloat16,
+    "int8": _int8,
     "sparse": _sparse,
     "training": _training,
     "volume": _volume,

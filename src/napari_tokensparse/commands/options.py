@@ -78,7 +78,7 @@ ThreadsOption = Annotated[
 ]
 BackendOption = Annotated[
     str,
-    typer.Option(help="How the network is run: auto, plain, openvino, bfloat16 or compile."),
+    typer.Option(help="How the network is run: auto, plain, openvino, int8, bfloat16 or compile."),
 ]
 PrecisionOption = Annotated[
     str,

@@ -2,10 +2,13 @@
 
 On import MONAI loads all of its modules, each of them twice, and every package that one of them
 might use, such as matplotlib and pandas: two seconds, of which segmenting a scan needs a third.
+Looking for garbage among what is imported, and again when the process ends, takes most of another.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import pkgutil
 import sys
 from contextlib import contextmanager
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 # MONAI does without them if they are not installed, and so do the transforms that a model may name.
 _OPTIONAL = (
     *("cucim", "huggingface_hub", "ignite", "itk", "jsonschema", "matplotlib", "nrrd", "pandas"),
-    *("PIL", "pydicom", "requests", "scipy.signal", "skimage", "tifffile", "tqdm", "transformers"),
-    "zarr",
+    *("PIL", "pydicom", "requests", "scipy.signal", "scipy.sparse", "scipy.sparse.linalg"),
+    *("skimage", "tifffile", "tqdm", "transformers", "zarr"),
 )
 _NEEDED = ("monai", "monai.apps", "monai.transforms", "monai.networks.blocks.unetr_block")
 """In this order: its modules import one another in circles."""
@@ -36,7 +39,7 @@ def import_monai() -> None:
         return
     before = set(sys.modules)
     try:
-        with _lacking(_OPTIONAL), _loading_no_more():
+        with _lacking(_OPTIONAL), _loading_no_more(), _collecting_nothing():
             for name in _NEEDED:
                 import_module(name)
     except Exception:  # a MONAI to come may need what is lacking
@@ -44,6 +47,11 @@ def import_monai() -> None:
             if name not in before:
                 del sys.modules[name]
         import_module("monai")
+
+
+def end_quickly() -> None:
+    """Let the process end without a last look for garbage, whose memory goes back with it."""
+    atexit.register(gc.freeze)
 
 
 @contextmanager
@@ -57,6 +65,19 @@ def _lacking(names: tuple[str, ...]) -> Iterator[None]:
     finally:
         for name in hidden:
             del modules[name]
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Look for no garbage, and never again among what there is then: imports leave none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

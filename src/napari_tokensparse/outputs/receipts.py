@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SUFFIX = ".receipt.json"
 RESEARCH_ONLY = "For research only, not for diagnosis."
 _PACKAGES = ("torch", "monai", "numpy", "nibabel")
+_OF_BACKENDS = {"openvino": ("openvino",), "int8": ("openvino", "nncf")}
 
 
 class ReceiptError(ValueError):
@@ -307,7 +308,7 @@ def versions(backend: str = "plain") -> dict[str, str]:
 
     from napari_tokensparse import __version__
 
-    packages = (*_PACKAGES, "openvino") if backend == "openvino" else _PACKAGES
+    packages = (*_PACKAGES, *_OF_BACKENDS.get(backend, ()))
     return {
         "napari-tokensparse": __version__,
         **{name: own for name in packages if (own := _version(name)) is not None},

@@ -107,8 +107,8 @@ def segment(
         Run only the windows that reach into this box of the input's voxels; labels and tokens
         there are those of a run of the whole volume.
     backend, precision
-        How the network is run (`make_backend`): ``auto``, ``plain``, ``openvino``, ``bfloat16`` or
-        ``compile``; ``float32`` or ``bfloat16`` as the precision binds ``auto`` to it.
+        How the network is run: ``auto`` or another that `make_backend` takes; ``float32`` or
+        ``bfloat16`` as the precision binds ``auto`` to it.
     sharpen
         Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
         apart; as the model says if not given. Of a region the appearance of classes is learned from

@@ -191,7 +191,7 @@ def test_only_so_many_graphs_are_kept_the_latest_ones(
     for seed in (3, 4):
         make_backend(linear_model(seed=seed), "openvino")
     (key,) = graphs._compiled
-    assert key[0] == graphs._key(linear_model(seed=4), (4, 4, 4))
+    assert key[0] == graphs._key(linear_model(seed=4), (4, 4, 4), graphs.EXACT)
     assert [folder.name for folder in (tmp_path / "openvino").iterdir()] == [key[0]]
 
 
@@ -201,7 +201,7 @@ def test_half_a_graph_on_disk_is_made_anew(
     monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path))
     model = linear_model(seed=9)
     make_backend(model, "openvino")
-    folder = tmp_path / "openvino" / graphs._key(model, (4, 4, 4))
+    folder = tmp_path / "openvino" / graphs._key(model, (4, 4, 4), graphs.EXACT)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     for number, (name, content) in enumerate(whole.items(), start=2):
         graphs._compiled.clear()
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
 def test_the_graph_runs_on_torchs_threads(graphs: Any) -> None:
     make_backend(linear_model(), "openvino")
     (graph,) = graphs._compiled.values()
-    assert graph.get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
+    assert graph.compiled.get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
 
 
 class OwnDecoder(nn.Module):
@@ -256,14 +256,14 @@ def test_a_graph_with_other_logits_than_torch_is_neither_used_nor_kept(
     backend = make_backend(model, "openvino")
     assert backend.name == "plain"
     assert "logits differ by" in backend.notes[0]
-    assert not (cache / graphs._key(model, (4, 4, 4))).exists()
+    assert not (cache / graphs._key(model, (4, 4, 4), graphs.EXACT)).exists()
 
 
 def test_a_users_own_decoder_is_not_kept_on_disk(graphs: Any, cache: Path) -> None:
     own = linear_model().decoder
     model = linear_model(decoder="custom", own=own)
     assert make_backend(model, "openvino").name == "openvino"
-    assert not (cache / graphs._key(model, (4, 4, 4))).exists()
+    assert not (cache / graphs._key(model, (4, 4, 4), graphs.EXACT)).exists()
 
 
 def test_converting_reports_to_nobody_and_leaves_logging_alone(
@@ -302,7 +302,7 @@ def test_a_copy_with_other_parts_shares_the_weights() -> None:
 def test_auto_is_openvino_for_a_large_network_on_a_cpu_where_it_is_installed(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "_has_openvino", lambda: True)
+    monkeypatch.setattr(choice, "_has", lambda package: True)
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
     model = make_model()
     assert fastest(model) == "plain"  # converting takes longer than it saves
@@ -313,7 +313,7 @@ def test_auto_is_openvino_for_a_large_network_on_a_cpu_where_it_is_installed(
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert fastest(make_model()) == "plain"
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(choice, "_has_openvino", lambda: False)
+    monkeypatch.setattr(choice, "_has", lambda package: False)
     assert fastest(make_model()) == "plain"
 
 
@@ -328,7 +328,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     model = linear_model()
     with pytest.raises(BackendError, match=r"^backend 'tpu': choose one of auto, plain"):
         make_backend(model, "tpu")
-    monkeypatch.setattr(choice, "_has_openvino", lambda: False)
+    monkeypatch.setattr(choice, "_has", lambda package: False)
     with pytest.raises(BackendError, match=r"pip install 'napari-tokensparse\[openvino\]'.*plain"):
         make_backend(model, "openvino")
     monkeypatch.setattr(compiled, "has_compiler", lambda: False)
@@ -442,7 +442,8 @@ def test_command_line_takes_a_backend_and_prints_what_it_could_not_do(
     assert read_volume(tmp_path / "out.nii.gz").shape == (32, 32, 32)
     refused = CliRunner().invoke(app, [*command, "--backend", "fast"])
     assert refused.exit_code == 1
-    line = "tokensparse: backend 'fast': choose one of auto, plain, openvino, bfloat16, compile"
+    names = "auto, plain, openvino, int8, bfloat16, compile"
+    line = f"tokensparse: backend 'fast': choose one of {names}"
     assert refused.output.splitlines() == [line]
 
 

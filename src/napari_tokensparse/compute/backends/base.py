@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.ratios import Rule
     from napari_tokensparse.model.scd import SCD, SCDOutput
 
-PLAIN, OPENVINO = "plain", "openvino"
+PLAIN, OPENVINO, INT8 = "plain", "openvino", "int8"
 M = TypeVar("M", bound=nn.Module)
 
 

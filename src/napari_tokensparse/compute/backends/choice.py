@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_tokensparse.compute.backends.amp import amp_backend
-from napari_tokensparse.compute.backends.base import OPENVINO, PLAIN, Backend, BackendError
+from napari_tokensparse.compute.backends.base import INT8, OPENVINO, PLAIN, Backend, BackendError
 from napari_tokensparse.compute.backends.bfloat16 import BFLOAT16, bfloat16_backend
 from napari_tokensparse.compute.backends.compiled import COMPILE, compiled_backend
 from napari_tokensparse.compute.backends.trial import trial_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
 AUTO = "auto"
-BACKENDS = (AUTO, PLAIN, OPENVINO, BFLOAT16, COMPILE)
+BACKENDS = (AUTO, PLAIN, OPENVINO, INT8, BFLOAT16, COMPILE)
 AGREEMENT = 0.999
 """Share of the sample's voxels whose labels must be those of float32."""
 WORTH_CONVERTING = 1e7
@@ -51,7 +51,7 @@ def check_precision(precision: str, backend: str = AUTO) -> None:
     """
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    own = {BFLOAT16: "bfloat16", AUTO: precision}.get(backend, "float32")
+    own = {BFLOAT16: BFLOAT16, INT8: INT8, AUTO: precision}.get(backend, "float32")
     if precision not in ("auto", own):
         raise BackendError(f"precision {precision!r}: backend {backend!r} computes in {own}")
 
@@ -65,8 +65,9 @@ def make_backend(model: SCD, name: str = AUTO, precision: str = "auto") -> Backe
         In evaluation mode, on its device. It stays as it is.
     name
         One of `BACKENDS`: ``plain`` is torch as it comes; ``openvino`` decodes with OpenVINO, on a
-        CPU; ``bfloat16`` multiplies and convolves in it, on a CPU; ``compile`` is torch.compile;
-        ``auto`` is the fastest that gives the labels of float32.
+        CPU; ``int8`` does so in whole numbers of 8 bits; ``bfloat16`` multiplies and convolves in
+        it, on a CPU; ``compile`` is torch.compile; ``auto`` is the fastest that gives the labels
+        of float32.
     precision
         ``float32`` or ``bfloat16`` binds ``auto`` to it; ``auto`` leaves it free.
 
@@ -81,10 +82,15 @@ def make_backend(model: SCD, name: str = AUTO, precision: str = "auto") -> Backe
     if name == COMPILE:
         return compiled_backend(model)
     if name == OPENVINO:
-        _check_openvino(model)
+        _check_installed(OPENVINO, model, "openvino")
         from napari_tokensparse.compute.backends.openvino import openvino_backend
 
         return openvino_backend(model)
+    if name == INT8:
+        _check_installed(INT8, model, "openvino", "nncf")
+        from napari_tokensparse.compute.backends.int8 import int8_backend
+
+        return int8_backend(model)
     if name == BFLOAT16:
         _check_cpu(BFLOAT16, model)
         return bfloat16_backend(model)
@@ -130,7 +136,7 @@ def fastest(model: SCD) -> str:
     each keep ratio, which one volume does not earn back.
     """
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if _device_type(model) == "cpu" and x86 and _has_openvino() and _is_worth_converting(model):
+    if _device_type(model) == "cpu" and x86 and _has("openvino") and _is_worth_converting(model):
         return OPENVINO
     return PLAIN
 
@@ -148,17 +154,17 @@ def _check_cpu(name: str, model: SCD) -> None:
         raise BackendError(f"backend {name!r}: runs on a CPU, not on device {device!r}")
 
 
-def _check_openvino(model: SCD) -> None:
-    _check_cpu(OPENVINO, model)
-    if not _has_openvino():
+def _check_installed(name: str, model: SCD, *packages: str) -> None:
+    _check_cpu(name, model)
+    if not all(map(_has, packages)):
         raise BackendError(
-            f"backend {OPENVINO!r}: not installed (pip install 'napari-tokensparse[openvino]'); "
-            f"choose one of {', '.join(name for name in BACKENDS if name != OPENVINO)}"
+            f"backend {name!r}: not installed (pip install 'napari-tokensparse[{name}]'); "
+            f"choose one of {', '.join(other for other in BACKENDS if other != name)}"
         )
 
 
-def _has_openvino() -> bool:
-    return find_spec("openvino") is not None
+def _has(package: str) -> bool:
+    return find_spec(package) is not None
 
 
 def _device_type(model: SCD) -> str:

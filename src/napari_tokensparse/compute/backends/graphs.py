@@ -11,10 +11,11 @@ import tempfile
 import warnings
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import monai
 import torch
@@ -25,7 +26,7 @@ from napari_tokensparse.compute.backends.exporting import ChannelsLast, for_expo
 from napari_tokensparse.compute.backends.ov import FrontEndManager, TorchFXPythonDecoder, openvino
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -43,38 +44,87 @@ class GraphError(Exception):
     """A decoder that OpenVINO cannot run."""
 
 
-_compiled: OrderedDict[tuple[str, int], Any] = OrderedDict()
+class Graph(NamedTuple):
+    """A compiled graph.
+
+    Attributes
+    ----------
+    compiled
+        What OpenVINO runs.
+    agreement
+        Share of a sample's voxels that get the label of float32; None of a graph whose logits are
+        those of float32.
+    """
+
+    compiled: Any
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is made of a decoder that was converted.
+
+    Attributes
+    ----------
+    name
+        Of the part of the cache where such graphs lie.
+    finish
+        Makes, of the model, the box, the converted graph and a number of threads, the graph that
+        is kept and the one that is run.
+    rated
+        Whether it gives other logits than torch, so that its agreement is kept with it, and it
+        depends on all of the network.
+    versions
+        Versions of what makes it, beside those of torch and OpenVINO.
+    """
+
+    name: str
+    finish: Callable[[SCD, Grid, Any, int], tuple[Any, Graph]]
+    rated: bool = False
+    versions: Callable[[], tuple[object, ...]] = tuple
+
+
+_AGREEMENT = ["tokensparse", "agreement"]  # where a file has it
+_compiled: OrderedDict[tuple[str, int], Graph] = OrderedDict()
 _failed: dict[str, str] = {}
 _lock = Lock()
 
 
-def compiled_graph(model: SCD, grid: Grid) -> Any:
+def compiled_graph(model: SCD, grid: Grid, form: Form | None = None) -> Graph:
     """Return the compiled graph of a model's decoder for a box of tokens; `decode` runs it.
 
     The graph has nothing to do with keep ratios. It is found by the decoder's weights and layers,
     the versions of what made it and the processor; a decoder of the user's own, whose code may
     change without any of these, is not kept on disk. It runs on as many threads as torch.
 
+    Parameters
+    ----------
+    model, grid
+        The model, and the tokens along each axis of the box.
+    form
+        Of the graph; `EXACT` if not given.
+
     Raises
     ------
     GraphError
         The decoder cannot be converted, or the graph gives other logits than torch.
     """
-    key, threads = _key(model, grid), torch.get_num_threads()
+    form = form or EXACT
+    key, threads = _key(model, grid, form), torch.get_num_threads()
     with _lock:
         if key in _failed:
             raise GraphError(_failed[key])
         if (key, threads) not in _compiled:
-            _compiled[key, threads] = _made(model, grid, key, threads)
+            _compiled[key, threads] = _made(model, grid, form, key)
         _compiled.move_to_end((key, threads))
         while len(_compiled) > IN_MEMORY:
             _compiled.popitem(last=False)
         return _compiled[key, threads]
 
 
-def hinted_graph(model: SCD, grid: Grid) -> Any:
+def hinted_graph(model: SCD, grid: Grid) -> Graph:
     """Compile a decoder with OpenVINO's hint to take bfloat16, to compare with; it is not kept."""
-    return _compile(_converted(model, grid), torch.get_num_threads(), "bf16")
+    return Graph(compile_graph(_converted(model, grid), torch.get_num_threads(), "bf16"))
 
 
 def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
@@ -95,47 +145,58 @@ def decode(request: Any, inputs: Sequence[Tensor], logits: Tensor) -> None:
     request.infer(arrays, share_inputs=True)
 
 
-def _made(model: SCD, grid: Grid, key: str, threads: int) -> Any:
-    file = cache_folder("openvino") / key / "graph.xml"
-    kept = _kept(file, threads)
+def rate(graph: Any, agreement: float) -> None:
+    """Write a graph's agreement into it."""
+    graph.set_rt_info(repr(agreement), _AGREEMENT)
+
+
+def _made(model: SCD, grid: Grid, form: Form, key: str) -> Graph:
+    file, threads = cache_folder(form.name) / key / "graph.xml", torch.get_num_threads()
+    kept = _kept(file, form, threads)
     if kept is not None:
         return kept
     try:
-        graph = _converted(model, grid)
-        compiled = _compile(graph, threads)
-        _check(model, grid, compiled)
+        graph, made = form.finish(model, grid, _converted(model, grid), threads)
     except Exception as error:  # a decoder of the user's own may do anything
         _failed[key] = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GraphError(_failed[key]) from error
     if model.config.decoder != "custom":
         with suppress(OSError, RuntimeError):  # a cache that cannot be written to is none
             _write(graph, file.parent)
-    return compiled
+    return made
 
 
-def _kept(file: Path, threads: int) -> Any:
+def _kept(file: Path, form: Form, threads: int) -> Graph | None:
     """Return a graph that is kept on disk; None where there is none, or half of one."""
     try:
         if not file.is_file():
             return None
         with suppress(OSError):  # a cache that is read-only has no order of use
             os.utime(file.parent)
-        return _compile(_core().read_model(file), threads)
-    except (OSError, RuntimeError):
+        graph = _core().read_model(file)
+        agreement = float(graph.get_rt_info(_AGREEMENT).value) if form.rated else None
+        return Graph(compile_graph(graph, threads), agreement)
+    except (OSError, RuntimeError, ValueError):
         shutil.rmtree(file.parent, ignore_errors=True)
         return None
 
 
-def _check(model: SCD, grid: Grid, compiled: Any) -> None:
-    """Compare with torch on noise."""
+def _checked(model: SCD, grid: Grid, graph: Any, threads: int) -> tuple[Any, Graph]:
+    """Compile a graph, and compare it with torch on noise."""
+    made = Graph(compile_graph(graph, threads))
     inputs = _examples(model, grid)
     decoded = torch.empty(1, *inputs[1].shape[2:], model.config.out_channels)
-    decode(compiled.create_infer_request(), inputs, decoded)
+    decode(made.compiled.create_infer_request(), inputs, decoded)
     with torch.inference_mode():
         wanted = ChannelsLast(model.decoder, grid)(*inputs)
     off = float((decoded - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     if not off <= TOLERANCE:  # so also for NaN
         raise GraphError(f"logits differ by {off:.2g} of the largest, more than {TOLERANCE:g}")
+    return graph, made
+
+
+EXACT = Form("openvino", _checked)
+"""Gives torch's logits."""
 
 
 def _examples(model: SCD, grid: Grid) -> tuple[Tensor, ...]:
@@ -156,14 +217,15 @@ def _examples(model: SCD, grid: Grid) -> tuple[Tensor, ...]:
 def _converted(model: SCD, grid: Grid) -> Any:
     """Convert a decoder by OpenVINO's parts: its own ``convert_model`` reports on its users."""
     inputs = _examples(model, grid)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         exported = torch.export.export(for_export(model, grid), inputs, strict=False)
         program = TorchFXPythonDecoder.from_exported_program(exported)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(program))
 
 
-def _compile(graph: Any, threads: int, precision: str = "f32") -> Any:
+def compile_graph(graph: Any, threads: int, precision: str = "f32") -> Any:
+    """Compile a graph for as many threads."""
     return _core().compile_model(
         graph,
         "CPU",
@@ -190,14 +252,19 @@ def _write(graph: Any, folder: Path) -> None:
         shutil.rmtree(file.parent, ignore_errors=True)
 
 
-def _key(model: SCD, grid: Grid) -> str:
+def _key(model: SCD, grid: Grid, form: Form) -> str:
     versions = (_FORM, openvino.__version__, torch.__version__, monai.__version__, __version__)
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME")
     made_for = (versions, processor, model.config, model.decoder, grid)
     digest = hashlib.sha256(repr(made_for).encode())
+    counts: Any = model.decoder
+    if form.rated:
+        counts = model
+        said = model.info.preprocessing if model.has_info else None
+        digest.update(repr((form.name, form.versions(), said)).encode())
     if model.config.decoder == "custom":
         digest.update(str(id(model.decoder)).encode())
-    for name, weights in model.decoder.state_dict().items():
+    for name, weights in counts.state_dict().items():
         digest.update(name.encode())
         digest.update(weights.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
@@ -209,7 +276,7 @@ def _core() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the conversion says of torch's and its own insides."""
     silent, root = logging.NullHandler(), logging.getLogger()
 

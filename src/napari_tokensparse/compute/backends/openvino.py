@@ -22,6 +22,9 @@ from napari_tokensparse.compute.backends.base import (
 )
 from napari_tokensparse.compute.backends.exporting import takes_gate
 from napari_tokensparse.compute.backends.graphs import (
+    EXACT,
+    Form,
+    Graph,
     GraphError,
     compiled_graph,
     decode,
@@ -42,10 +45,10 @@ to convert as hundreds take to be decoded."""
 
 
 class _Made(NamedTuple):
-    """Graphs of a model by the size of the box, and the state of its weights and of torch then."""
+    """Graphs of a model by form and size of the box, and the state of its weights and of torch."""
 
     state: tuple[int, ...] | None
-    graphs: dict[Grid, Any]
+    graphs: dict[str, dict[Grid, Graph]]
 
 
 _made: WeakKeyDictionary[SCD, _Made] = WeakKeyDictionary()
@@ -58,15 +61,22 @@ def openvino_backend(model: SCD) -> Backend:
     other logits than torch; the backend's note says so. A network that crops its windows is
     converted when the first box of a size comes; what then went wrong is found out later.
     """
-    graphs = _graphs_of(model)
+    return graph_backend(OPENVINO, model, EXACT)
+
+
+def graph_backend(name: str, model: SCD, form: Form) -> Backend:
+    """Run a model's decoder by graphs of a form, as `openvino_backend` does.
+
+    What is to be said of such a graph's agreement is among the late notes.
+    """
+    graphs = _graphs_of(model, form)
+    twin = _with_graphs(model, graphs, form)
     if model.config.crop_value is None:
         try:
-            if model.config.grid not in graphs:
-                graphs[model.config.grid] = compiled_graph(model, model.config.grid)
+            twin.decoder.find(model, model.config.grid)
         except GraphError as error:
             return Backend(PLAIN, model, (_said(error),))
-    twin = _with_graphs(model, graphs)
-    return Backend(OPENVINO, twin, late_notes=twin.decoder.notes)
+    return Backend(name, twin, late_notes=twin.decoder.notes)
 
 
 def hinted_network(model: SCD) -> SCD:
@@ -74,12 +84,13 @@ def hinted_network(model: SCD) -> SCD:
 
     To compare with: its logits are not checked, and it is of whole windows alone.
     """
-    return _with_graphs(model, {model.config.grid: hinted_graph(model, model.config.grid)})
+    graphs = {model.config.grid: hinted_graph(model, model.config.grid)}
+    return _with_graphs(model, graphs, EXACT)
 
 
-def _with_graphs(model: SCD, graphs: dict[Grid, Any]) -> SCD:
+def _with_graphs(model: SCD, graphs: dict[Grid, Graph], form: Form) -> SCD:
     plain, twin = (with_parts(model, lambda part: part) for _ in range(2))
-    twin.decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs)
+    twin.decoder = (_GatedDecoder if takes_gate(model) else _PlainDecoder)(plain, graphs, form)
     return twin
 
 
@@ -87,12 +98,12 @@ def _said(error: GraphError) -> str:
     return f"OpenVINO cannot decode here, so torch does ({error})"
 
 
-def _graphs_of(model: SCD) -> dict[Grid, Any]:
+def _graphs_of(model: SCD, form: Form) -> dict[Grid, Graph]:
     """Return a model's graphs, without a look at the weights, if these are still the same."""
     state, made = state_of(model), _made.get(model)
     if made is None or made.state is None or made.state != state:
         made = _made[model] = _Made(state, {})
-    return made.graphs
+    return made.graphs.setdefault(form.name, {})
 
 
 class _Decoder(nn.Module):
@@ -104,13 +115,15 @@ class _Decoder(nn.Module):
         Whose decoder it stands for.
     graphs
         Of the model, by the size of the box; filled as sizes come.
+    form
+        Of the graphs.
     """
 
-    def __init__(self, model: SCD, graphs: dict[Grid, Any]) -> None:
+    def __init__(self, model: SCD, graphs: dict[Grid, Graph], form: Form) -> None:
         super().__init__()
         self.notes: list[str] = []
         self._models = (model,)  # so that it is no part of this module
-        self._graphs = graphs
+        self._graphs, self._form = graphs, form
         self._requests: dict[Grid, Any] = {}
 
     def _decoded(
@@ -132,14 +145,27 @@ class _Decoder(nn.Module):
         """Return what runs the graph of a box; None where torch decodes."""
         if grid not in self._requests and len(self._requests) < BOXES:
             try:
-                if grid not in self._graphs:
-                    self._graphs[grid] = compiled_graph(model, grid)
-                self._requests[grid] = self._graphs[grid].create_infer_request()
+                self._requests[grid] = self.find(model, grid).compiled.create_infer_request()
             except GraphError as error:
                 self._requests[grid] = None
-                if _said(error) not in self.notes:
-                    self.notes.append(_said(error))
+                self._note(_said(error))
         return self._requests.get(grid)
+
+    def find(self, model: SCD, grid: Grid) -> Graph:
+        """Return the graph of a box, made if need be; raises a `GraphError` where none can be."""
+        if grid not in self._graphs:
+            self._graphs[grid] = compiled_graph(model, grid, self._form)
+        graph = self._graphs[grid]
+        if graph.agreement is not None:
+            self._note(
+                f"the decoder computes in {self._form.name}, which gives the label of float32 at "
+                f"{100 * graph.agreement:.1f} % of the voxels of the sample"
+            )
+        return graph
+
+    def _note(self, said: str) -> None:
+        if said not in self.notes:
+            self.notes.append(said)
 
 
 class _PlainDecoder(_Decoder):

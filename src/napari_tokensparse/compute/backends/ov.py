@@ -1,11 +1,12 @@
-"""OpenVINO, imported so that it tells nobody.
+"""OpenVINO and NNCF, which quantises its graphs, imported so that they tell nobody.
 
-On import it sends a message to its makers' statistics, and keeps a number of the user in the home
-folder, unless its package for that cannot be imported.
+On import OpenVINO sends a message to its makers' statistics, and keeps a number of the user in the
+home folder, unless its package for that cannot be imported; NNCF does so with every graph.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,4 +34,15 @@ with _without_telemetry():
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-__all__ = ["FrontEndManager", "TorchFXPythonDecoder", "openvino"]
+__all__ = ["FrontEndManager", "TorchFXPythonDecoder", "import_nncf", "openvino"]
+
+
+def import_nncf() -> Any:
+    """Import NNCF, which takes seconds, and leave the class of loggers what it was."""
+    loggers = logging.getLoggerClass()
+    try:
+        with _without_telemetry():
+            import nncf
+    finally:
+        logging.setLoggerClass(loggers)
+    return nncf

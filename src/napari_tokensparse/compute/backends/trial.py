@@ -115,11 +115,15 @@ def sample_window(model: SCD) -> Tensor:
     return torch.randn(1, config.in_channels, *config.window, generator=generator)
 
 
-def _codes(backend: Backend, window: Tensor) -> Tensor:
-    """Return which class wins, or which regions there are, of what was looked at."""
-    logits, network = backend(window).inside, backend.network
-    exclusive = not network.has_info or network.info.exclusive
+def codes(model: SCD, logits: Tensor) -> Tensor:
+    """Return of logits ``(B, K, ...)`` which class wins, or which regions there are."""
+    exclusive = not model.has_info or model.info.exclusive
     return logits.argmax(dim=1) if exclusive else logits > 0
+
+
+def _codes(backend: Backend, window: Tensor) -> Tensor:
+    """Return the codes of what was looked at."""
+    return codes(backend.network, backend(window).inside)
 
 
 def _key(model: SCD, one: Backend, other: Backend) -> str:

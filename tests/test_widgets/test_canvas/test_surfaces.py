@@ -29,14 +29,21 @@ def solid(inspected: Inspected) -> Any:
     return inspected.layer("surfaces")
 
 
-def test_what_encloses_others_is_seen_through() -> None:
+def test_what_lies_all_round_others_is_seen_through_and_what_bends_round_them_is_not() -> None:
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[2:38, 2:38, 2:38] = 1
+    labels[5:35, 5:35, 5:] = 0  # a shell, open at one side
+    labels[10:30, 10:14, 10:30] = 2
+    labels[10:30, 10:30, 10:14] = 2  # an angle, whose box holds the whole of the third
+    labels[18:22, 18:22, 18:22] = 3
     boxes = {
-        1: Box((0, 0, 0), (40, 40, 40)),
-        2: Box((10, 10, 10), (20, 20, 20)),
-        3: Box((18, 18, 18), (30, 30, 30)),  # holds no middle of another
+        1: Box((2, 2, 2), (38, 38, 38)),
+        2: Box((10, 10, 10), (30, 30, 30)),
+        3: Box((18, 18, 18), (22, 22, 22)),
     }
-    assert enclosing(boxes) == {1}
-    assert enclosing({1: boxes[1]}) == set()
+    assert enclosing(labels, boxes) == {1}
+    labels[2:5] = 0  # the shell is open at two
+    assert enclosing(labels, boxes) == set()
 
 
 def test_in_3d_a_surface_stands_for_labels_where_they_lie(inspected: Inspected) -> None:

@@ -5,6 +5,7 @@ Where no class encloses the others, such as for a model of lesions alone, the sc
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _TRANSLUCENT = 0.2
 _GREY = (0.8, 0.8, 0.8, 1.0)
+_ALL_ROUND = 5  # of the six sides along the axes
 _FINE_VOXELS = 60**3
 """Classes in boxes of more voxels than this are drawn from every second voxel."""
 
@@ -51,7 +53,7 @@ class _Made:
     result: ShownResult
     put: int
     meshes: dict[int, Mesh]
-    boxes: dict[int, Box]
+    outer: set[int]
     scan: Mesh | None
 
 
@@ -130,9 +132,9 @@ class Surfaces(QObject):
     def _show(self, made: _Made, labels: Labels) -> None:
         layers = self._viewer.layers
         active, hidden = layers.selection.active, hidden_classes(labels)
-        outer = enclosing(made.boxes) - hidden
+        outer = made.outer - hidden
         for kind, values in (
-            (INNER_SURFACES, made.boxes.keys() - outer - hidden),
+            (INNER_SURFACES, made.meshes.keys() - outer - hidden),
             (OUTER_SURFACES, outer),
         ):
             if values:
@@ -220,22 +222,35 @@ def _layer(
     )
 
 
-def enclosing(boxes: Mapping[int, Box]) -> set[int]:
-    """Return the classes whose box holds the middle of a smaller one: they hide what is within."""
-    return {
-        outer
-        for outer, box in boxes.items()
-        if any(
-            _size(other) < _size(box) and _holds(box, other)
-            for inner, other in boxes.items()
-            if inner != outer
-        )
-    }
+def enclosing(labels: NDArray[Any], boxes: Mapping[int, Box]) -> set[int]:
+    """Return the classes that hide what is within: they lie all round the middle of a smaller one.
+
+    All round is on five of the six sides along the axes: a shell may be open on one.
+
+    Parameters
+    ----------
+    labels
+        Of a volume.
+    boxes
+        The box of each class in it.
+    """
+    outer: set[int] = set()
+    for box in boxes.values():
+        sides = Counter(value for side in _sides(labels, box) for value in np.unique(side).tolist())
+        outer |= {
+            value
+            for value, number in sides.items()
+            if number >= _ALL_ROUND and value in boxes and _size(boxes[value]) > _size(box)
+        }
+    return outer
 
 
-def _holds(box: Box, other: Box) -> bool:
-    middles = zip(box.start, other.start, other.stop, box.stop, strict=True)
-    return all(low <= (first + end) / 2 <= high for low, first, end, high in middles)
+def _sides(labels: NDArray[Any], box: Box) -> Iterator[NDArray[Any]]:
+    """Yield the six lines of labels from the middle of a box to the ends of the volume."""
+    middle = [(start + stop) // 2 for start, stop in zip(box.start, box.stop, strict=True)]
+    for axis, at in enumerate(middle):
+        line = labels[tuple(slice(None) if n == axis else m for n, m in enumerate(middle))]
+        yield from (line[:at], line[at + 1 :])
 
 
 def _size(box: Box) -> int:
@@ -252,8 +267,9 @@ def _made(result: ShownResult, put: int, shown: NDArray[Any]) -> _Made:
         value: class_mesh(labels, value, box, step=1 + (_size(box) > _FINE_VOXELS))
         for value, box in boxes.items()
     }
-    scan = None if enclosing(boxes) else scan_mesh(result.volume.array[0])
-    return _Made(result, put, meshes, boxes, scan)
+    outer = enclosing(labels, boxes)
+    scan = None if outer else scan_mesh(result.volume.array[0])
+    return _Made(result, put, meshes, outer, scan)
 
 
 def _boxes(labels: NDArray[Any]) -> Iterator[tuple[int, Box]]:

@@ -51,6 +51,8 @@ def test_each_part_names_its_rows() -> None:
     assert len(cut) > 1
     assert all(part.heads[0] == "keep ratio" for part in cut)
     assert [head for part in cut for head in part.heads[1:]] == list(HEADS[4:])
+    *_, last = parts(FIGURES, 40)
+    assert last.title.count("further columns") == 1
 
 
 def test_a_table_that_fits_is_left_as_it_is() -> None:
@@ -76,6 +78,7 @@ def test_a_report_of_every_section_is_whole_at_80_columns(
     print_report(Report(machine, 10.0, tuple(rows)))
     said = capsys.readouterr().out
     assert "…" not in said
+    assert "a processor, 1 thread, torch 2" in re.sub(r"\x1b\[[0-9;]*m", "", said)
     assert said.count("12.3456") == 3 * 6
     assert said.count("165.25") == 6
     plain = re.sub(r"\x1b\[[\d;]*m", "", said)  # without its colours

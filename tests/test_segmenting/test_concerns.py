@@ -138,6 +138,9 @@ def test_another_field_of_view_or_voxel_size_is_told() -> None:
         "scan: what it shows is 100 mm at the longest, and brain is made for 120"
     )
     assert "its voxels are larger than it says" in line
+    affine = ct().affine @ np.diag([1e-3, 1e-3, 1e-3, 1])
+    line, *_ = concerns(replace(ct(), affine=affine), asking(field_of_view_mm=(120, 230)))
+    assert line.startswith("scan: what it shows is 0.1 mm at the longest")
     (line,) = concerns(ct(), asking(field_of_view_mm=(20, 90)))
     assert "perhaps it shows something else or more" in line
     (line,) = concerns(ct(), asking(spacing_mm=(0.2, 1.5)))

@@ -38,8 +38,9 @@ def print_report(report: Report) -> None:
         for table in tables(rows) if rows else ():
             print_figures(console, table)
     said = report.machine
+    threads = f"{said['threads']} thread{'s' * (said['threads'] != 1)}"
     console.print(
-        f"{said['cpu']}, {said['threads']} threads, torch {said['torch']}; a matrix product runs "
+        f"{said['cpu']}, {threads}, torch {said['torch']}; a matrix product runs "
         f"at {report.gemm_gmac_s:.1f} GMAC/s, which is efficiency 1"
     )
 

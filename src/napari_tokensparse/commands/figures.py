@@ -62,12 +62,12 @@ def parts(figures: Figures, width: int) -> Iterator[Figures]:
         yield figures
         return
     figures = _without_same(figures)
-    columns, names = _columns(figures), range(figures.names)
+    columns, names, title = _columns(figures), range(figures.names), figures.title
     chosen: list[int] = []
     for at in range(figures.names, len(columns)):
         if chosen and _width([columns[n] for n in (*names, *chosen, at)]) > width:
             yield _cut(figures, (*names, *chosen))
-            figures, chosen = replace(figures, title=f"{figures.title} (further columns)"), []
+            figures, chosen = replace(figures, title=f"{title} (further columns)"), []
         chosen.append(at)
     yield _cut(figures, (*names, *chosen))
 

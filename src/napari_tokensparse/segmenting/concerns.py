@@ -162,8 +162,9 @@ def _field_of_view(looks: Looks, wanted: Expected) -> str:
         if looks.longest_mm < low
         else "it shows something else or more, or its voxels are smaller than it says"
     )
+    length = f"{looks.longest_mm:,.0f}" if looks.longest_mm >= 10 else f"{looks.longest_mm:.2g}"
     return (
-        f"what it shows is {looks.longest_mm:,.0f} mm at the longest, and {{}} is made for "
+        f"what it shows is {length} mm at the longest, and {{}} is made for "
         f"{low:,g} to {high:,g} mm: perhaps {what}; expect wrong labels"
     )
 

@@ -170,10 +170,10 @@ def test_maps_are_saved_one_by_one_or_all_into_a_folder(
     np.testing.assert_array_equal(pruned[:, :, ::-1].T, viewer.layers["scan pruned at"].data)
 
     actions[-1].trigger()
-    assert said(segmented).startswith("Saved importance-1.nii.gz, and beside it")
+    assert said(segmented).startswith("Saved scan_tokens/importance-1.nii.gz, and beside it")
     dialogs.path = scan.with_name("scan_tokens")  # which is there by now
     actions[-1].trigger()
-    assert said(segmented).startswith("Saved importance-1.nii.gz, and beside it")
+    assert said(segmented).startswith("Saved scan_tokens/importance-1.nii.gz, and beside it")
     assert not (dialogs.path / "scan_tokens").exists()
     mine = scan.with_name("scan_tokens") / "pruned-at.nii.gz"
     mine.write_bytes(b"mine")

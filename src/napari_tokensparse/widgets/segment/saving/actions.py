@@ -75,6 +75,7 @@ class SaveActions(QWidget):
     def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._results = viewer, results_of(viewer)
+        self._into = ""  # the folder that is made for what is saved
         watch_save_dialog()
         self.labels_button = QPushButton("Save labels…")
         self.labels_button.setToolTip(
@@ -135,7 +136,7 @@ class SaveActions(QWidget):
         if text:
             chosen = Path(text)
             folder = chosen if chosen.name == own.name else chosen / own.name
-            self._save(save_maps, folder, shown, self._scans(shown))
+            self._save(save_maps, folder, shown, self._scans(shown), into=f"{folder.name}/")
 
     def _labels(self) -> Labels | None:
         """Return the selected labels of a result, else the last of them that are shown."""
@@ -182,8 +183,9 @@ class SaveActions(QWidget):
         asked = ask_for_file(self, title, start, formats, self.said.emit)
         return None if asked is None else asked[0]
 
-    def _save(self, write: Callable[..., list[Path]], *asked: Any) -> None:
+    def _save(self, write: Callable[..., list[Path]], *asked: Any, into: str = "") -> None:
         self.setEnabled(False)
+        self._into = into
         self.said.emit("Saving …")
         worker = in_thread(write, *asked, failed=self._fail)
         worker.returned.connect(self._say_saved)
@@ -196,7 +198,7 @@ class SaveActions(QWidget):
     def _say_saved(self, written: list[Path]) -> None:
         first, *rest = written
         beside = f", and beside it {', '.join(path.name for path in rest)}" if rest else ""
-        self.said.emit(f"Saved {first.name}{beside}.")
+        self.said.emit(f"Saved {self._into}{first.name}{beside}.")
 
     def _follow(self, _event: Any = None) -> None:
         """Offer what there is to save."""

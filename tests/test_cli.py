@@ -353,7 +353,7 @@ def test_bench_without_a_section_says_what_to_give(tokensparse: Command, tmp_pat
     assert run.returncode == 1
     assert run.stderr == (
         "tokensparse: nothing to measure: give one or more of --macs, --inference, --bfloat16, "
-        "--sparse, --training, --volume, --preview\n"
+        "--int8, --sparse, --training, --volume, --preview\n"
     )
 
 

@@ -41,7 +41,9 @@ def test_a_warning_stands_above_the_button_before_the_click_and_stays_with_the_r
     assert pixel.red() > 200 and pixel.blue() < 100  # amber in either theme
 
     opened.click()
-    assert widget.message.text().endswith("Click Segment again to go on all the same.")
+    first, warned = widget.message.text().splitlines()
+    assert first == "Click Segment again to go on all the same."  # in view below the button
+    assert warned == widget.advice.text()[2:]
     opened.segment()
     assert widget.advice.isVisible()
     ours = [layer for layer in viewer.layers if layer.name != "scan"]

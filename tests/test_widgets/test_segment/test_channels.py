@@ -97,7 +97,7 @@ def test_two_files_are_segmented_as_the_channels_that_their_names_say(
     assert widget.channels.note.text() == "flair is chosen for T1 and FLAIR."
     opened.click()
     assert widget.message.text() == (
-        "flair is chosen for T1 and FLAIR.\nClick Segment again to go on all the same."
+        "Click Segment again to go on all the same.\nflair is chosen for T1 and FLAIR."
     )
     assert "flair labels" not in viewer.layers
     viewer.layers.remove(flair)

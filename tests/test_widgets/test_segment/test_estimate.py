@@ -150,10 +150,10 @@ def test_a_run_that_does_not_fit_is_begun_by_a_second_click(
     monkeypatch.setattr(estimate, "free_mb", lambda _: 1.5)
     add_scan(eager)
     eager.segment()
-    first, last = eager.widget.message.text().splitlines()
-    assert first.startswith("scan: this run takes about ")
-    assert "and 2 MB are free" in first
-    assert last == "Click Segment again to go on all the same."
+    way_on, said = eager.widget.message.text().splitlines()
+    assert said.startswith("scan: this run takes about ")
+    assert "and 2 MB are free" in said
+    assert way_on == "Click Segment again to go on all the same."
     assert [layer.name for layer in eager.viewer.layers] == ["scan"]
     eager.segment()
     assert eager.widget.message.text().startswith("Done")

@@ -286,9 +286,9 @@ def test_a_scan_that_the_model_is_not_made_for_needs_a_second_click(
     widget.model.setValue(write_nano(foreground_ml=(0.0, 10.0)))
     opened.click()
     assert widget.button.text() == "Segment"
-    first, last = widget.message.text().split("\n")
-    assert first.startswith("head: ") and "0 to 10 ml" in first and "skull-stripped" in first
-    assert last == "Click Segment again to go on all the same."
+    way_on, said = widget.message.text().split("\n")
+    assert said.startswith("head: ") and "0 to 10 ml" in said and "skull-stripped" in said
+    assert way_on == "Click Segment again to go on all the same."
     opened.segment()
     assert "head labels" in viewer.layers
     opened.segment()  # not asked again for the same scan and model

@@ -12,7 +12,7 @@ from napari_tokensparse.widgets.amber import make_amber, show_warnings
 from napari_tokensparse.widgets.segment.asked import AskedLabel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from qtpy.QtWidgets import QWidget
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Chosen = tuple[Scan, Path]
 
 DELAY_MS = 200
-GO_ON = "Click Segment again to go on all the same."
+_GO_ON = "Click Segment again to go on all the same."
 
 
 class ExpectsLabel(QLabel):
@@ -78,7 +78,21 @@ class Advice(AskedLabel):
         if not (others or warnings):
             return ""
         self._confirmed = (scan, folder)
-        return "\n".join(filter(None, [others, *warnings, GO_ON]))
+        return asking(filter(None, [others, *warnings]))
+
+
+def asking(against: Iterable[str]) -> str:
+    """Return what a click says that does not run yet, with the way on first.
+
+    The button stands low where there are many warnings, and what follows it may have to be
+    scrolled to.
+
+    Parameters
+    ----------
+    against
+        What speaks against the run, a line each.
+    """
+    return "\n".join([_GO_ON, *against])
 
 
 def _advise(chosen: Chosen) -> tuple[str, ...]:

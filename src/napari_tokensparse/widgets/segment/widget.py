@@ -28,7 +28,7 @@ from napari_tokensparse.widgets.patient import show_patient_sides
 from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.segment.advice import GO_ON, Advice, ExpectsLabel
+from napari_tokensparse.widgets.segment.advice import Advice, ExpectsLabel, asking
 from napari_tokensparse.widgets.segment.alongside import Alongside, mark
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
@@ -379,7 +379,7 @@ class SegmentWidget(QWidget):
         asked = self._request
         assert isinstance(asked, SegmentRequest)
         self._short = (asked.scan, asked.model, asked.device, asked.region)
-        self.message.setText(f"{lacking.said}\n{GO_ON}")
+        self.message.setText(asking([lacking.said]))
 
     def _show(self, result: Result) -> None:
         assert self._request is not None

@@ -14,6 +14,9 @@ from napari_tokensparse.volumes.placement import WARNINGS_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
+
+    from pytestqt.qtbot import QtBot
 
     from conftest import Opened
 
@@ -113,3 +116,13 @@ def test_what_our_reader_placed_asks_nothing(opened: Opened, scanned: object) ->
     ((array, said, _),) = volume_layers(scanned.volume)  # type: ignore[attr-defined]
     opened.viewer.add_image(array, **said)
     assert not opened.widget.placing.isVisible()
+
+
+def test_a_scan_that_was_open_before_the_widget_is_warned_of_before_a_click(
+    make_napari_viewer: Callable[..., Any], qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(np.random.default_rng(0).random((20, 18, 10)), name="array")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
+    qtbot.waitUntil(widget.advice.isVisible, timeout=30_000)
+    assert widget.advice.text().startswith("⚠ array: how large its voxels are is not known")

@@ -94,6 +94,7 @@ class SegmentWidget(QWidget):
         self._follow_selection()
         self._model_changed()
         self.placing.show_layers(self.channels.value())  # of what was open before
+        self.advice.ask()
         self.live.setChecked(preferences.value().segment.live_preview)
         name_inputs(self)
         hold_context(napari_viewer, self)

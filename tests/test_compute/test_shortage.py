@@ -310,7 +310,9 @@ def test_under_a_real_limit_a_run_ends_in_a_line_and_the_next_one_works(
     assert ends[-1][1] in refused
     assert all(works for *_, works in ends)
     for said in refused:
-        assert said.startswith("noise: memory ran out on cpu at window 1 of 2 (")
+        # Where a run first asks for more than there is depends on what the heap holds, too.
+        at_window = said.startswith("noise: memory ran out on cpu at window 1 of 2 (")
+        assert at_window or said.startswith("noise: 64 x 64 x 80 voxels do not fit into memory (")
         assert "MB are free); close other programs" in said
 
 
@@ -328,7 +330,7 @@ def test_under_any_limit_a_run_ends_in_a_line_or_with_its_labels(
     ends = [json.loads(line) for line in run.stdout.splitlines()]
     refused = [said for _, said, _ in ends if isinstance(said, str)]
     assert all(works for *_, works in ends)
-    assert all(said.startswith("noise: memory ran out") for said in refused)
+    assert all("memory" in said and "MB are free" in said for said in refused)
     assert 0 < len(refused) < len(ends) == 40
     figures("limits", {"limits": len(ends), "refused": len(refused)})
 

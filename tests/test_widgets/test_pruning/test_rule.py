@@ -122,7 +122,7 @@ def test_the_preview_by_importance_says_how_many_tokens_that_leaves(looking: Ope
     widget = looking.widget
     widget.live.setChecked(True)
     looking.qtbot.waitUntil(lambda: "Preview in" in widget.message.text(), timeout=60_000)
-    source, voxel = widget._in_view()
+    source, voxel, _ = widget._in_view()
     session = PreviewSession(source.volume, source.network(), voxel)
     scores = session.run((1.0,) * 3).trace.scores
     least = middle([s.exp().numpy() for s in scores])

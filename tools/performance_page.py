@@ -90,8 +90,8 @@ KEPT: tuple[str, ...] = (
     "A network that crops its windows needs a graph for every size of box, which takes 5 to 9 s of "
     "processor time once and half a second in each process, and saves a tenth of a second a "
     "window: it is for many windows of one size, and `auto` never takes it.",
-    "A decoder can compute voxels in the kept tokens alone (`decoder: coarse-to-fine`): the table of "
-    "windows that hold little. A token's logits are the same however many others are looked at.",
+    "A decoder can compute voxels in the kept tokens alone (`decoder: coarse-to-fine`): the table "
+    "of windows that hold little. A token's logits are the same however many others are looked at.",
     "Sharpening goes along the voxels of a class, and the gain of the bias is put together of "
     "two tables: measured once on the sample and one thread, 0.57 s instead of 1.07, with the "
     "same labels.",
@@ -100,7 +100,7 @@ KEPT: tuple[str, ...] = (
 # One line per thing that was tried and is not in the code, with what was measured.
 LEFT: tuple[str, ...] = (
     "Decoding the box of what is left alone: kept tokens lie scattered. Measured once with "
-    "`ms-lesions` at keep ratio 0.25, their box is 88 % of what is looked at, and norms over the box "
+    "`ms-lesions` at keep ratio 0.25, their box is 88 % of what is looked at, and norms over it "
     "would have to be learned.",
     "Packed kernels of convolutions in bfloat16, on an Intel core: as long, or up to a fifth "
     "longer.",

@@ -44,7 +44,7 @@ FIGURES, PICTURE = DOCS / "rules/phantoms.json", DOCS / "images/rules.png"
 SEEN, UNSEEN = range(24), range(1000, 1004)
 """Seeds of the phantoms to train on, and of those that are measured."""
 SHARES = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03)
-LEASTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+LEASTS = (0.005, 0.01, 0.012, 0.014, 0.017, 0.02, 0.05, 0.2)
 WINDOW = (48, 48, 48)
 CONFIG = preset(
     "ms-lesions",

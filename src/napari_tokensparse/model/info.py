@@ -44,7 +44,7 @@ class LabelClass(BaseModel):
     Attributes
     ----------
     value : int
-        Value in the label volume, from 1 to `HIGHEST_LABEL`.
+        Value in the label volume, from 1 to 65,535.
     name : str
         Name that other tools know, e.g. ``Left-Hippocampus``.
     color : tuple of int

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from bundled_training import CONFIG as SHARED
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.presets import preset
@@ -32,7 +33,6 @@ from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.training.events import StepDone
 from napari_tokensparse.training.loop import TrainSetup, train
 from napari_tokensparse.training.state import averaged_weights
-from napari_tokensparse.training.trainconfig import TrainConfig
 from napari_tokensparse.volumes.volume import Volume
 from torso.phantoms import SHAPE, SPACING_MM, Phantom, phantom
 
@@ -64,18 +64,7 @@ INFO = ModelInfo(
     classes=(LabelClass(value=1, name="lesion", color=(220, 60, 60)),),
     overlap=0.25,
 )
-TRAINING = TrainConfig(
-    max_minutes=1.0,
-    lr=3e-3,
-    betas=(0.9, 0.99),
-    warmup_steps=50,
-    schedule="constant",
-    cooldown=0.5,
-    keep_range=(0.05, 1.0),
-    score_weight=1.0,
-    token_weight=0.5,
-    ema_decay=0.998,
-)
+TRAINING = SHARED.model_copy(update={"lr": 3e-3, "keep_range": (0.05, 1.0), "score_weight": 1.0})
 CLASS_WEIGHTS = torch.tensor([1.0, 3.0])
 
 

@@ -60,11 +60,7 @@ class GatedPyramidDecoder(nn.Module):
 
     def image_branch(self, image: Tensor) -> list[Tensor]:
         """Return the skips, from the finest on: ``(B, f * 2**n, ...)`` of level n, ungated."""
-        skips, x = [], image
-        for skip in self.skips:
-            x = skip(x)
-            skips.append(x)
-        return skips
+        return _one_after_another(self.skips, image)
 
     def forward(
         self,
@@ -126,11 +122,7 @@ class CoarseToFineDecoder(nn.Module):
 
     def image_branch(self, image: Tensor) -> list[Tensor]:
         """Return the skips ``(B, f * 2**n, ...)`` of levels n from 1 on, ungated."""
-        skips, x = [], image
-        for skip in self.skips:
-            x = skip(x)
-            skips.append(x)
-        return skips
+        return _one_after_another(self.skips, image)
 
     def forward(
         self,
@@ -205,6 +197,15 @@ class Detail(nn.Module):
         x = F.leaky_relu(self.refine(x), _SLOPE)
         fine: Tensor = self.out(x)
         return fine
+
+
+def _one_after_another(layers: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """Return what each layer gives of what the one before gave, the first of ``x``."""
+    given = []
+    for layer in layers:
+        x = layer(x)
+        given.append(x)
+    return given
 
 
 def _convolved(in_channels: int, out_channels: int) -> nn.Module:

@@ -24,7 +24,9 @@ def raised(error: Exception, behind: Exception | None = None) -> Exception:
     ("behind", "said"),
     [
         (ProxyError("407 Proxy Authentication Required"), "the proxy wants a password; put it"),
+        (ProxyError("Tunnel connection failed: 407 Proxy Auth"), "the proxy wants a password; put"),
         (ProxyError("[Errno 111] Connection refused"), "the proxy cannot be reached; check"),
+        (ProxyError("127.0.0.1:40712: <object at 0x7f407a>"), "the proxy cannot be reached; check"),
         (
             ssl.SSLCertVerificationError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"),
             "name the file of its authority's certificates in SSL_CERT_FILE; else check",

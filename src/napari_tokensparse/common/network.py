@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
 PROXY_LOGIN = "wants a password; put it into HTTPS_PROXY, as http://name:password@proxy:port"
 """What a proxy does that answers 407, and what to do."""
+# a status stands alone in the text; in a port or an object's address its digits do not
+_WANTS_LOGIN = re.compile(r"(?<!\S)407(?!\S)")
 
 
 def network_fault(error: BaseException, certificates: str) -> str | None:
@@ -35,7 +38,7 @@ def network_fault(error: BaseException, certificates: str) -> str | None:
         )
     if not any(type(one).__name__ == "ProxyError" for one in chain):
         return None
-    if "407" in said:
+    if _WANTS_LOGIN.search(said):
         return f"the proxy {PROXY_LOGIN}"
     return "the proxy cannot be reached; check HTTPS_PROXY, or unset it where there is none"
 

@@ -182,13 +182,12 @@ class BatchWidget(QWidget):
             self.message.setText(str(error))
 
     def _request(self) -> BatchRequest:
-        source, folder, model = self.source.value(), self.output.value(), self.model.value()
+        source, folder = self.source.value(), self.output.value()
         if source is None:
             raise ValueError("No scans: choose a folder or a list of scans.")
         if folder is None:
             raise ValueError("No folder for the labels: choose one.")
-        if model is None:
-            raise ValueError("No model: choose a model folder with Browse.")
+        model = self.model.folder()
         sharpen = self.sharpen.isChecked() if self.sharpen.isEnabled() else None
         ratio, device = self.keep_ratio.value(), self.device.value()
         least = self.pruning.least

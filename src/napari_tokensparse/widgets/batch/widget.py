@@ -31,9 +31,9 @@ from napari_tokensparse.widgets.controls import (
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import class_colours, class_table
+from napari_tokensparse.widgets.paths.edit import PathEdit
 from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.table import Table
-from napari_tokensparse.widgets.train.fields import PathEdit
 from napari_tokensparse.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:

@@ -73,13 +73,14 @@ def test_a_tick_takes_a_surface_out_of_the_picture_and_brings_it_back_as_it_was(
         picture = viewer.screenshot(flash=False).astype(int)
         return int(np.count_nonzero(picture[..., 0] > picture[..., 1] + 100))
 
-    before = red()
+    before, centre = red(), viewer.scene.camera.center
     assert before > 100
     listed.click(Column.NAME, tick=True)
     assert red() == 0
     listed.click(Column.NAME, tick=True)
     assert red() == pytest.approx(before, rel=0.01)  # marks of sides lie over it
     assert surface in viewer.layers and said == []  # nothing was made anew
+    assert viewer.scene.camera.center == centre  # nor is it gone to, as by a click on its name
 
 
 def test_a_click_on_a_row_goes_there(listed: Listed) -> None:

@@ -51,7 +51,7 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     assert eager.widget.estimate.text() == ""
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
-    assert eager.widget.estimate.text().startswith("About 1 s and ")
+    assert eager.widget.estimate.text().startswith("About 1 ")
     assert eager.widget.message.text() == ""
     eager.viewer.layers.clear()
     add_scan(eager, side=80)

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
+from napari_tokensparse.segmenting.estimating.rates import Rates
+from napari_tokensparse.segmenting.estimating.timing import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +66,22 @@ def test_a_dry_run_tells_time_and_memory_and_writes_nothing(
     assert segment("--dry-run").stderr == (
         "Note: qform and sform differ by up to 57.0 mm; the sform was used\n"
     )
+
+
+def test_a_run_teaches_the_next_dry_run(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENSPARSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Stopwatch, "slowdown", lambda _: 1.0)
+    assert segment("-o", "first.nii.gz").exit_code == 0
+    assert not (tmp_path / "cache" / "calibration").exists()  # nothing was measured before
+    before = json.loads(segment("--dry-run", "--json").stdout)["seconds"]
+    (file,) = (tmp_path / "cache" / "calibration").glob("*.json")
+    slow = Rates.model_validate_json(file.read_bytes()).model_copy(update={"start": 60.0 + before})
+    file.write_text(slow.model_dump_json())
+    assert segment("-o", "labels.nii.gz").exit_code == 0
+    assert Rates.model_validate_json(file.read_bytes()).runs == ((1.0, 0.25),)  # at the least
+    assert json.loads(segment("--dry-run", "--json").stdout)["seconds"] < (60.0 + 2 * before) / 3
 
 
 def test_a_run_that_does_not_fit_is_refused_with_its_figures(

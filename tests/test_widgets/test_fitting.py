@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.gui
 
-NAMES = ("Segment", "Train", "Batch", "Token inspector", "Class list")
+NAMES = ("Segment", "Train", "Batch", "Token inspector", "Class list", "Folders")
 SCREEN = (1280, 800)
 
 

@@ -9,9 +9,16 @@ import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
+from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.locks import locked_values, with_lock
 from napari_tokensparse.widgets.results import results_of
-from napari_tokensparse.widgets.showing import KEPT_KEY, checksum, edited_voxels, is_edited
+from napari_tokensparse.widgets.showing import (
+    KEPT_KEY,
+    checksum,
+    edited_voxels,
+    is_edited,
+    labels_layer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +62,23 @@ def test_untouched_labels_are_updated(segmented: Opened) -> None:
     segmented.segment()
     assert labels_of(segmented) == ["scan labels"]
     assert segmented.viewer.layers["scan labels"] is layer and layer.data is not before
+
+
+def test_a_renamed_scan_takes_its_results_along_and_renamed_labels_are_found(
+    segmented: Opened,
+) -> None:
+    viewer, latest = segmented.viewer, results_of(segmented.viewer).latest
+    assert latest is not None
+    before = len(viewer.layers)
+    viewer.layers["scan"].name = "patient"
+    assert {layer.name.partition(" ")[0] for layer in viewer.layers} == {"patient"}
+    labels = viewer.layers["patient labels"]
+    labels.name = "mine"
+    assert labels_layer(viewer, latest) is labels
+    token_display(viewer).setValue(("importance", 1))
+    assert viewer.layers["patient importance 1"].visible and len(viewer.layers) == before
+    segmented.segment()
+    assert "patient labels" in viewer.layers and labels in viewer.layers  # no one's names change
 
 
 def test_painted_labels_stay_and_the_next_run_gets_a_layer_of_its_own(segmented: Opened) -> None:

@@ -10,13 +10,15 @@ import typer
 
 from napari_tokensparse.commands.options import asked_options, read_case, use_threads
 from napari_tokensparse.commands.shown import say_about
+from napari_tokensparse.common.cache import cache_folder
 from napari_tokensparse.common.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from napari_tokensparse.model.scd import SCD
     from napari_tokensparse.segmenting.options import Options
+    from napari_tokensparse.segmenting.result import Segmentation
     from napari_tokensparse.volumes.volume import Volume
 
 
@@ -40,6 +42,26 @@ def dry_run(asked: Mapping[str, Any]) -> int:
     if not estimate.room.is_enough:
         typer.echo(f"Warning: {printable(estimate.room.lacking(volume.name))}", err=True)
     return 0
+
+
+def learning(volume: Volume, network: SCD, options: Options) -> Callable[[Segmentation], None]:
+    """Return what learns from a run that begins now how long `dry_run` says the next one takes.
+
+    Where nothing was measured yet, by a dry run or the window, it imports and does nothing.
+    """
+    if not cache_folder("calibration").is_dir():
+        return lambda _: None
+    from napari_tokensparse.segmenting.estimating.learned import learn_from
+    from napari_tokensparse.segmenting.estimating.timing import Stopwatch
+
+    watch = Stopwatch()
+    watch.slowdown()
+
+    def learn(result: Segmentation) -> None:
+        watch.slowdown()
+        learn_from(volume, network, options, result, watch.busy)
+
+    return learn
 
 
 def check_room(volume: Volume, network: SCD, options: Options, anyway: bool) -> None:

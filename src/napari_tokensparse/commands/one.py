@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_tokensparse.commands.estimate import check_room
+from napari_tokensparse.commands.estimate import check_room, learning
 from napari_tokensparse.commands.options import (
     asked_options,
     asked_scans,
@@ -59,12 +59,14 @@ def segment_one(asked: Mapping[str, Any]) -> int:
     check_output(output, volume, network.info)
     options = with_pins(options, asked, volume, network)
     check_room(volume, network, options, asked["anyway"])
+    learn = learning(volume, network, options)
     result = run_shown(volume, network, options)
     if files.receipt:
         options = _with_number(options, scans)
     run = FinishedRun(volume, network, options, result)
     inputs = (input_scan(path, channel) for channel, path in scans.items())
     report(result, volume, write_all(files, run, inputs).files)
+    learn(result)
     return 0
 
 

@@ -11,14 +11,23 @@ if TYPE_CHECKING:
     from napari_tokensparse.widgets.batch.widget import BatchWidget
     from napari_tokensparse.widgets.classes.widget import ClassListWidget
     from napari_tokensparse.widgets.inspector.widget import InspectorWidget
+    from napari_tokensparse.widgets.paths.widget import FoldersWidget
     from napari_tokensparse.widgets.segment.widget import SegmentWidget
     from napari_tokensparse.widgets.train.widget import TrainWidget
 
-__all__ = ["BatchWidget", "ClassListWidget", "InspectorWidget", "SegmentWidget", "TrainWidget"]
+__all__ = [
+    "BatchWidget",
+    "ClassListWidget",
+    "FoldersWidget",
+    "InspectorWidget",
+    "SegmentWidget",
+    "TrainWidget",
+]
 
 _MODULES = {
     "BatchWidget": "batch.widget",
     "ClassListWidget": "classes.widget",
+    "FoldersWidget": "paths.widget",
     "InspectorWidget": "inspector.widget",
     "SegmentWidget": "segment.widget",
     "TrainWidget": "train.widget",

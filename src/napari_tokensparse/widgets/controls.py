@@ -174,6 +174,19 @@ class ModelCombo(QWidget):
         folder = self.combo.currentData()
         return None if folder is None else Path(folder)
 
+    def folder(self) -> Path:
+        """Return the chosen model folder.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
+        folder = self.value()
+        if folder is None:
+            raise ValueError("No model: choose a model folder with Browse.")
+        return folder
+
     def setValue(self, folder: Path | None) -> None:
         """Choose a model folder, adding it where it is not listed; or None, where that is one."""
         if folder is not None:

@@ -249,8 +249,11 @@ def class_colours(info: ModelInfo, hidden: Collection[int] = ()) -> DirectLabelC
 
 
 def hidden_classes(layer: Labels) -> set[int]:
-    """Return the values that a labels layer shows clear, the background left out."""
-    colours: Mapping[int | None, Any] = layer.colormap.color_dict
+    """Return the values that a labels layer shows clear, the background left out.
+
+    None are where a person gave the layer napari's own colours, which have no table.
+    """
+    colours: Mapping[int | None, Any] = getattr(layer.colormap, "color_dict", {})
     return {value for value, colour in colours.items() if value and colour[3] == 0}
 
 

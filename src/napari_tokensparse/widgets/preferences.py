@@ -25,11 +25,14 @@ class Preferences(QObject):
         A person set another value in the Preferences.
     modelsFolderChanged
         The user's models lie elsewhere now.
+    indexChanged
+        The list of models to download does.
     """
 
     deviceChanged = Signal(str)
     livePreviewChanged = Signal(bool)
     modelsFolderChanged = Signal()
+    indexChanged = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +51,11 @@ class Preferences(QObject):
         settings.follow(self._known)
         return self._known
 
+    def set_models(self, folder: str, index: str) -> None:
+        """Set where models lie, as a person does in the Preferences; napari keeps it at once."""
+        models = get_plugin_settings(settings.PLUGIN).models
+        models.folder, models.index = folder, index
+
     def _changed(self, _event: Any = None) -> None:
         before, now = self._known, self.value()
         if before is None or before == now:
@@ -58,6 +66,8 @@ class Preferences(QObject):
             self.livePreviewChanged.emit(now.segment.live_preview)
         if before.models.folder != now.models.folder:
             self.modelsFolderChanged.emit()
+        if before.models.index != now.models.index:
+            self.indexChanged.emit()
 
 
 preferences = Preferences()

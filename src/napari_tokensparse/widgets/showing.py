@@ -129,8 +129,8 @@ def result_layer(viewer: napari.Viewer, image_name: str, kind: str) -> Layer | N
 def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
     """Find the layer that a result's labels were put into; None if it is gone.
 
-    Of several of the same image and model it is the one that its run was put into last;
-    otherwise the one with exactly these labels, and the topmost of them.
+    It is the one that says so, whatever a person has called it. Where none does, and several are
+    called after the image, it is the one with exactly these labels, and the topmost of them.
     """
     info, image = result.network.info, result.image
     layers = [
@@ -138,13 +138,14 @@ def labels_layer(viewer: napari.Viewer, result: ShownResult) -> Labels | None:
         for layer in viewer.layers
         if isinstance(layer, Labels)
         and layer.metadata.get(RESULT_KEY) == LABELS
-        and str(layer.name).startswith(f"{image.name} ")
         and (info is None or _model_of(layer.metadata) == info.name)
     ]
     of_run = [layer for layer in layers if layer.metadata.get(RUN_KEY) == result.run]
     if result.run is not None and of_run:
         layers = [layer for layer in of_run if layer.visible] or of_run
-    elif len(layers) > 1:
+        return layers[-1]
+    layers = [layer for layer in layers if str(layer.name).startswith(f"{image.name} ")]
+    if len(layers) > 1:
         put = checksum(shown_placement(result.volume).view(result.segmentation.labels))
         exact = [layer for layer in layers if layer.metadata.get(PUT_KEY) == put]
         layers = exact or layers

@@ -292,6 +292,16 @@ def test_maps_of_probabilities_are_counted_by_class(
     assert every.room.peak_mb - bare.room.peak_mb == pytest.approx(names * voxels / 1e6)
 
 
+@pytest.mark.parametrize(("looks", "slowdown"), [((1, 20, 1), 1), ((6, 1, 1), 1), ((6, 6, 1), 6)])
+def test_of_three_looks_at_a_machine_one_that_was_held_up_does_not_count(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, looks: tuple[float, ...], slowdown: int
+) -> None:
+    monkeypatch.setattr(estimate_module, "calibrating", known_rates)
+    coming = iter(looks)
+    monkeypatch.setattr(Stopwatch, "slowdown", lambda _: next(coming))
+    assert estimate(brain_in_a_box(), make_model(), 0.5).slowdown == slowdown
+
+
 @pytest.mark.parametrize(("slowdown", "ends"), [(1.0, 1.3), (1.5, 1.3**1.5), (3.0, 1.69)])
 def test_what_else_goes_on_is_counted_and_widens_the_span(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, slowdown: float, ends: float

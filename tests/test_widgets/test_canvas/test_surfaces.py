@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from napari.utils.colormaps import label_colormap
 
 from napari_tokensparse.volumes.region import Box
 from napari_tokensparse.widgets.canvas.display import token_display
@@ -73,9 +74,11 @@ def test_hidden_classes_have_no_surface_and_edits_are_followed(inspected: Inspec
     before = len(solid(inspected).data[0])
     info = inspected.shown.network.info
     labels.colormap = class_colours(info, hidden={7})
-    assert "scan surfaces" not in viewer.layers
-    labels.colormap = class_colours(info)
-    assert len(inspected.layer("surfaces").data[0]) == before
+    assert len(inspected.layer("surfaces").data[1]) == 0
+    viewer.dims.ndisplay = 2
+    assert len(solid(inspected).data[1]) == 0
+    labels.colormap = label_colormap()  # napari's own, which a person may choose
+    assert len(inspected.layer("surfaces").data[1]) > 0
     viewer.dims.ndisplay = 2
     labels.data[:10] = 0
     assert len(solid(inspected).data[0]) != before

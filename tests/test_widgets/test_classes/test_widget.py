@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_tokensparse.outputs.classresults import class_results
 from napari_tokensparse.widgets import ClassListWidget
+from napari_tokensparse.widgets.canvas.surfaces import surfaces_of
 from napari_tokensparse.widgets.classes.model import Column
 from napari_tokensparse.widgets.fitting import dock_of
 from napari_tokensparse.widgets.locks import locked_values
@@ -56,6 +57,30 @@ def test_a_tick_hides_the_class_and_another_shows_it(listed: Listed) -> None:
     assert alpha() == 0  # a later run leaves it hidden
     listed.widget.all.click()
     assert alpha() == 1
+
+
+def test_a_tick_takes_a_surface_out_of_the_picture_and_brings_it_back_as_it_was(
+    listed: Listed,
+) -> None:
+    viewer, said = listed.inspected.viewer, []
+    viewer.dims.ndisplay = 3
+    listed.inspected.qtbot.waitUntil(lambda: "scan surfaces" in viewer.layers, timeout=60_000)
+    surface = listed.inspected.layer("surfaces")
+    surface.shading = "none"  # a person's choice stays too
+    surfaces_of(viewer).said.connect(said.append)
+
+    def red() -> int:
+        picture = viewer.screenshot(flash=False).astype(int)
+        return int(np.count_nonzero(picture[..., 0] > picture[..., 1] + 100))
+
+    before, centre = red(), viewer.scene.camera.center
+    assert before > 100
+    listed.click(Column.NAME, tick=True)
+    assert red() == 0
+    listed.click(Column.NAME, tick=True)
+    assert red() == pytest.approx(before, rel=0.01)  # marks of sides lie over it
+    assert surface in viewer.layers and said == []  # nothing was made anew
+    assert viewer.scene.camera.center == centre  # nor is it gone to, as by a click on its name
 
 
 def test_a_click_on_a_row_goes_there(listed: Listed) -> None:

@@ -51,7 +51,7 @@ def test_what_a_run_will_take_is_told_before_the_click_and_follows_the_choice(
     assert eager.widget.estimate.text() == ""
     add_scan(eager)
     wait_for(eager, " free: 4 windows")
-    assert eager.widget.estimate.text().startswith("About 1 s and ")
+    assert eager.widget.estimate.text().startswith("About 1 ")
     assert eager.widget.message.text() == ""
     eager.viewer.layers.clear()
     add_scan(eager, side=80)
@@ -82,6 +82,28 @@ def test_what_a_click_takes_beyond_its_run_is_added_and_confidence_is_counted(
     wait_for(eager, " free: 4 windows")
     assert asked == [True]
     assert not eager.widget.estimate.text().startswith("About 20")  # no first click any more
+
+
+def test_an_estimate_comes_down_at_once_when_something_else_ends(
+    eager: Opened, clicks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks.write_text('{"first": [26.0], "each": [0.0]}')
+    busy, told, label = [2.0], list[Any](), eager.widget.estimate
+    monkeypatch.setattr(Stopwatch, "slowdown", lambda _: busy[-1])
+    add_scan(eager)
+    wait_for(eager, " free: 4 windows")
+    assert label.text().startswith("About 3")  # 52 s / 1.3²
+    eager.qtbot.waitUntil(lambda: label._worker is None, timeout=60_000)
+    busy.append(1.0)
+    label.estimated.connect(told.append)
+    window = eager.widget.window()
+    with eager.qtbot.waitActive(window):
+        window.activateWindow()
+    label._again.setInterval(10)
+    eager.qtbot.waitUntil(lambda: bool(told), timeout=60_000)
+    low, high = told[0].span  # the first one: there is no "Estimating …" between
+    assert (told[0].slowdown, high / low) == (1.0, pytest.approx(1.69))
+    assert label.text().startswith("About 2")  # 26 s / 1.3
 
 
 def test_a_click_teaches_how_long_the_next_one_takes(eager: Opened, tmp_path: Path) -> None:

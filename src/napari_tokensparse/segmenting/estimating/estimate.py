@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ _ROWS = 2**20  # voxels of the model's grid that are labelled at once
 _CONTESTED = 1.0  # of the voxels that are not background, as the bundled model has it at 1 mm
 _SPREAD = 1.3  # times as short or as long as estimated a run may be on a free machine
 _LOADED = 2.0  # times as slow: where what else goes on may as well end, or double, meanwhile
-_LOOKS = 3  # at how busy the machine is
+_LOOKS = 3  # at how busy the machine is; the middle one counts, for a window may hold one up
 _CPU = torch.device("cpu")
 
 
@@ -182,7 +183,7 @@ def estimating(
     free = free_seconds(volume, model, options, seen, rates)
     if is_unknown_head:
         free += _network_seconds(rates, seen.looked_at, model.config, model.config.keep_ratio)
-    slowdown = sum(watch.slowdown() for _ in range(_LOOKS)) / _LOOKS
+    slowdown = median(watch.slowdown() for _ in range(_LOOKS))
     info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
         free * rates.learned(slowdown) * slowdown,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Line = tuple[float, float]
 
 _LONG, _TIMES = 1.0, 3  # seconds after which, and times at most that, something is repeated
-_SIDE, _PRODUCTS = 384, 8  # of matrices: what is multiplied to see how busy the machine is
+_SIDE = 768  # of the matrix that is multiplied to see how busy the machine is: many small ones
+# would wait, after each, for a window that draws
 _ENOUGH = 0.05  # seconds of the processor: Windows counts them in steps of 0.016
 _PATIENCE = 1.0  # seconds of the clock, in which a machine must have given them
 _BUSIEST = 20.0  # times as slow as when it is free, at most
@@ -48,8 +49,7 @@ class Stopwatch:
         began, used = self._clock(), cpu()
         took = worked = 0.0
         while took < _PATIENCE and worked < _ENOUGH:
-            for _ in range(_PRODUCTS):
-                matrix @ matrix
+            matrix @ matrix
             took, worked = self._clock() - began, cpu() - used
         share = worked / threads
         met = min(_BUSIEST, max(1.0, took / share)) if share > 0 else _BUSIEST

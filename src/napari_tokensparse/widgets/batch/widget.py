@@ -31,9 +31,9 @@ from napari_tokensparse.widgets.controls import (
 )
 from napari_tokensparse.widgets.fitting import dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import class_colours, class_table
+from napari_tokensparse.widgets.paths.edit import PathEdit
 from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.table import Table
-from napari_tokensparse.widgets.train.fields import PathEdit
 from napari_tokensparse.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
@@ -182,13 +182,12 @@ class BatchWidget(QWidget):
             self.message.setText(str(error))
 
     def _request(self) -> BatchRequest:
-        source, folder, model = self.source.value(), self.output.value(), self.model.value()
+        source, folder = self.source.value(), self.output.value()
         if source is None:
             raise ValueError("No scans: choose a folder or a list of scans.")
         if folder is None:
             raise ValueError("No folder for the labels: choose one.")
-        if model is None:
-            raise ValueError("No model: choose a model folder with Browse.")
+        model = self.model.folder()
         sharpen = self.sharpen.isChecked() if self.sharpen.isEnabled() else None
         ratio, device = self.keep_ratio.value(), self.device.value()
         least = self.pruning.least

@@ -79,11 +79,13 @@ class TokenDisplay(QObject):
         self._results = results_of(viewer)
         self._chosen: Choice | None = None
         self._boxes: tuple[ShownResult, TokenBoxes | None] | None = None
+        self._names: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()  # images' own
         self._pruned = self._outlined = self._outlining = self._busy = False
         for layer in viewer.layers:
             layer.events.visible.connect(self._visible_changed)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
+        viewer.layers.events.renamed.connect(self._renamed)
         viewer.dims.events.ndisplay.connect(self._apply)
         viewer.canvas.grid.events.enabled.connect(self._apply)
         self._results.changed.connect(self._result_changed)
@@ -256,11 +258,22 @@ class TokenDisplay(QObject):
             if of == self._chosen or event.value.metadata.get(RESULT_KEY) == KEPT_BOXES:
                 self.setValue(None)
 
+    def _renamed(self, _event: Any = None) -> None:
+        """Let the results of an image that a person renames be called after it still."""
+        others = [(image, name) for image, name in self._names.items() if image.name != name]
+        for image, before in others:
+            self._names[image] = str(image.name)
+            for layer in self._viewer.layers:
+                kind = layer.metadata.get(RESULT_KEY)
+                if kind is not None and str(layer.name).startswith(f"{before} {kind}"):
+                    layer.name = str(image.name) + str(layer.name).removeprefix(before)
+
     def _result_changed(self) -> None:
         """Bring the layers up to date that only a choice adds, and show the choice anew."""
         result = self._results.latest
         if result is None:
             return
+        self._names[result.image] = str(result.image.name)
         stages = result.segmentation.tokens.stages
         here = {layer.metadata.get(RESULT_KEY) for layer in self._flat_layers(result)}
         own: list[Choice] = [(RANK, n) for n in range(1, stages + 1)] + [(STAGE, 1)]

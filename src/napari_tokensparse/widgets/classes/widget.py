@@ -64,6 +64,7 @@ class ClassListWidget(QWidget):
         self._layer: Labels | None = None
         self._counted: Counted | None = None
         self._wanted_hidden: set[int] = set()
+        self._ticked = False  # since the mouse was pressed
         self._build()
         self._lay_out()
         self._connect()
@@ -143,8 +144,9 @@ class ClassListWidget(QWidget):
         self._counting.setInterval(_COUNT_AFTER_MS)
         self._counting.timeout.connect(self._count)
         self.pointed = ClassUnderPointer(self._viewer, self)
-        self.model.shownChanged.connect(lambda *_: self._show_classes(self.hidden()))
+        self.model.shownChanged.connect(self._shown_changed)
         self.model.lockedChanged.connect(self._lock)
+        self.table.pressed.connect(self._pressed)
         self.table.clicked.connect(self._clicked)
         self.table.activated.connect(self._jump)
         self.all.clicked.connect(self._all_clicked)
@@ -244,8 +246,16 @@ class ClassListWidget(QWidget):
         if self._layer is not None:
             self._layer.metadata = with_lock(self._layer.metadata, value, locked)
 
+    def _pressed(self, _index: QModelIndex) -> None:
+        self._ticked = False
+
+    def _shown_changed(self) -> None:
+        self._ticked = True
+        self._show_classes(self.hidden())
+
     def _clicked(self, index: QModelIndex) -> None:
-        if index.column() != Column.LOCK:
+        """Go to the class of a row; a click that hides or shows it, or locks it, moves nothing."""
+        if index.column() != Column.LOCK and not self._ticked:
             self._jump(index)
 
     def _jump(self, index: QModelIndex) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -11,6 +12,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
     QSignalBlocker,
     Signal,
 )
+from qtpy.QtWidgets import QPushButton
 
 from napari_tokensparse.widgets.canvas.display import token_display
 from napari_tokensparse.widgets.canvas.places import fit_to_object
@@ -26,6 +28,8 @@ from napari_tokensparse.widgets.layers import (
 from napari_tokensparse.widgets.outline import KIND as OUTLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
     from napari.layers import Layer
     from qtpy.QtWidgets import QAbstractButton
@@ -182,6 +186,40 @@ class Alongside(QObject):
         for place, layer in enumerate(layers):
             if self._layers[place] is not layer:
                 self._layers.move(self._layers.index(layer), place)
+
+
+class BesideButton(QPushButton):
+    """Shows an image's labels and tokens side by side while it is pressed.
+
+    Parameters
+    ----------
+    alongside
+        What shows them; another button may show a layer by it.
+    choose
+        Returns the image, or None where there is none.
+    """
+
+    said = Signal(str)
+    """Why nothing is shown, in one line."""
+
+    def __init__(self, alongside: Alongside, choose: Callable[[], Image | None]) -> None:
+        super().__init__("Side by side")
+        self._alongside, self._choose = alongside, choose
+        self.setCheckable(True)
+        self.setToolTip("Show image and labels beside image and tokens, moving together")
+        self.toggled.connect(self._toggled)
+        alongside.ended.connect(lambda: self.setChecked(False))
+        alongside.began.connect(partial(mark, self))
+
+    def _toggled(self, on: bool) -> None:
+        if not on:
+            self._alongside.hide()
+            return
+        try:
+            self._alongside.show(self._choose())
+        except ValueError as error:
+            self.said.emit(str(error))
+            self.setChecked(False)
 
 
 def mark(button: QAbstractButton, on: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
@@ -50,6 +51,12 @@ class AskedLabel(QLabel):
         self.stop()
         self._timer.start()
 
+    def ask_again(self) -> None:
+        """Answer what is chosen once more; what was said stays until then."""
+        if self._worker is None and not self._timer.isActive():
+            with suppress(ValueError):
+                self._start(self._choose())
+
     def stop(self) -> None:
         """Say nothing, and leave the machine to others."""
         self._timer.stop()
@@ -73,6 +80,9 @@ class AskedLabel(QLabel):
         except ValueError:
             return  # a click says what is missing
         self.show_waiting()
+        self._start(question)
+
+    def _start(self, question: Any) -> None:
         self._worker = in_thread(self._answer, question, failed=self._fail)
         for signal in (self._worker.yielded, self._worker.returned):
             signal.connect(self._receive)

@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by qtpy
+    QTimer,
+    Signal,
+)
+from qtpy.QtWidgets import QApplication
 
 from napari_tokensparse.widgets.importing import IMPORTING
 from napari_tokensparse.widgets.segment.asked import AskedLabel
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 ESTIMATING = "Estimating time and memory …"
 DELAY_MS = 500
 """How long nothing must have changed before a run is estimated."""
+AGAIN_MS = 10_000
+"""How long an estimate holds: what else the machine does may have begun or ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,9 @@ class EstimateLabel(AskedLabel):
     """Estimates a run in a thread, once nothing has changed for a moment.
 
     The first time for a model the machine is measured, which takes some seconds; a run that begins
-    meanwhile stops that. What a click takes beyond its run is learned from clicks, and added.
+    meanwhile stops that. What a click takes beyond its run is learned from clicks, and added. It is
+    made anew now and then while a person works in its window: of how busy the machine was before,
+    nothing counts.
 
     Parameters
     ----------
@@ -96,6 +104,9 @@ class EstimateLabel(AskedLabel):
         super().__init__(self._noted, _answer, DELAY_MS, parent)
         self._chosen = choose
         self._voxels, self._clicked = 0, 0.0
+        self._again = QTimer(self)
+        self._again.setInterval(AGAIN_MS)
+        self._again.timeout.connect(self._look_again)
         self.setToolTip("As busy as this machine is now; measured here, once for each model")
 
     def begin(self) -> None:
@@ -114,8 +125,15 @@ class EstimateLabel(AskedLabel):
         if estimate is not None:
             more = beyond.seconds(self._voxels) * estimate.slowdown
             estimate = replace(estimate, seconds=estimate.seconds + more)
+            self._again.start()
+        else:
+            self._again.stop()
         super().show_answer(estimate)
         self.estimated.emit(estimate)
+
+    def _look_again(self) -> None:
+        if self.isVisible() and QApplication.activeWindow() is not None:
+            self.ask_again()
 
     def _noted(self) -> Question:
         question = self._chosen()

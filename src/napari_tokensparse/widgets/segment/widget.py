@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -11,7 +10,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -29,7 +27,7 @@ from napari_tokensparse.widgets.preferences import preferences
 from napari_tokensparse.widgets.pruning.rule import PruningControl
 from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.advice import Advice, ExpectsLabel, asking
-from napari_tokensparse.widgets.segment.alongside import Alongside, mark
+from napari_tokensparse.widgets.segment.alongside import Alongside, BesideButton
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
@@ -56,8 +54,6 @@ from napari_tokensparse.widgets.segment.sources import Sources
 from napari_tokensparse.widgets.segment.texts import meanwhile, preview_text, result_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import napari
 
     from napari_tokensparse.segmenting.autoratio import Trial
@@ -85,7 +81,7 @@ class SegmentWidget(QWidget):
         self._scan: Scan | None = None
         self._short: tuple[Any, ...] | None = None
         self.estimate = EstimateLabel(self._question, self)
-        self.advice = Advice(lambda: (self._read_scan(), self._folder()), self)
+        self.advice = Advice(lambda: (self._read_scan(), self.model.folder()), self)
         self._build()
         self._lay_out()
         self._connect()
@@ -132,9 +128,7 @@ class SegmentWidget(QWidget):
         self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
         self.runs = RunList(self._viewer, self._alongside, self)
-        self.beside = QPushButton("Side by side")
-        self.beside.setCheckable(True)
-        self.beside.setToolTip("Show image and labels beside image and tokens, moving together")
+        self.beside = BesideButton(self._alongside, lambda: self.image.value)
         self.masks = RegionMasks(self._viewer, self)
         self.message = StatusLine()
         self.running = Running(self.message, self)
@@ -181,13 +175,10 @@ class SegmentWidget(QWidget):
         self.region.valueChanged.connect(self._preview_again)
         self.live.toggled.connect(self._live_toggled)
         preferences.livePreviewChanged.connect(self.live.setChecked)
-        self.beside.toggled.connect(self._beside_toggled)
         self._preview.shown.connect(self._previewed)
         self._preview.failed.connect(self.message.setText)
-        for part in (self.save, self.receipt, self.runs, self.auto):
+        for part in (self.save, self.receipt, self.runs, self.auto, self.beside):
             part.said.connect(self.message.setText)
-        self._alongside.ended.connect(lambda: self.beside.setChecked(False))
-        self._alongside.began.connect(partial(mark, self.beside))
         self._results.keepRatioChosen.connect(self.pruning.set_keep_ratio)
         self._results.importanceChosen.connect(self.pruning.set_importance)
         self._results.pinned.connect(self.pruning.set_pins)
@@ -249,12 +240,6 @@ class SegmentWidget(QWidget):
             self._scan = scan = read_scan(layers, self.channels.channels)
         return scan
 
-    def _folder(self) -> Path:
-        folder = self.model.value()
-        if folder is None:
-            raise ValueError("No model: choose a model folder with Browse.")
-        return folder
-
     def _live_toggled(self, live: bool) -> None:
         if live:
             self.message.setText("Preparing the preview …")
@@ -292,7 +277,7 @@ class SegmentWidget(QWidget):
             self.pruning.set_keep_ratio(trial.value)
 
     def _chosen_source(self) -> Source:
-        return self._sources.of(self._read_scan(), self._folder(), self.device.value())
+        return self._sources.of(self._read_scan(), self.model.folder(), self.device.value())
 
     def _preview_ratios(self, ratios: tuple[float, ...]) -> None:
         """Preview keep ratios, one per stage, of the latest result."""
@@ -311,16 +296,6 @@ class SegmentWidget(QWidget):
         if not self.running.is_busy:
             self.message.setText(preview_text(preview))
 
-    def _beside_toggled(self, beside: bool) -> None:
-        if not beside:
-            self._alongside.hide()
-            return
-        try:
-            self._alongside.show(self.image.value)
-        except ValueError as error:
-            self.message.setText(str(error))
-            self.beside.setChecked(False)
-
     def _clicked(self) -> None:
         if self.running.is_busy:
             self.running.cancel()
@@ -337,7 +312,7 @@ class SegmentWidget(QWidget):
             self.message.setText(str(error))
 
     def _read_request(self) -> SegmentRequest:
-        scan, folder, device = self._read_scan(), self._folder(), self.device.value()
+        scan, folder, device = self._read_scan(), self.model.folder(), self.device.value()
         region = self.region.box(scan.layer, scan.volume)
         return SegmentRequest(
             placement_kwargs(scan.layer),

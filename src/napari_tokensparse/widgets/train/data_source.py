@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokensparse.widgets.layers import RESULT_KEY
-from napari_tokensparse.widgets.train.fields import PathEdit
+from napari_tokensparse.widgets.paths.edit import PathEdit
 
 if TYPE_CHECKING:
     from pathlib import Path

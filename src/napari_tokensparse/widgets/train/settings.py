@@ -13,10 +13,11 @@ from napari_tokensparse.model.hub import model_folder
 from napari_tokensparse.training.folder import FOLDER, RUN_FILE, STATE_FILE
 from napari_tokensparse.training.runconfig import RunConfig
 from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo
+from napari_tokensparse.widgets.paths.edit import PathEdit
 from napari_tokensparse.widgets.pruning.sliders import KeepRangeSlider
 from napari_tokensparse.widgets.train.classes import Classes, ClassesEdit
 from napari_tokensparse.widgets.train.data_source import DataSource, FileSource, LayerSource
-from napari_tokensparse.widgets.train.fields import Length, LengthEdit, PathEdit
+from napari_tokensparse.widgets.train.fields import Length, LengthEdit
 from napari_tokensparse.widgets.train.run import LayerPair, TrainRequest, layer_pair
 
 if TYPE_CHECKING:

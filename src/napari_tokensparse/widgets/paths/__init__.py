@@ -1,0 +1,1 @@
+"""Paths to type or to choose, and those among the settings."""

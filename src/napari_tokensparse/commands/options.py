@@ -123,8 +123,8 @@ StripOption = Annotated[
     bool | None,
     typer.Option(
         "--strip/--no-strip",
-        help="Take the skull off a whole head first, by the model's own labels. [default: as the "
-        "model says]",
+        help="Take the skull off a whole head first, by the labels of the model or of the one it "
+        "names. [default: as the model says]",
         show_default=False,
     ),
 ]

@@ -94,11 +94,17 @@ def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.outputs.receipts import model_used
     from napari_tokensparse.outputs.repeat import check_model
+    from napari_tokensparse.segmenting.stripping import stripper_of
 
     beside = file.parent / receipt.options.model
     source = beside if beside.is_dir() else receipt.options.model
     network = load_model(source if model is None else model)
-    check_model(receipt, model_used(network.config, network.info))
+    stripper = None if receipt.stripper is None else stripper_of(network)
+    check_model(
+        receipt,
+        model_used(network.config, network.info),
+        stripper and model_used(stripper.config, stripper.info),
+    )
     return network
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tokensparse.compute.backends.base import PLAIN
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
 from napari_tokensparse.segmenting.estimating.outline import outline
@@ -23,7 +24,7 @@ from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.sharpening import NOTED_BYTES
-from napari_tokensparse.segmenting.stripping import known_brain
+from napari_tokensparse.segmenting.stripping import known_brain, seen_by_stripper, stripper_of
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
@@ -176,12 +177,14 @@ def estimating(
     info = check_fit(volume, model)
     volume = (known_brain(volume, model) if options.strip else None) or volume
     is_unknown_head = options.strip and is_head(looks_of(volume), info)
+    if is_unknown_head:
+        stripper_of(model)  # one that is not here is named before anything is measured
     seen = outline(volume, model.config, info, options.box(volume))
     yield
     rates = yield from calibrating(model, options.backend, options.precision, watch)
     free = free_seconds(volume, model, options, seen, rates)
     if is_unknown_head:
-        free += _network_seconds(rates, seen.looked_at, model.config, model.config.keep_ratio)
+        free += yield from _stripping_seconds(volume, model, rates, watch)
     slowdown = sum(watch.slowdown() for _ in range(_LOOKS)) / _LOOKS
     info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
@@ -234,6 +237,18 @@ def free_seconds(
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
     likely = rates.likely * maps * seen.covered * seen.inside
     return network + likely + _other_seconds(volume, seen, rates, options.sharpen)
+
+
+def _stripping_seconds(
+    volume: Volume, model: SCD, rates: Rates, watch: Stopwatch
+) -> Generator[None, None, float]:
+    """Return what it takes to strip a head, if nothing else goes on; `rates` are the model's."""
+    stripper = stripper_of(model)
+    config = stripper.config
+    if stripper is not model:
+        rates = yield from calibrating(stripper, PLAIN, watch=watch)
+    seen = outline(seen_by_stripper(volume, model), config, stripper.info)
+    return _network_seconds(rates, seen.looked_at, config, config.keep_ratio)
 
 
 def _network_seconds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,12 +138,14 @@ def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
 
 
 def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
-    """Fill what is drawn on slices of an image, on the image's grid as it is shown."""
-    from skimage.draw import polygon  # not needed when Segment opens
+    """Fill what is drawn on slices of an image, on the image's grid as it is shown.
 
+    A line or a path encloses nothing: it marks the voxels that it runs through.
+    """
     inside = np.zeros(image_shape(image), bool)
-    for shape in shapes.data:
-        world = [np.asarray(shapes.data_to_world(point))[-3:] for point in shape]
+    for shape, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        corners = _rounded(shape) if kind == "ellipse" else shape
+        world = [np.asarray(shapes.data_to_world(point))[-3:] for point in corners]
         if len(world[0]) < inside.ndim:
             raise ValueError(f"{shapes.name}: was drawn without slices; draw over {image.name}")
         points = np.array([image.world_to_data(point)[-3:] for point in world])
@@ -150,9 +153,31 @@ def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
         across = round(float(points[:, flat].mean()))
         if 0 <= across < inside.shape[flat]:
             slice_ = np.moveaxis(inside, flat, 0)[across]
-            rows, columns = (points[:, axis] for axis in range(3) if axis != flat)
-            slice_[polygon(rows, columns, slice_.shape)] = True
+            slice_[_marked(np.delete(points, flat, axis=1), kind, slice_.shape)] = True
     return inside
+
+
+def _rounded(corners: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return points of an ellipse, of which napari gives the corners of the box round it."""
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
+    one, other = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    middle: NDArray[np.floating[Any]] = corners.mean(axis=0)
+    return middle + np.cos(angles) * one + np.sin(angles) * other
+
+
+def _marked(
+    points: NDArray[np.floating[Any]], kind: str, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the voxels of a slice that a drawn shape of so many points ``(n, 2)`` marks."""
+    from skimage.draw import line, polygon  # not needed when Segment opens
+
+    if kind not in ("line", "path"):
+        rows, columns = polygon(points[:, 0], points[:, 1], shape)
+        return rows, columns
+    pieces = [line(*a, *b) for a, b in pairwise(np.rint(points).astype(int))]
+    rows, columns = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    there = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return rows[there], columns[there]
 
 
 def image_shape(image: Image) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ class MaskCombo(QComboBox):
         chosen = self.value()
         if chosen is None or not self.isEnabled():
             return None
-        shown = painted(chosen, image) if isinstance(chosen, Labels) else drawn(chosen, image)
+        shown = _shown_marks(chosen, image)
         if not shown.any():
             raise ValueError(
                 f"{chosen.name}: marks no voxel of {image.name}; paint or draw there, or choose "
@@ -120,7 +120,20 @@ class MaskCombo(QComboBox):
         self._quiet.start()
 
 
-def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
+def take_over(marks: Labels | Shapes, layer: Labels) -> None:
+    """Mark on a layer of pins, as one stroke, what another layer marks on its grid."""
+    try:
+        where = _shown_marks(marks, layer).nonzero()
+    except ValueError:  # it lies on another grid, and pins no token here
+        return
+    layer.data_setitem(where, 1)
+
+
+def _shown_marks(marks: Labels | Shapes, image: Image | Labels) -> NDArray[np.bool_]:
+    return painted(marks, image) if isinstance(marks, Labels) else drawn(marks, image)
+
+
+def painted(labels: Labels, image: Image | Labels) -> NDArray[np.bool_]:
     """Return where a Labels layer is not 0, on the image's grid as it is shown.
 
     Raises
@@ -137,7 +150,7 @@ def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
     return where
 
 
-def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
+def drawn(shapes: Shapes, image: Image | Labels) -> NDArray[np.bool_]:
     """Fill what is drawn on slices of an image, on the image's grid as it is shown.
 
     A line or a path encloses nothing: it marks the voxels that it runs through.
@@ -180,7 +193,7 @@ def _marked(
     return rows[there], columns[there]
 
 
-def image_shape(image: Image) -> tuple[int, ...]:
+def image_shape(image: Image | Labels) -> tuple[int, ...]:
     """Return the last three sides of an image in voxels."""
     shape: tuple[int, ...] = (image.data[0] if image.multiscale else image.data).shape[-3:]
     return shape
@@ -200,7 +213,7 @@ def _edits(layer: Layer) -> tuple[Any, ...]:
     )
 
 
-def _lies_alike(labels: Labels, image: Image) -> bool:
+def _lies_alike(labels: Labels, image: Image | Labels) -> bool:
     """Whether first and last voxel of a layer of an image's shape are those of the image."""
     ends = np.array([np.zeros(3), np.array(labels.data.shape) - 1])
     there = np.array([image.world_to_data(labels.data_to_world(end))[-3:] for end in ends])

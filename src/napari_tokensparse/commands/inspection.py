@@ -28,6 +28,7 @@ from napari_tokensparse.commands.options import (
     SeriesOption,
     ThreadsOption,
     input_files,
+    keep_ratios_of,
     ratios_of,
     read_case,
     region_of,
@@ -145,7 +146,7 @@ def audit(
         from napari_tokensparse.segmenting.pinmasks import mask_file
         from napari_tokensparse.volumes.volume import write_nifti
 
-        asked, given = context.params, ratios_of(keep_ratio)
+        asked, given = context.params, keep_ratios_of(context.params)
         masks = filter(None, map(mask_file, (pin, drop)))
         inputs = [*input_files(scan, channel), *masks]
         places = check_results(output, AUDIT_FILES, inputs, overwrite=overwrite)

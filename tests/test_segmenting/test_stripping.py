@@ -186,8 +186,8 @@ def test_another_model_strips_by_the_channel_that_it_names_or_the_first(
     by = cutter(channel)
     model = load_model(write_nano("finder", **TWO, **A_DROP))
     values = np.random.default_rng(0).uniform(1, 2, (2, 40, 40, 40)).astype(np.float32)
-    scan = Volume(values, np.diag([2, 2, 2, 1.0]), "scan")
-    alone = brain_of(replace(scan, array=values[[number]]), by)
+    scan = Volume(values, np.diag([2, 2, 2, 1.0]), "scan", ("FLAIR", "T1"))
+    alone = brain_of(replace(scan, array=values[[number]], channel_names=()), by)
     kept = alone.array[0] != 0
     assert 0 < kept.sum() < kept.size
     result = segment(scan, model)

@@ -90,7 +90,7 @@ def seen_by_stripper(volume: Volume, model: SCD) -> Volume:
             f"model {model.info.name}: its heads are stripped by model {stripper.info.name}, which "
             f"takes {', '.join(theirs)}, and it has {', '.join(ours)}; leave strip out (--no-strip)"
         )
-    return replace(volume, array=volume.array[chosen])
+    return replace(volume, array=volume.array[chosen], channel_names=())
 
 
 def known_brain(volume: Volume, model: SCD) -> Volume | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,17 +179,20 @@ def estimating(
     is_unknown_head = options.strip and is_head(looks_of(volume), info)
     if is_unknown_head:
         stripper_of(model)  # one that is not here is named before anything is measured
-    seen = outline(volume, model.config, info, options.box(volume))
+    box = options.box(volume)
+    seen = held = outline(volume, model.config, info, box)
+    if is_unknown_head and box is None:
+        held = outline(_brain_sized(volume, info), model.config, info)
     yield
     rates = yield from calibrating(model, options.backend, options.precision, watch)
-    free = free_seconds(volume, model, options, seen, rates)
+    free = free_seconds(volume, model, options, held, rates)
     if is_unknown_head:
         free += yield from _stripping_seconds(volume, model, rates, watch)
     slowdown = sum(watch.slowdown() for _ in range(_LOOKS)) / _LOOKS
     info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
         free * rates.learned(slowdown) * slowdown,
-        seen.windows,
+        held.windows,
         _room(volume, model, info, seen, options.maps),
         at_most=bool(options.importance) or is_unknown_head,
         slowdown=slowdown,
@@ -237,6 +240,17 @@ def free_seconds(
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
     likely = rates.likely * maps * seen.covered * seen.inside
     return network + likely + _other_seconds(volume, seen, rates, options.sharpen)
+
+
+def _brain_sized(volume: Volume, info: ModelInfo) -> Volume:
+    """Cut the middle out of a head: the box of a ball as large as a brain may be for a model."""
+    assert info.foreground_ml is not None  # else nothing tells a head
+    edge_mm = math.cbrt(6 / math.pi * info.foreground_ml[1] * 1000)
+    spans = []
+    for n, mm in zip(volume.shape, volume.spacing, strict=True):
+        count = min(n, math.ceil(edge_mm / mm))
+        spans.append(slice((n - count) // 2, (n + count) // 2))
+    return replace(volume, array=volume.array[(slice(None), *spans)], header=None, slices=())
 
 
 def _stripping_seconds(

@@ -99,12 +99,9 @@ def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
     beside = file.parent / receipt.options.model
     source = beside if beside.is_dir() else receipt.options.model
     network = load_model(source if model is None else model)
-    stripper = None if receipt.stripper is None else stripper_of(network)
-    check_model(
-        receipt,
-        model_used(network.config, network.info),
-        stripper and model_used(stripper.config, stripper.info),
-    )
+    stripper = network if receipt.stripper is None else stripper_of(network)
+    used, by = (model_used(each.config, each.info) for each in (network, stripper))
+    check_model(receipt, used, None if stripper is network else by)
     return network
 
 

@@ -24,7 +24,6 @@ from napari_tokensparse.outputs.omezarr import image_of
 from napari_tokensparse.outputs.writing import beside, output_stem
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.options import BaseName, Options, command_line
-from napari_tokensparse.segmenting.stripping import stripper_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -296,7 +295,11 @@ def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
 
 
 def _stripper_used(run: FinishedRun) -> ModelUsed | None:
-    stripper = stripper_of(run.network) if "strip" in run.result.stats.seconds else run.network
+    if "strip" not in run.result.stats.seconds:
+        return None
+    from napari_tokensparse.segmenting.stripping import stripper_of  # a receipt is read without it
+
+    stripper = stripper_of(run.network)
     return None if stripper is run.network else model_used(stripper.config, stripper.info)
 
 

@@ -175,7 +175,8 @@ def _rounded(corners: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
     one, other = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
     middle: NDArray[np.floating[Any]] = corners.mean(axis=0)
-    return middle + np.cos(angles) * one + np.sin(angles) * other
+    points: NDArray[np.floating[Any]] = middle + np.cos(angles) * one + np.sin(angles) * other
+    return points
 
 
 def _marked(

@@ -39,9 +39,7 @@ PREPROCESSING = (
     {"_target_": "CropForegroundd", "keys": "image", "source_key": "image", "allow_smaller": True},
     {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True},
 )
-EXPECTS = Expected(
-    modality=("MR",), stripped=True, spacing_mm=(0.2, 5.5), field_of_view_mm=(120, 230)
-)
+EXPECTS = Expected(modality=("MR",), spacing_mm=(0.2, 5.5), field_of_view_mm=(120, 230))
 LESION = LabelClass(
     value=1,
     name="lesion",
@@ -80,6 +78,8 @@ def info() -> ModelInfo:
         preprocessing=PREPROCESSING,
         foreground_ml=(0, 2400),
         expects=EXPECTS,
+        strip=True,
+        strip_by="brain-structures",
     )
 
 

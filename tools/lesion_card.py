@@ -133,8 +133,9 @@ def _size(group: int) -> str:
 _TEXT = """\
 # ms-lesions
 
-White-matter lesions of multiple sclerosis in **skull-stripped** FLAIR MRI, best of 1 mm and with
-its bias field corrected. For research only, not for diagnosis.
+White-matter lesions of multiple sclerosis in FLAIR MRI, best of 1 mm and with its bias field
+corrected; of a whole head the skull is taken off first, by `brain-structures`. For
+research only, not for diagnosis.
 
 - **Network.** SCD; window 96 × 96 × 96 voxels of 1 mm; patch 8 behind a convolutional stem;
   stages before block 1 and after blocks 2 and 4 of 8; what the first stage prunes is forgotten;
@@ -177,7 +178,8 @@ are those of a scanner.
 ## Limits
 
 - Trained on made-up FLAIR alone, and chosen by one patient of one scanner.
-- The skull must be off and outside the brain exactly 0. The bias field should be corrected (N4).
+- A brain alone must lie on exactly 0. Stripping was measured on painted heads, not on real ones
+  (`docs/lesions`). The bias field should be corrected (N4).
 - Lesions of other diseases, black holes, lesions of cortex and spinal cord: not trained on.
 - A keep ratio below 0.07 was not trained on.
 """

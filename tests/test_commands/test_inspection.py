@@ -14,7 +14,11 @@ from typer.testing import CliRunner
 
 from napari_tokensparse.cli import app
 from napari_tokensparse.inspecting.audit import difference
+from napari_tokensparse.model.checkpoints import load_model
 from napari_tokensparse.segmenting.infer import segment
+from napari_tokensparse.segmenting.pinmasks import pins_under
+from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.volume import write_nifti
 
 if TYPE_CHECKING:
     import subprocess
@@ -97,6 +101,27 @@ def test_audit_writes_its_tables_and_the_difference_on_the_scans_grid(
         assert f"Wrote out/{name}" in run.stdout
     assert "seven" in run.stdout
     assert f"lost: {(expected == 1).sum()} voxels" in run.stdout
+
+
+def test_an_audit_is_of_the_rule_and_the_pins_that_are_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    scan, model = read_volume(folder / "scan.nii.gz"), load_model("nano")
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[:9, :9, :9] = 1
+    write_nifti(folder / "mask.nii.gz", mask, scan)
+    arguments = ["scan.nii.gz", "--model", "nano", "--device", "cpu", "--importance", "0.9"]
+    pins = ["--pin", "mask.nii.gz", "--drop", "9"]
+    run = CliRunner().invoke(app, ["audit", *arguments, *pins, "-o", "pinned"])
+    assert run.exit_code == 0, run.output
+    assert "Run 2 of 2: importance 0.9, pins" in run.stderr
+    pin = pins_under(mask, scan, model)
+    pruned = segment(scan, model, importance=0.9, pin=pin, drop="9")
+    expected = difference(segment(scan, model, 1.0).labels, pruned.labels)
+    found = np.asarray(nib.load(folder / "pinned/difference.nii.gz").dataobj)
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(segment(scan, model, importance=0.9).labels, pruned.labels)
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,7 @@ def test_a_mask_of_pins_is_an_input_that_no_output_replaces(folder: Path, name: 
     ("given", "said"),
     [
         (("--importance", 1.5), "importance 1.5: must be in [0, 1]"),
+        (("--importance", 0.5, "--keep-ratio", 0.3), "in place of --keep-ratio 0.3; give one of"),
         (("--pin", "0-9999"), "must ascend below"),
         (("--drop", "nowhere.nii.gz"), "nowhere.nii.gz"),
         (("--importance", 0.5, "--backend", "compile"), "fixed numbers of tokens"),

@@ -32,6 +32,12 @@ def test_pins_are_given_as_numbers_or_as_a_mask_on_the_scans_grid(
     numbers = pins_under(mask, volume, model)
     assert numbers is not None
     assert read_pins(str(tmp_path / "mask.nii.gz"), volume, model, options) == numbers
+    turned = volume.affine @ np.array(
+        [[0, -1, 0, 31], [1, 0, 0, 0], [0, 0, -1, 47], [0, 0, 0, 1.0]]
+    )
+    other = Volume(np.flip(volume.array.swapaxes(1, 2), (2, 3)), turned, "other")
+    write_nifti(tmp_path / "other.nii.gz", np.flip(mask.swapaxes(0, 1), (1, 2)), other)
+    assert read_pins(str(tmp_path / "other.nii.gz"), volume, model, options) == numbers
     assert read_pins("3-5", volume, model, options) == "3-5"
     moved = Volume(volume.array, volume.affine + np.eye(4, k=3), "moved")
     write_nifti(tmp_path / "moved.nii.gz", mask, moved)

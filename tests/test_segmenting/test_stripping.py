@@ -9,21 +9,35 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_tokensparse.model.bundle import write_bundle
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.folder import USER_FOLDER_VARIABLE, ModelError
 from napari_tokensparse.model.info import ModelInfo
+from napari_tokensparse.outputs.receipts import (
+    FinishedRun,
+    input_scan,
+    read_receipt,
+    receipt_of,
+    write_receipt,
+)
+from napari_tokensparse.outputs.repeat import check_model
 from napari_tokensparse.segmenting.concerns import concerns
+from napari_tokensparse.segmenting.estimating.estimate import estimate
 from napari_tokensparse.segmenting.infer import Progress, Segmentation, segment, segmenting
 from napari_tokensparse.segmenting.options import Options, command_line, options_for
 from napari_tokensparse.segmenting.pinmasks import pins_under
 from napari_tokensparse.segmenting.pins import tokens_under
 from napari_tokensparse.segmenting.preview import PreviewSession
-from napari_tokensparse.segmenting.stripping import brain_of, known_brain
+from napari_tokensparse.segmenting.stripping import brain_of, known_brain, stripper_of
 from napari_tokensparse.volumes.reading import read_volume
 from napari_tokensparse.volumes.samples import sample_path
 from napari_tokensparse.volumes.volume import Volume
 from napari_tokensparse.widgets.pruning.choice import Pruning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from napari_tokensparse.model.scd import SCD
@@ -139,3 +153,94 @@ def test_what_cannot_tell_a_head_from_a_brain_is_refused(model: SCD) -> None:
         unknown.strips(True)
     with pytest.raises(ValueError, match="foreground_ml must say how much a brain is"):
         ModelInfo.model_validate({**model.info.model_dump(), "foreground_ml": None})
+
+
+TWO = {"channels": ("FLAIR", "T1"), "strip": True, "strip_by": "cutter"}
+A_DROP = {"foreground_ml": (0.0, 1.0)}
+METADATA = {"version": "1", "task": "test", "description": "", "authors": "", "copyright": ""}
+
+
+@pytest.fixture
+def cutter(
+    make_model: Callable[..., SCD], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SCD]:
+    """Put a model called cutter among the user's, that labels some of anything."""
+    monkeypatch.setenv(USER_FOLDER_VARIABLE, str(tmp_path))
+
+    def put(channel: str) -> SCD:
+        made = make_model(name="cutter", channels=(channel,), strip=True, **A_DROP)
+        write_bundle(tmp_path / "cutter", made, METADATA, "")
+        return load_model("cutter")
+
+    return put
+
+
+@pytest.mark.parametrize(("channel", "number"), [("any MRI", 0), ("T1", 1)])
+def test_another_model_strips_by_the_channel_that_it_names_or_the_first(
+    cutter: Callable[..., SCD],
+    write_nano: Callable[..., Path],
+    tmp_path: Path,
+    channel: str,
+    number: int,
+) -> None:
+    by = cutter(channel)
+    model = load_model(write_nano("finder", **TWO, **A_DROP))
+    values = np.random.default_rng(0).uniform(1, 2, (2, 40, 40, 40)).astype(np.float32)
+    scan = Volume(values, np.diag([2, 2, 2, 1.0]), "scan", ("FLAIR", "T1"))
+    alone = brain_of(replace(scan, array=values[[number]], channel_names=()), by)
+    kept = alone.array[0] != 0
+    assert 0 < kept.sum() < kept.size
+    result = segment(scan, model)
+    np.testing.assert_array_equal(brain_of(scan, model).array != 0, [kept, kept])
+    assert known_brain(scan, model) is not None and known_brain(scan, by) is None
+    np.testing.assert_array_equal(
+        result.labels, segment(brain_of(scan, model), model, strip=False).labels
+    )
+    (note,) = (note for note in result.stats.notes if "skull" in note)
+    assert "its skull was taken off first, by the labels of cutter, which left" in note
+    run = FinishedRun(scan, model, options_for(model), result)
+    (tmp_path / "scan").touch()
+    receipt = receipt_of(run, [input_scan(tmp_path / "scan")], None)
+    assert receipt.stripper is not None and receipt.stripper.name == "cutter"
+    assert receipt.stripper.weights_sha256 == by.info.weights_sha256 != receipt.model.weights_sha256
+    file = write_receipt(tmp_path / "scan.receipt.json", receipt)
+    assert read_receipt(file) == receipt
+    none = write_receipt(file, receipt.model_copy(update={"stripper": None}))
+    assert "stripper" not in none.read_text()  # so that older versions read it
+    other = receipt.stripper.model_copy(update={"weights_sha256": "0" * 64})
+    check_model(receipt, receipt.model, receipt.stripper)
+    with pytest.raises(ValueError, match="model cutter: has other weights than the receipt's"):
+        check_model(receipt, receipt.model, other)
+
+
+def test_a_stripper_that_is_not_here_is_named_once_a_head_comes(
+    write_nano: Callable[..., Path],
+    make_model: Callable[..., SCD],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(USER_FOLDER_VARIABLE, str(tmp_path))
+    model = load_model(write_nano("finder", **{**TWO, "strip_by": "brain-structure"}, **A_DROP))
+    values = np.random.default_rng(0).uniform(1, 2, (2, 24, 24, 24)).astype(np.float32)
+    head = Volume(values, np.eye(4), "head")
+    said = (
+        r"^model finder: its heads are stripped by model 'brain-structure' \(strip_by\), which is "
+        r"not on this machine; did you mean brain-structures\?; add it, or leave strip out \(--no-"
+    )
+    for run in (segment, estimate, PreviewSession):
+        with pytest.raises(ModelError, match=said):
+            run(head, model)
+    assert "strip" not in segment(head, model, strip=False).stats.seconds
+    small = replace(head, array=head.array[:, :9, :9, :9])
+    assert "strip" not in segment(small, model).stats.seconds  # no head, nothing is missed
+    write_nano("several", ("PD", "T2"), **A_DROP)
+    by_several = load_model(write_nano("third", **{**TWO, "strip_by": "several"}, **A_DROP))
+    with pytest.raises(ModelError, match="by model several, which takes PD, T2, and it has FLAIR,"):
+        segment(head, by_several)
+    assert stripper_of(make_model(name="own", strip_by="own")).info.name == "own"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "hf://lab/brain", "/tmp/model", "a\nb"])
+def test_no_path_or_address_strips(name: str) -> None:
+    with pytest.raises(ValueError, match=r"strip_by\n.*must be"):
+        ModelInfo(name="m", channels=("T1",), classes=(), strip_by=name)

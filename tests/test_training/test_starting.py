@@ -237,6 +237,10 @@ def test_a_head_is_stripped_as_long_as_no_class_of_the_brain_is_gone(start: Star
 
     assert strips({**own, 60: "lesion"})
     assert not strips(dict(list(own.items())[:1]))
+    by_another = Start(SCD(start.network.config, info.model_copy(update={"strip_by": "b"})))
+    recipe = recipe_for(data_set(4, 17, 53, names=dict(list(own.items())[:1])))
+    said = by_another.adapted(recipe, 2**33, True).info
+    assert (said.strip, said.strip_by) == (True, "b")
 
 
 def test_a_size_beside_a_model_and_a_model_that_is_not_there_are_refused(tmp_path: Path) -> None:

@@ -84,7 +84,11 @@ def host_of(whole: Anatomy, mni: npt.NDArray[np.float64]) -> Host:
     mni
         ``(27, 3)`` centroids of the structures in MNI mm, to place it by.
     """
-    anatomy = _brain_alone(whole)
+    return whole_host(_brain_alone(whole), mni)
+
+
+def whole_host(anatomy: Anatomy, mni: npt.NDArray[np.float64]) -> Host:
+    """Do the same with all that an anatomy holds."""
     looks = anatomy.looks.numpy()
     white = ndimage.gaussian_filter(_table(WHITE)[looks].astype(np.float32), 0.8)
     distance = ndimage.distance_transform_edt(~_table(VENTRICLES)[looks])

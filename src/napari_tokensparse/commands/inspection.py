@@ -16,19 +16,24 @@ from napari_tokensparse.commands.options import (
     ChannelOption,
     DebugOption,
     DeviceOption,
+    DropOption,
     FrameOption,
+    ImportanceOption,
     KeepOption,
     ModelOption,
     OverwriteOption,
+    PinOption,
     RegionOption,
     ScanArgument,
     SeriesOption,
     ThreadsOption,
     input_files,
+    keep_ratios_of,
     ratios_of,
     read_case,
     region_of,
     use_threads,
+    with_pins,
 )
 from napari_tokensparse.commands.shown import say_about, say_notes
 from napari_tokensparse.common.extras import lacking
@@ -122,6 +127,9 @@ def audit(
     frame: FrameOption = None,
     series: SeriesOption = None,
     keep_ratio: KeepOption = None,
+    importance: ImportanceOption = None,
+    pin: PinOption = None,
+    drop: DropOption = None,
     region: RegionOption = None,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
@@ -134,14 +142,21 @@ def audit(
     with plain_errors(debug):
         from napari_tokensparse.common.ownership import check_results
         from napari_tokensparse.inspecting.audit import Audit, auditing
+        from napari_tokensparse.segmenting.options import options_for
+        from napari_tokensparse.segmenting.pinmasks import mask_file
         from napari_tokensparse.volumes.volume import write_nifti
 
-        asked, inputs, given = context.params, input_files(scan, channel), ratios_of(keep_ratio)
+        asked, given = context.params, keep_ratios_of(context.params)
+        masks = filter(None, map(mask_file, (pin, drop)))
+        inputs = [*input_files(scan, channel), *masks]
         places = check_results(output, AUDIT_FILES, inputs, overwrite=overwrite)
         parts, classes, figures, difference = places
         network, volume, where = _read(asked)
-        ratios = network.config.keep_ratio if given is None else given
-        result = _last(_shown(auditing(volume, network, ratios, **where), output), Audit)
+        options = options_for(network, given, importance=importance)
+        pruned = with_pins(options, asked, volume, network)
+        where |= {name: getattr(pruned, name) for name in ("importance", "pin", "drop")}
+        events = auditing(volume, network, pruned.keep_ratio, **where)
+        result = _last(_shown(events, output), Audit)
         written = [
             result.components_to_csv(parts),
             result.classes_to_csv(classes),

@@ -123,8 +123,8 @@ StripOption = Annotated[
     bool | None,
     typer.Option(
         "--strip/--no-strip",
-        help="Take the skull off a whole head first, by the model's own labels. [default: as the "
-        "model says]",
+        help="Take the skull off a whole head first, by the labels of the model or of the one it "
+        "names. [default: as the model says]",
         show_default=False,
     ),
 ]
@@ -199,6 +199,16 @@ DropOption = Annotated[
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+def keep_ratios_of(asked: Mapping[str, Any]) -> tuple[float, ...] | float | None:
+    """Read ``--keep-ratio``, which does not go with ``--importance``."""
+    if asked["keep_ratio"] is not None and asked.get("importance") is not None:
+        raise ValueError(
+            f"--importance {asked['importance']:g}: stands in place of --keep-ratio "
+            f"{asked['keep_ratio']}; give one of them"
+        )
+    return ratios_of(asked["keep_ratio"])
+
+
 def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
     """Read one keep ratio, or one per stage."""
     if text is None:
@@ -219,7 +229,7 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
 
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
-    filled: dict[str, Any] = {"keep_ratio": ratios_of(asked["keep_ratio"])}
+    filled: dict[str, Any] = {"keep_ratio": keep_ratios_of(asked)}
     filled |= {name: asked[name] for name in ("sharpen", "strip") if name in asked}
     if asked.get("probabilities") is not None:
         filled["probabilities"] = [name.strip() for name in asked["probabilities"].split(",")]

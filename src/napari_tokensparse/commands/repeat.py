@@ -94,11 +94,14 @@ def _network(receipt: Receipt, file: Path, model: str | None) -> SCD:
     from napari_tokensparse.model.checkpoints import load_model
     from napari_tokensparse.outputs.receipts import model_used
     from napari_tokensparse.outputs.repeat import check_model
+    from napari_tokensparse.segmenting.stripping import stripper_of
 
     beside = file.parent / receipt.options.model
     source = beside if beside.is_dir() else receipt.options.model
     network = load_model(source if model is None else model)
-    check_model(receipt, model_used(network.config, network.info))
+    stripper = network if receipt.stripper is None else stripper_of(network)
+    used, by = (model_used(each.config, each.info) for each in (network, stripper))
+    check_model(receipt, used, None if stripper is network else by)
     return network
 
 

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from napari_tokensparse.contributions.reader import LayerData
 
 
+_TRUTH_COLOURS = {None: "transparent", 1: "cyan"}  # a model's lesions are red
+
+
 def load_sample() -> list[LayerData]:
     """Return the MNI ICBM152 2009a T1 brain (uint8, 1 mm) as an image layer."""
     from napari_tokensparse.contributions.reader import read_layers
@@ -23,4 +26,5 @@ def load_patient() -> list[LayerData]:
 
     flair, lesions = made_up_patient()
     ((truth, said, _),) = volume_layers(lesions)
-    return [*volume_layers(flair), (truth, {**said, "visible": False}, "labels")]
+    shown = {"visible": False, "colormap": _TRUTH_COLOURS}
+    return [*volume_layers(flair), (truth, {**said, **shown}, "labels")]

@@ -155,10 +155,11 @@ class Audit:
 def audit(
     volume: Volume,
     model: SCD,
-    keep_ratio: float | Sequence[float],
+    keep_ratio: float | Sequence[float] | None = None,
     *,
     region: Box | None = None,
     device: str | torch.device | None = None,
+    **rule: Any,
 ) -> Audit:
     """Segment a volume without pruning and with it, and say what changed.
 
@@ -169,18 +170,20 @@ def audit(
     model
         A loaded model that prunes.
     keep_ratio
-        In (0, 1]: one number or one per stage.
+        In (0, 1]: one number or one per stage; the model's default if not given.
     region
         Compare, and run, this part of the volume alone.
     device
         Where to run: the model's own device if not given.
+    **rule
+        ``importance``, ``pin`` and ``drop`` of the run that prunes, as `segment` takes them.
 
     Raises
     ------
     SegmentError, VolumeError, RegionError, ValueError
         In one plain line: what cannot be used.
     """
-    for event in auditing(volume, model, keep_ratio, region=region, device=device):
+    for event in auditing(volume, model, keep_ratio, region=region, device=device, **rule):
         if isinstance(event, Audit):
             return event
     raise AssertionError("the audit ended without a result")
@@ -189,10 +192,11 @@ def audit(
 def auditing(
     volume: Volume,
     model: SCD,
-    keep_ratio: float | Sequence[float],
+    keep_ratio: float | Sequence[float] | None = None,
     *,
     region: Box | None = None,
     device: str | torch.device | None = None,
+    **rule: Any,
 ) -> Iterator[RunProgress | Audit]:
     """Audit step by step; the parameters are those of `audit`.
 
@@ -206,10 +210,11 @@ def auditing(
     info, stages = check_fit(volume, model), model.config.stages
     if not stages:
         raise SegmentError("this model prunes no tokens: there is nothing to audit")
-    ratios = dict.fromkeys([unpruned(stages), keep_ratios(keep_ratio, stages)])
+    ratios = keep_ratios(model.config.keep_ratio if keep_ratio is None else keep_ratio, stages)
+    settings = list(dict.fromkeys([Setting(unpruned(stages)), Setting(ratios, **rule)]))
     placed = model if device is None else model.to(choose_device(str(device)))
     runs = []
-    for event in running_each(volume, placed, [Setting(r) for r in ratios], region):
+    for event in running_each(volume, placed, settings, region):
         if isinstance(event, RunProgress):
             yield event
         else:

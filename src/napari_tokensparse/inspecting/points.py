@@ -12,6 +12,7 @@ from napari_tokensparse.datasets.dataset import whole_labels
 from napari_tokensparse.scoring.masks import agreement, result_masks, true_masks
 from napari_tokensparse.segmenting.infer import SegmentError
 from napari_tokensparse.volumes.region import Box
+from napari_tokensparse.volumes.turning import turned_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -151,7 +152,7 @@ class Judge:
         return self._dice(result, true_masks(self._truth, self._info))
 
     def _checked(self, labels: Volume, volume: Volume) -> NDArray[np.integer]:
-        labels = whole_labels(labels)
+        labels = turned_like(whole_labels(labels), volume)
         problems = grid_problems(volume, labels)
         if problems:
             raise SegmentError("; ".join(problems))

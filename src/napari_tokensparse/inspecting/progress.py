@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one run differs in: keep ratio per stage, or the least importance, and scorer."""
+    """What one run differs in: keep ratio per stage, or the least importance, scorer, and pins."""
 
     keep_ratios: tuple[float, ...]
     scorer: Scorer = "learned"
     importance: float | None = None
+    pin: str | None = None
+    drop: str | None = None
 
     @property
     def kept(self) -> str:
@@ -26,9 +28,10 @@ class Setting:
         >>> Setting((0.5, 0.5)).kept, Setting((0.5,), importance=0.25).kept
         ('keep ratio 0.5', 'importance 0.25')
         """
+        said = "keep ratio " + ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(self.keep_ratios))
         if self.importance is not None:
-            return f"importance {self.importance:.3g}"
-        return "keep ratio " + ", ".join(f"{ratio:g}" for ratio in dict.fromkeys(self.keep_ratios))
+            said = f"importance {self.importance:.3g}"
+        return said if (self.pin, self.drop) == (None, None) else f"{said}, pins"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def running_each(
             setting.keep_ratios,
             importance=setting.importance,
             scorer=setting.scorer,
+            pin=setting.pin,
+            drop=setting.drop,
             region=region,
             device=None,
         )

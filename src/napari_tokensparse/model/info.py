@@ -31,6 +31,10 @@ def _file_name(name: str) -> str:
     return name
 
 
+def _name_or_none(name: str) -> str:
+    return _file_name(_plain_name(name)) if name else name
+
+
 _Channel = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[_Channel, _Channel, _Channel]
 Name = Annotated[str, AfterValidator(_plain_name)]
@@ -104,8 +108,11 @@ class ModelInfo(BaseModel):
         of exclusive classes.
     strip : bool
         Whether a whole head, which is a scan with more than ``foreground_ml``, is stripped of its
-        skull first, by the model's own labels, unless a run says otherwise. Only of a model whose
-        classes make up the brain.
+        skull first, unless a run says otherwise.
+    strip_by : str
+        Name of the model by whose labels that is done, as ``load_model`` knows it, whose classes
+        make up the brain; empty: the model's own do. It sees the channels that it names, or else
+        the first.
     weights_sha256 : str
         Hash of the weights file.
     """
@@ -126,6 +133,7 @@ class ModelInfo(BaseModel):
     expects: Expected | None = None
     sharpen: bool = False
     strip: bool = False
+    strip_by: Annotated[str, AfterValidator(_name_or_none)] = ""
     weights_sha256: str = ""
 
     @model_validator(mode="after")

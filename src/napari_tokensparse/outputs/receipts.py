@@ -143,6 +143,8 @@ class Receipt(_Frozen):
         The command line that asks for the same, with names in place of paths.
     inputs, model, options, output, classes, tokens, machine
         See their classes.
+    stripper : ModelUsed or None
+        The other model by whose labels a whole head was stripped of its skull; None where none was.
     seconds : dict
         Per part of the run, and ``total``.
     versions : dict
@@ -158,6 +160,7 @@ class Receipt(_Frozen):
     command: str
     inputs: Annotated[tuple[InputScan, ...], Field(min_length=1)]
     model: ModelUsed
+    stripper: ModelUsed | None = None
     options: Options
     output: OutputLabels
     classes: tuple[ClassVolume, ...]
@@ -208,6 +211,7 @@ def receipt_of(
         command=command_line(run.options, scans, name, info),
         inputs=tuple(inputs),
         model=model_used(run.network.config, info),
+        stripper=_stripper_used(run),
         options=run.options,
         output=_output(run.result.labels, output),
         classes=class_volumes(run.result, run.volume, info),
@@ -245,7 +249,9 @@ def write_receipt(path: Path, receipt: Receipt) -> Path:
     OSError
         The file cannot be written.
     """
-    return write_json(path, receipt.model_dump(mode="json"))
+    # Without a stripper it is read by versions that know none.
+    left_out = {"stripper"} if receipt.stripper is None else None
+    return write_json(path, receipt.model_dump(mode="json", exclude=left_out))
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -286,6 +292,15 @@ def model_used(config: SCDConfig, info: ModelInfo) -> ModelUsed:
         weights_sha256=info.weights_sha256,
         settings_sha256=hashlib.sha256(settings.encode()).hexdigest(),
     )
+
+
+def _stripper_used(run: FinishedRun) -> ModelUsed | None:
+    if "strip" not in run.result.stats.seconds:
+        return None
+    from napari_tokensparse.segmenting.stripping import stripper_of  # a receipt is read without it
+
+    stripper = stripper_of(run.network)
+    return None if stripper is run.network else model_used(stripper.config, stripper.info)
 
 
 def class_volumes(result: Segmentation, volume: Volume, info: ModelInfo) -> tuple[ClassVolume, ...]:

@@ -72,19 +72,32 @@ def _checked(known: InputScan, path: Path, scan: Path) -> Path:
     return scan
 
 
-def check_model(receipt: Receipt, used: ModelUsed) -> None:
-    """Check that a model has the weights of a receipt's.
+def check_model(receipt: Receipt, used: ModelUsed, stripper: ModelUsed | None = None) -> None:
+    """Check that a model, and what it strips heads by, have the weights of a receipt's.
+
+    Parameters
+    ----------
+    receipt
+        Of the earlier run.
+    used, stripper
+        The model, and the one that its heads are stripped by now; None leaves the latter unchecked.
 
     Raises
     ------
     ReceiptError
         They differ.
     """
-    now, then = used.weights_sha256, receipt.model.weights_sha256
+    _check_weights(used, receipt.model, "give the right folder with --model")
+    if receipt.stripper is not None and stripper is not None:
+        _check_weights(stripper, receipt.stripper, "bring back that model, which strips heads")
+
+
+def _check_weights(used: ModelUsed, known: ModelUsed, way_out: str) -> None:
+    now, then = used.weights_sha256, known.weights_sha256
     if now != then:
         raise ReceiptError(
             f"model {used.name}: has other weights than the receipt's (SHA-256 {now[:12]}…, not "
-            f"{then[:12]}…); give the right folder with --model"
+            f"{then[:12]}…); {way_out}"
         )
 
 
@@ -140,6 +153,8 @@ def changes(old: Receipt, new: Receipt) -> tuple[str, ...]:
 
 def _circumstances(receipt: Receipt) -> dict[str, object]:
     settings = {"model settings": receipt.model.settings_sha256[:12]}
+    if receipt.stripper is not None:
+        settings["stripper settings"] = receipt.stripper.settings_sha256[:12]
     return {**receipt.versions, **receipt.machine.model_dump(), **settings}
 
 

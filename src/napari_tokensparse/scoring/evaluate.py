@@ -13,6 +13,7 @@ from napari_tokensparse.scoring.metrics import dice
 from napari_tokensparse.scoring.metrics import hd95 as hd95_mm
 from napari_tokensparse.segmenting.concerns import concerns
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit, segment
+from napari_tokensparse.volumes.turning import turned_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -83,7 +84,8 @@ def score_case(
     SegmentError, VolumeError
         The case does not fit the model, or the label its image.
     """
-    image, label = case.read_image(), case.read_label()
+    image = case.read_image()
+    label = turned_like(case.read_label(), image)
     problems = grid_problems(image, label)
     if problems:
         raise SegmentError("; ".join(problems))

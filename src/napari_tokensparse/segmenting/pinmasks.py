@@ -13,6 +13,7 @@ from napari_tokensparse.segmenting.result import SegmentError
 from napari_tokensparse.segmenting.stripping import brain_of
 from napari_tokensparse.segmenting.windowing import windowed
 from napari_tokensparse.volumes.reading import read_volume
+from napari_tokensparse.volumes.turning import turned_like
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def read_pins(text: str, volume: Volume, model: SCD, options: Options) -> str | 
     file = mask_file(text)
     if file is None:
         return text
-    mask = read_volume(file)
+    mask = turned_like(read_volume(file), volume)
     if mask.shape != volume.shape or not np.allclose(mask.affine, volume.affine, atol=1e-3):
         raise SegmentError(
             f"{mask.name}: pins must lie on the grid of {volume.name}; resample it to that"

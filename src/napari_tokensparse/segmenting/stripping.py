@@ -2,8 +2,9 @@
 
 In a head such a model labels the brain, and some of what lies around it. What it labels, less what
 hangs on by bridges of a centimetre, says where the brain is, and of the scan with all else taken
-away it gives the labels of a stripped brain. Voxels of about 2 mm do for that, and the model's own
-keep ratio, so that the brain is the same whatever a run keeps.
+away it gives the labels of a stripped brain; so does another model, of which it is the stripper.
+Voxels of about 2 mm do for that, and the stripper's own keep ratio, so that the brain is the same
+whatever a run keeps.
 
 The brain of a volume is kept for as long as volume and model are: other keep ratios, a preview and
 a sweep of the same scan ask for it again.
@@ -20,6 +21,8 @@ from scipy import ndimage
 
 from napari_tokensparse.compute.backends.base import PLAIN
 from napari_tokensparse.compute.backends.choice import make_backend
+from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.model.folder import ModelError, available_models, did_you_mean
 from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.segmenting.options import Options
 from napari_tokensparse.segmenting.run import WindowRun
@@ -39,7 +42,55 @@ _BRIDGE_MM = 6.0  # half as thick is what hangs on
 _BACK_MM = 6.0  # from the core, within which labels are brain
 _SULCUS_MM = 5.0  # half as wide is what is closed
 
+_strippers: WeakKeyDictionary[SCD, SCD] = WeakKeyDictionary()
 _brains: WeakKeyDictionary[Volume, WeakKeyDictionary[SCD, Volume]] = WeakKeyDictionary()
+
+
+def stripper_of(model: SCD) -> SCD:
+    """Return the model by whose labels a model's heads are stripped, on the same device.
+
+    Raises
+    ------
+    ModelError
+        In one line: it is not on this machine, or cannot be used.
+    """
+    info = model.info
+    if info.strip_by in ("", info.name):
+        return model
+    if model not in _strippers:
+        known = available_models()
+        if info.strip_by not in known:
+            raise ModelError(
+                f"model {info.name}: its heads are stripped by model {info.strip_by!r} (strip_by), "
+                f"which is not on this machine{did_you_mean(info.strip_by, known)}; add it, or "
+                "leave strip out (--no-strip)"
+            )
+        _strippers[model] = load_model(known[info.strip_by])
+    return _strippers[model].to(next(model.parameters()).device)
+
+
+def seen_by_stripper(volume: Volume, model: SCD) -> Volume:
+    """Return what of a volume goes to `stripper_of`: the channels that it names, or the first.
+
+    Raises
+    ------
+    ModelError
+        In one line: the stripper takes several channels, and the model has others.
+    """
+    stripper = stripper_of(model)
+    ours, theirs = model.info.channels, stripper.info.channels
+    if stripper is model or ours == theirs:
+        return volume
+    if set(theirs) <= set(ours):
+        chosen = [ours.index(name) for name in theirs]
+    elif len(theirs) == 1:
+        chosen = [0]
+    else:
+        raise ModelError(
+            f"model {model.info.name}: its heads are stripped by model {stripper.info.name}, which "
+            f"takes {', '.join(theirs)}, and it has {', '.join(ours)}; leave strip out (--no-strip)"
+        )
+    return replace(volume, array=volume.array[chosen], channel_names=())
 
 
 def known_brain(volume: Volume, model: SCD) -> Volume | None:
@@ -56,7 +107,7 @@ def stripping(volume: Volume, model: SCD) -> Generator[Progress, None, Volume]:
     volume
         The input.
     model
-        A loaded model whose labels are of all of the brain.
+        A loaded model, whose labels are of all of the brain, or which says whose are.
 
     Yields
     ------
@@ -68,6 +119,11 @@ def stripping(volume: Volume, model: SCD) -> Generator[Progress, None, Volume]:
     Volume
         The same grid, and the same values within the brain and a rim of fluid; elsewhere 0. The
         volume itself where it is no head, or nothing in it was labelled.
+
+    Raises
+    ------
+    ModelError
+        In one line: it is a head, and there is nothing to strip it by.
     """
     if not is_head(looks_of(volume), model.info):
         return volume
@@ -96,18 +152,24 @@ def stripped_note(volume: Volume, brain: Volume, info: ModelInfo) -> str:
     if brain is volume:
         return "a whole head, by its size, in which no brain was seen: it was segmented as it is"
     after = looks_of(brain)
+    whose = (
+        "the model's own labels"
+        if info.strip_by in ("", info.name)
+        else (f"the labels of {info.strip_by}")
+    )
     said = (
-        "a whole head: its skull was taken off first, by the model's own labels, which left "
+        f"a whole head: its skull was taken off first, by {whose}, which left "
         f"{after.foreground_ml:,.0f} of {before.foreground_ml:,.0f} ml"
     )
     return f"{said}: too much for a brain, expect wrong labels" if is_head(after, info) else said
 
 
 def _stripping(volume: Volume, model: SCD) -> Generator[Progress, None, Volume]:
+    stripper = stripper_of(model)
     factors = [max(1, round(_COARSE_MM / mm)) for mm in volume.spacing]
-    coarse = _coarser(volume, factors)
-    options = Options(model="stripping", keep_ratio=model.config.keep_ratio)
-    run = WindowRun(coarse, make_backend(model, PLAIN), options)
+    coarse = _coarser(seen_by_stripper(volume, model), factors)
+    options = Options(model="stripping", keep_ratio=stripper.config.keep_ratio)
+    run = WindowRun(coarse, make_backend(stripper, PLAIN), options)
     for done, _ in enumerate(run.windows()):
         yield run.progress(done)
     labelled = run.result(0.0).labels > 0

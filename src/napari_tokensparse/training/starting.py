@@ -102,7 +102,9 @@ class Start:
         said["sharpen"] = info.sharpen and recipe.info.exclusive
         said["expects"] = self._expected(recipe)
         # A head is stripped by the labels of all that makes up its brain.
-        said["strip"] = info.strip and not self._gone(recipe.info)
+        by_another = info.strip_by not in ("", info.name)
+        said["strip_by"] = info.strip_by if by_another else ""
+        said["strip"] = info.strip and (by_another or not self._gone(recipe.info))
         plan = recipe.plan.model_copy(
             update={
                 "window": network.window,

@@ -59,7 +59,7 @@ def made_up_patient() -> tuple[Volume, Volume]:
     truth = (share > 0.5).astype(np.uint8)
     return (
         Volume(flair[None], sample.affine, NAME, modality="MR"),
-        Volume(truth[None], sample.affine, "its lesions"),
+        Volume(truth[None], sample.affine, "true lesions"),
     )
 
 

@@ -77,7 +77,8 @@ def order_tabs(widget: QWidget) -> None:
         at = child.mapTo(widget, child.rect().center())
         return at.y() // _LINE, at.x()
 
-    reached = [x for x in inputs(widget) if x.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    inside = (x for x in inputs(widget) if x.window() is widget.window())  # no list that pops up
+    reached = [x for x in inside if x.focusPolicy() & Qt.FocusPolicy.TabFocus]
     ordered = sorted((x for x in reached if x.isVisible()), key=place)
     for first, second in pairwise(ordered):
         QWidget.setTabOrder(first, second)

@@ -353,6 +353,37 @@ def test_runs_put_right_what_is_told_whatever_else_went_on(
     assert [met for met, _ in runs] == [1.2, 1.0, 1.0, 4.0]
 
 
+def test_a_head_costs_the_pass_of_the_model_that_strips_it_besides(
+    make_model: MakeModel,
+    write_nano: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOKENSPARSE_MODELS", str(tmp_path))
+    write_nano("cutter")
+    free = {"cutter": 3.0, "nano": 1.0}
+
+    def rates(model: SCD, *_: Any, **__: Any) -> Iterator[None]:
+        each = free[model.info.name]
+        return known_rates(network=(each, 0.0, 0.0))
+
+    monkeypatch.setattr(estimate_module, "calibrating", rates)
+    head, asked = brain_in_a_box(), {"foreground_ml": (0.0, 1.0), "strip": True}
+
+    def seconds(strip: bool, **said: Any) -> float:
+        model = make_model(**asked, **said)
+        options = options_for(model, strip=strip)
+        told = value_of(estimate_module.estimating(head, model, options, of_a_machine(1.0)))
+        assert told.at_most == strip
+        return told.seconds
+
+    windows = outline.outline(head, make_model().config, make_model().info).windows
+    both = seconds(True, strip_by="cutter") - seconds(True)
+    assert both == pytest.approx(2 * windows)
+    # What is left of a head is no larger than a brain may be: a window's worth, of sixty.
+    assert windows == 60 and 0 < seconds(True) - windows < 5
+
+
 def known_rates(*_: Any, **changes: float) -> Iterator[None]:
     yield
     return RATES.model_copy(update=changes)

@@ -13,7 +13,8 @@ from brain.people import anatomy_of
 from brain.structures import CLASS_COUNT
 from brain.synthesis import SynthesisConfig
 from lesions.flair import FlairConfig, random_means, with_lesions
-from lesions.hosts import VENTRICLES, WHITE, Host, host_of, looks_named
+from lesions.heads import head_of
+from lesions.hosts import VENTRICLES, WHITE, Host, host_of, looks_named, whole_host
 from lesions.patients import Lesions, lesions_of
 from lesions.synthesis import LesionConfig, LesionSampler, Moved, patient_in, source_of
 from napari_tokensparse.model.noise import keyed_generator
@@ -85,6 +86,20 @@ def test_a_host_is_cut_to_its_brain_and_knows_its_parts(host: Host) -> None:
     assert host.half.tolist() == pytest.approx([25, 25, 25], abs=1.0)
     depth = host.anatomy.depth[i // 2, j // 2, k // 2]
     assert float(depth) == pytest.approx(-24, abs=3.5)
+
+
+def test_a_whole_head_is_its_brain_stripped_by_the_truth_and_what_lies_round_it(host: Host) -> None:
+    lesions, anatomy = lesions_at((12, 0, 0)), anatomy_of(head())
+    i, j, k = anatomy.centre.tolist()
+    to_mni = torch.tensor([[1.0, 0, 0, -i], [0, 1, 0, -j], [0, 0, 1, -k]])
+    whole = replace(whole_host(anatomy, np.zeros((CLASS_COUNT - 1, 3))), to_mni=to_mni)
+    scan, stripped, truth = head_of(whole, lesions, (64, 64, 64), keyed_generator(1, 0), "head")
+    brain = stripped.array != 0
+    np.testing.assert_array_equal(stripped.array[brain], scan.array[brain])
+    ball = 4 / 3 * np.pi * 25**3  # of fluid and all within it, stretched by up to 12 %
+    assert 0.6 * ball < brain.sum() < 1.6 * ball
+    assert scan.array.min() >= 0 and (scan.array > 0).all()  # air is noisy
+    assert truth.sum() > 20 and brain[0][truth].all()
 
 
 def test_the_affine_takes_centroids_where_they_are_in_mni_space() -> None:

@@ -176,6 +176,10 @@ def test_what_was_lost_comes_back_once_it_is_pinned(inspected: Inspected) -> Non
     again = latest.segmentation.labels[before.slices][mask] == component.value
     lost = shown.segmentation.labels[before.slices][mask] == component.value
     assert again.mean() > lost.mean()
+    said = (
+        f"{component.name}, pinned: {again.mean():.0%} of it is back ({lost.mean():.0%} before). "
+    )
+    assert pane.run.message.text().startswith(said)
     assert pane._audited.result is latest
     assert "some tokens are pinned" in pane.ratio.text()
     listed = [c for c in pane._audited.audit.components if c.change != "appeared"]

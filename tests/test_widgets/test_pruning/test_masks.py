@@ -112,6 +112,19 @@ def test_a_drawn_shape_is_filled_on_its_slice_and_paint_is_noticed(looking: Open
     expected[6, 4:31, 6:21] = True
     assert np.array_equal(mask, expected.transpose(2, 1, 0))
 
+    layer = viewer.layers["drawn"]
+    for kind, points, voxels in (
+        ("ellipse", corners, np.pi / 4 * 26 * 14),  # not all of the box round it
+        ("path", [[6, 4, 6], [6, 4, 20], [6, 30, 20]], 15 + 26),
+        ("line", [[6, 4, 6], [6, 4, 50]], 27),  # as far as the image goes
+    ):
+        layer.data = []
+        layer.add(
+            np.array(points) * ((1, 1, 1) if kind == "ellipse" else (2, 1, 1)), shape_type=kind
+        )
+        mask = widget.pruning.drop.marked(scan.layer, scan.volume)
+        assert mask.sum() == pytest.approx(voxels, rel=0.03)
+
     labels = viewer.add_labels(np.zeros(NOISE.shape, np.uint8), name="mine", scale=(2, 1, 1))
     widget.pruning.keep.setValue(viewer.layers["mine"])
     with looking.qtbot.waitSignal(widget.pruning.valueChanged, timeout=60_000):

@@ -167,3 +167,22 @@ def test_a_layer_of_pins_whose_last_token_is_pinned_the_other_way_is_let_go_of(
     drop.data_setitem((np.array([3]),) * 3, 1)
     results.pinned.emit((drop, -1))
     assert (control.keep.value(), control.drop.value()) == (None, drop)
+
+
+def test_a_click_that_pins_takes_over_what_was_painted_or_drawn_before(looking: Opened) -> None:
+    viewer, control = looking.viewer, looking.widget.pruning
+    shape = viewer.layers["scan"].data.shape
+    painted, small, pins = (
+        viewer.add_labels(np.zeros(each, np.uint8)) for each in (shape, (9, 9, 9), shape)
+    )
+    square = np.array([[2, 4, 6], [2, 4, 9], [2, 9, 9], [2, 9, 6]])
+    drawn = viewer.add_shapes(square, shape_type="polygon", ndim=3)
+    painted.data_setitem((np.array([3]),) * 3, 5)
+    small.data_setitem((np.array([3]),) * 3, 5)
+    for before, marked in ((painted, 1), (drawn, 1 + 6 * 4), (small, 1 + 6 * 4)):
+        control.keep.setValue(before)
+        looking.widget._results.pinned.emit((pins, 1))
+        assert control.keep.value() is pins and (pins.data == 1).sum() == marked
+    assert painted.data[3, 3, 3] == 5
+    pins.undo()
+    assert pins.data.sum() == 1

@@ -126,3 +126,5 @@ def test_a_scan_that_was_open_before_the_widget_is_warned_of_before_a_click(
     _, widget = viewer.window.add_plugin_dock_widget("napari-tokensparse", "Segment")
     qtbot.waitUntil(widget.advice.isVisible, timeout=30_000)
     assert widget.advice.text().startswith("⚠ array: how large its voxels are is not known")
+    for gains in (widget.gains, widget.counts):  # so that a run of it is told at the slider
+        assert gains._chosen == (viewer.layers["array"], "brain-structures")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from napari_tokensparse.compute.backends.base import PLAIN
 from napari_tokensparse.compute.batching import network_bytes, windows_at_once
 from napari_tokensparse.compute.shortage import free_mb
 from napari_tokensparse.segmenting.estimating.outline import outline
@@ -24,7 +25,7 @@ from napari_tokensparse.segmenting.infer import check_fit
 from napari_tokensparse.segmenting.looks import is_head, looks_of
 from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.segmenting.sharpening import NOTED_BYTES
-from napari_tokensparse.segmenting.stripping import known_brain
+from napari_tokensparse.segmenting.stripping import known_brain, seen_by_stripper, stripper_of
 from napari_tokensparse.segmenting.windowing import label_rule
 from napari_tokensparse.volumes.preprocess import first_dtype
 from napari_tokensparse.volumes.volume import is_lazy
@@ -177,17 +178,22 @@ def estimating(
     info = check_fit(volume, model)
     volume = (known_brain(volume, model) if options.strip else None) or volume
     is_unknown_head = options.strip and is_head(looks_of(volume), info)
-    seen = outline(volume, model.config, info, options.box(volume))
+    if is_unknown_head:
+        stripper_of(model)  # one that is not here is named before anything is measured
+    box = options.box(volume)
+    seen = held = outline(volume, model.config, info, box)
+    if is_unknown_head and box is None:
+        held = outline(_brain_sized(volume, info), model.config, info)
     yield
     rates = yield from calibrating(model, options.backend, options.precision, watch)
-    free = free_seconds(volume, model, options, seen, rates)
+    free = free_seconds(volume, model, options, held, rates)
     if is_unknown_head:
-        free += _network_seconds(rates, seen.looked_at, model.config, model.config.keep_ratio)
+        free += yield from _stripping_seconds(volume, model, rates, watch)
     slowdown = median(watch.slowdown() for _ in range(_LOOKS))
     info = info.model_copy(update={"sharpen": options.sharpen})
     return Estimate(
         free * rates.learned(slowdown) * slowdown,
-        seen.windows,
+        held.windows,
         _room(volume, model, info, seen, options.maps),
         at_most=bool(options.importance) or is_unknown_head,
         slowdown=slowdown,
@@ -235,6 +241,29 @@ def free_seconds(
     maps = config.out_channels + len(options.probabilities) if options.maps else 0
     likely = rates.likely * maps * seen.covered * seen.inside
     return network + likely + _other_seconds(volume, seen, rates, options.sharpen)
+
+
+def _brain_sized(volume: Volume, info: ModelInfo) -> Volume:
+    """Cut the middle out of a head: the box of a ball as large as a brain may be for a model."""
+    assert info.foreground_ml is not None  # else nothing tells a head
+    edge_mm = math.cbrt(6 / math.pi * info.foreground_ml[1] * 1000)
+    spans = []
+    for n, mm in zip(volume.shape, volume.spacing, strict=True):
+        count = min(n, math.ceil(edge_mm / mm))
+        spans.append(slice((n - count) // 2, (n + count) // 2))
+    return replace(volume, array=volume.array[(slice(None), *spans)], header=None, slices=())
+
+
+def _stripping_seconds(
+    volume: Volume, model: SCD, rates: Rates, watch: Stopwatch
+) -> Generator[None, None, float]:
+    """Return what it takes to strip a head, if nothing else goes on; `rates` are the model's."""
+    stripper = stripper_of(model)
+    config = stripper.config
+    if stripper is not model:
+        rates = yield from calibrating(stripper, PLAIN, watch=watch)
+    seen = outline(seen_by_stripper(volume, model), config, stripper.info)
+    return _network_seconds(rates, seen.looked_at, config, config.keep_ratio)
 
 
 def _network_seconds(

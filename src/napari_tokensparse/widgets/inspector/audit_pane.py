@@ -76,6 +76,25 @@ class Audited:
         return component_at(mask, component.voxel)
 
 
+@dataclass(frozen=True, eq=False)
+class Pinned:
+    """A component whose tokens are kept now: its box and mask, and the result before."""
+
+    component: Component
+    box: Box
+    inside: NDArray[np.bool_]
+    before: ShownResult
+
+    def said(self, after: ShownResult) -> str:
+        """Say which share of it has its label again: where few others are kept it may stay lost."""
+        was, now = (self._share(result) for result in (self.before, after))
+        return f"{self.component.name}, pinned: {now:.0%} of it is back ({was:.0%} before). "
+
+    def _share(self, result: ShownResult) -> float:
+        mask = _class_mask(result.segmentation, result, self.component.value)
+        return float(mask[self.box.slices][self.inside].mean())
+
+
 class AuditPane(QWidget):
     """Compares the latest result with a run without pruning.
 
@@ -91,6 +110,7 @@ class AuditPane(QWidget):
         self._audited: Audited | None = None
         self._chosen: Component | None = None
         self._again: RunAgain | None = None
+        self._pinned: Pinned | None = None
         self._build()
         self._lay_out()
         self.run.startClicked.connect(self._start)
@@ -175,6 +195,7 @@ class AuditPane(QWidget):
         elif result.options.prunes_nothing:
             self.run.say(NOT_PRUNED)
         else:
+            self._pinned = None
             self.run.start(_audit, result)
 
     def _take(self, audited: Audited) -> None:
@@ -185,7 +206,8 @@ class AuditPane(QWidget):
             image.name, placement_kwargs(image), result.volume, audit.difference
         )
         show_layers(self._viewer, [layer])
-        self.run.say(_done_text(audited))
+        back, self._pinned = "" if self._pinned is None else self._pinned.said(result), None
+        self.run.say(back + _done_text(audited))
         self.summary.setText(summary(audit))
         with QSignalBlocker(self.smallest):
             self.smallest.setValue(model_voxel_mm3(result))
@@ -237,10 +259,11 @@ class AuditPane(QWidget):
         self._results.pinned.emit((layer, KEEP))
         options = result.options.model_copy(update={"pin": kept_tokens(result, layer)})
         self._again = RunAgain(result, options)
+        self._pinned = Pinned(component, box, inside, result)
         self._results.runAgain.emit(self._again)
         self.run.say(self._again.refusal or f"{component.name} is pinned; segmenting again …")
         if self._again.refusal:
-            self._again = None
+            self._again = self._pinned = None
 
     def _compare_again(self, result: ShownResult) -> None:
         """Compare a run with more pins with the same run without pruning."""

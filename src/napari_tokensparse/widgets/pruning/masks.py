@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class MaskCombo(QComboBox):
         chosen = self.value()
         if chosen is None or not self.isEnabled():
             return None
-        shown = painted(chosen, image) if isinstance(chosen, Labels) else drawn(chosen, image)
+        shown = _shown_marks(chosen, image)
         if not shown.any():
             raise ValueError(
                 f"{chosen.name}: marks no voxel of {image.name}; paint or draw there, or choose "
@@ -119,7 +120,20 @@ class MaskCombo(QComboBox):
         self._quiet.start()
 
 
-def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
+def take_over(marks: Labels | Shapes, layer: Labels) -> None:
+    """Mark on a layer of pins, as one stroke, what another layer marks on its grid."""
+    try:
+        where = _shown_marks(marks, layer).nonzero()
+    except ValueError:  # it lies on another grid, and pins no token here
+        return
+    layer.data_setitem(where, 1)
+
+
+def _shown_marks(marks: Labels | Shapes, image: Image | Labels) -> NDArray[np.bool_]:
+    return painted(marks, image) if isinstance(marks, Labels) else drawn(marks, image)
+
+
+def painted(labels: Labels, image: Image | Labels) -> NDArray[np.bool_]:
     """Return where a Labels layer is not 0, on the image's grid as it is shown.
 
     Raises
@@ -136,13 +150,15 @@ def painted(labels: Labels, image: Image) -> NDArray[np.bool_]:
     return where
 
 
-def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
-    """Fill what is drawn on slices of an image, on the image's grid as it is shown."""
-    from skimage.draw import polygon  # not needed when Segment opens
+def drawn(shapes: Shapes, image: Image | Labels) -> NDArray[np.bool_]:
+    """Fill what is drawn on slices of an image, on the image's grid as it is shown.
 
+    A line or a path encloses nothing: it marks the voxels that it runs through.
+    """
     inside = np.zeros(image_shape(image), bool)
-    for shape in shapes.data:
-        world = [np.asarray(shapes.data_to_world(point))[-3:] for point in shape]
+    for shape, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        corners = _rounded(shape) if kind == "ellipse" else shape
+        world = [np.asarray(shapes.data_to_world(point))[-3:] for point in corners]
         if len(world[0]) < inside.ndim:
             raise ValueError(f"{shapes.name}: was drawn without slices; draw over {image.name}")
         points = np.array([image.world_to_data(point)[-3:] for point in world])
@@ -150,12 +166,35 @@ def drawn(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
         across = round(float(points[:, flat].mean()))
         if 0 <= across < inside.shape[flat]:
             slice_ = np.moveaxis(inside, flat, 0)[across]
-            rows, columns = (points[:, axis] for axis in range(3) if axis != flat)
-            slice_[polygon(rows, columns, slice_.shape)] = True
+            slice_[_marked(np.delete(points, flat, axis=1), kind, slice_.shape)] = True
     return inside
 
 
-def image_shape(image: Image) -> tuple[int, ...]:
+def _rounded(corners: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return points of an ellipse, of which napari gives the corners of the box round it."""
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
+    one, other = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    middle: NDArray[np.floating[Any]] = corners.mean(axis=0)
+    points: NDArray[np.floating[Any]] = middle + np.cos(angles) * one + np.sin(angles) * other
+    return points
+
+
+def _marked(
+    points: NDArray[np.floating[Any]], kind: str, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the voxels of a slice that a drawn shape of so many points ``(n, 2)`` marks."""
+    from skimage.draw import line, polygon  # not needed when Segment opens
+
+    if kind not in ("line", "path"):
+        rows, columns = polygon(points[:, 0], points[:, 1], shape)
+        return rows, columns
+    pieces = [line(*a, *b) for a, b in pairwise(np.rint(points).astype(int))]
+    rows, columns = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    there = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return rows[there], columns[there]
+
+
+def image_shape(image: Image | Labels) -> tuple[int, ...]:
     """Return the last three sides of an image in voxels."""
     shape: tuple[int, ...] = (image.data[0] if image.multiscale else image.data).shape[-3:]
     return shape
@@ -175,7 +214,7 @@ def _edits(layer: Layer) -> tuple[Any, ...]:
     )
 
 
-def _lies_alike(labels: Labels, image: Image) -> bool:
+def _lies_alike(labels: Labels, image: Image | Labels) -> bool:
     """Whether first and last voxel of a layer of an image's shape are those of the image."""
     ends = np.array([np.zeros(3), np.array(labels.data.shape) - 1])
     there = np.array([image.world_to_data(labels.data_to_world(end))[-3:] for end in ends])

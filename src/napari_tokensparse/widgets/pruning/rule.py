@@ -13,12 +13,12 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_tokensparse.widgets.accessible import inputs
 from napari_tokensparse.widgets.pruning.choice import Pruning
-from napari_tokensparse.widgets.pruning.masks import MaskCombo
+from napari_tokensparse.widgets.pruning.masks import MaskCombo, take_over
 from napari_tokensparse.widgets.pruning.sliders import ImportanceSlider, KeepRatioSlider
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels
 
     from napari_tokensparse.model.config import SCDConfig
     from napari_tokensparse.volumes.volume import Volume
@@ -109,13 +109,17 @@ class PruningControl(QWidget):
             self.rule.setCurrentText(IMPORTANCE)
             self.importance.setValue(least)
 
-    def set_pins(self, pinned: tuple[Layer, int]) -> None:
+    def set_pins(self, pinned: tuple[Labels, int]) -> None:
         """Choose a layer whose tokens are kept (1) or dropped (-1).
 
-        The other is let go of where its last token was pinned the other way.
+        What the layer marks that was chosen before is marked on it too. The other is let go of
+        where its last token was pinned the other way.
         """
         layer, kind = pinned
         chosen, other = (self.keep, self.drop) if kind > 0 else (self.drop, self.keep)
+        before = chosen.value()
+        if before is not None and before is not layer:
+            take_over(before, layer)
         chosen.setValue(layer)
         if other.is_empty:
             other.setValue(None)

@@ -89,6 +89,7 @@ class SegmentWidget(QWidget):
         self.ready = Ready(self.channels, buttons, self.message, lambda: self.running.is_busy, self)
         self._follow_selection()
         self._model_changed()
+        self._choose_gains()
         self.placing.show_layers(self.channels.value())  # of what was open before
         self.advice.ask()
         self.live.setChecked(preferences.value().segment.live_preview)

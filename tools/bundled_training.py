@@ -49,6 +49,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--start-from", type=Path, help="a model.safetensors of this network")
     said = "of the samples; a run that starts from an earlier one needs another, to see new ones"
     parser.add_argument("--seed", type=int, default=CONFIG.seed, help=said)
+    parser.add_argument("--lr", type=float, default=CONFIG.lr, help="step size after the warm-up")
     return parser
 
 
@@ -60,8 +61,8 @@ def train_and_print(
     arguments: argparse.Namespace,
 ) -> None:
     """Train the network of a preset for some minutes, printing the mean loss now and then."""
-    asked = {"max_minutes": arguments.minutes, "steps": arguments.steps, "seed": arguments.seed}
-    config = config.model_copy(update=asked)
+    asked = {"steps": arguments.steps, "seed": arguments.seed, "lr": arguments.lr}
+    config = config.model_copy(update={"max_minutes": arguments.minutes, **asked})
     torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)  # the background is exactly 0 and its gradients vanish
     model = SCD(preset(name))

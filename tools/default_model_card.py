@@ -35,10 +35,10 @@ def write_card(folder: Path, figures: Figures, registered: dict[str, Any] | None
         spacing=SPACING_MM,
         scans=len({f["case"] for f in t1}),
         t1=_overall(t1),
-        any_contrast=_overall(of(figures, ANY_CONTRAST)),
+        any_contrast=_with_controls(of(figures, ANY_CONTRAST)),
         controls=_controls(t1),
         ceilings=_ceilings(of(figures, "ceiling")),
-        heads=_overall(of(figures, HEAD)),
+        heads=_with_controls(of(figures, HEAD)),
         spoiled=_spoiled(figures),
         real=_real(of(figures, REAL)),
         person=_person(of(figures, COLIN)),
@@ -86,6 +86,10 @@ def _controls(figures: Figures) -> str:
     ablated = np.mean(mean_dice(figures, "encoder ablated", 1.0))
     rows.append(f"\nWithout the encoder's blocks, at keep 1.0: {ablated:.3f}.")
     return "\n".join(rows)
+
+
+def _with_controls(figures: Figures) -> str:
+    return f"{_overall(figures)}\n\n{_controls(figures)}"
 
 
 def _spoiled(figures: Figures) -> str:

@@ -52,8 +52,14 @@ if TYPE_CHECKING:
     from napari_tokensparse.model.scd import SCD
 
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.15, 0.1)
-HARD = (0.5, 0.25, 0.1)  # keep ratios at which the choice of tokens is compared with the controls'
-_COMPARED = (PERSON, COLIN, REAL)
+HARD = (0.5, 0.25, 0.1)
+"""Keep ratios at which the choice of tokens is compared with the controls'."""
+MEASURED = {
+    **dict.fromkeys((PERSON, COLIN, REAL), (KEEP_RATIOS, HARD)),
+    ANY_CONTRAST: (KEEP_RATIOS, HARD[1:]),
+    HEAD: ((1.0, 0.25), (0.25,)),
+}
+"""Of a group of scans, the keep ratios and those of the controls; of spoiled ones 0.5 alone."""
 
 
 class Figure(NamedTuple):
@@ -92,17 +98,14 @@ def ceilings(folder: Path, number: int) -> Iterator[Figure]:
 
 def figures(model: SCD, case: Case) -> Iterator[Figure]:
     """Segment a case at every keep ratio, and by the controls where they are compared."""
-    compared = case.group in _COMPARED
-    ratios = KEEP_RATIOS if compared or case.group == ANY_CONTRAST else (0.5,)
-    if case.group == HEAD:
-        ratios = (1.0, 0.25)
+    ratios, hard = MEASURED.get(case.group, ((0.5,), ()))
     for keep_ratio in ratios:
         yield _figure(model, case, keep_ratio)
-    if not compared:
+    if not hard:
         return
     yield _figure(model, case, 1.0, ablate="encoder")
     for scorer in ("random", "intensity"):
-        for keep_ratio in HARD:
+        for keep_ratio in hard:
             yield _figure(model, case, keep_ratio, scorer=scorer)
 
 

@@ -62,7 +62,6 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True, help="folder of the lesions' masks")
     parser.add_argument("--box", type=int, metavar="MM", help="edge of what is not empty")
     parser.add_argument("--workers", type=int, help="processes that make windows")
-    parser.add_argument("--lr", type=float, default=CONFIG.lr, help="step size after the warm-up")
     parser.add_argument("--ema-decay", type=float, default=CONFIG.ema_decay, help="of the weights")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
@@ -70,7 +69,6 @@ def main() -> None:
     config = CONFIG.model_copy(
         update={
             **({**ON_GPU, "precision": "bfloat16"} if on_gpu else {}),
-            "lr": arguments.lr,
             "ema_decay": arguments.ema_decay,
             "workers": workers if arguments.workers is None else arguments.workers,
         }

@@ -1,4 +1,4 @@
-"""What the scripts that train the bundled models share: the run, its options, its lines."""
+"""What the scripts of the bundled models share: a training run, its options, lines and weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
 from napari_tokensparse.training.events import StepDone
 from napari_tokensparse.training.loop import TrainSetup, train
+from napari_tokensparse.training.state import averaged_weights, counters
 from napari_tokensparse.training.trainconfig import TrainConfig
 
 if TYPE_CHECKING:
@@ -89,3 +90,24 @@ def train_and_print(
                 flush=True,
             )
             losses.clear()
+
+
+def weights_of(run: Path, average: Path | None) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the weights of a run, averaged over its steps, and say what they are.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, or a ``model.safetensors``.
+    average
+        Another folder or file, with whose weights the mean is taken.
+    """
+    if run.is_file():
+        weights, said = load_file(run), "weights as before"
+    else:
+        weights, said = averaged_weights(run), f"weights after step {counters(run).step}"
+    if average is None:
+        return weights, said
+    others, of_others = weights_of(average, None)
+    mean = {name: (value.float() + others[name].float()) / 2 for name, value in weights.items()}
+    return mean, f"mean of {said} and {of_others}"

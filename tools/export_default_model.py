@@ -17,10 +17,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from brain.people import TRAINING
 from brain.structures import STRUCTURES
+from bundled_training import weights_of
 from default_model_card import NAME, SPACING_MM, TARGET
 from napari_tokensparse.model.anatomy import codes_of_name
 from napari_tokensparse.model.bundle import INTENDED_USE, METHOD, load_weights, write_bundle
@@ -28,7 +28,6 @@ from napari_tokensparse.model.expected import Expected
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.training.state import averaged_weights, counters
 from train_default_model import CLASS_WEIGHT_POWER, frequency_weights, training_anatomies
 
 PREPROCESSING = (
@@ -90,24 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="its folder, or a model.safetensors")
     parser.add_argument("--target", type=Path, default=TARGET)
-    parser.add_argument("--average", type=Path, help="a model.safetensors of this network")
+    parser.add_argument("--average", type=Path, metavar="RUN", help="take the mean with this one")
     parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="0 to 1")
     parser.add_argument("--people", type=Path, help="folder of the label maps, for --set-back")
     arguments = parser.parse_args()
-    if arguments.run.is_file():
-        weights, said = load_file(arguments.run), "weights as before"
-    else:
-        weights = averaged_weights(arguments.run)
-        said = f"weights after step {counters(arguments.run).step}"
+    weights, said = weights_of(arguments.run, arguments.average)
     model = SCD(preset(NAME), info()).eval()
     load_weights(model, weights, str(arguments.run))
-    model.half().float()
-    if arguments.average:
-        said += ", and the mean with those before"
-        earlier = load_file(arguments.average)
-        ours = model.state_dict()
-        mean = {name: (value + earlier[name].float()) / 2 for name, value in ours.items()}
-        load_weights(model, mean, str(arguments.average))
     if arguments.set_back:
         said += f", biases set back by {arguments.set_back:g}"
         if arguments.people is None:

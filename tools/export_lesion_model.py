@@ -2,7 +2,7 @@
 
 Its card is written by ``tools/evaluate_lesion_model.py``, which measures it::
 
-    python tools/export_lesion_model.py RUN --set-back 0.75
+    python tools/export_lesion_model.py RUN --average EARLIER --set-back 1.75
     python tools/evaluate_lesion_model.py --people FOLDER --masks FOLDER
 
 ``--set-back A`` takes ``A log w`` from the biases of the last layer, w being the class weights of
@@ -16,14 +16,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from bundled_training import weights_of
 from napari_tokensparse.model.bundle import INTENDED_USE, METHOD, load_weights, write_bundle
 from napari_tokensparse.model.expected import Expected
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.model.presets import preset
 from napari_tokensparse.model.scd import SCD
-from napari_tokensparse.training.state import averaged_weights, counters
 from train_lesion_model import CLASS_WEIGHTS, NAME
 
 TARGET = Path(__file__).parents[1] / "src/napari_tokensparse/bundled" / NAME
@@ -83,20 +82,19 @@ def info() -> ModelInfo:
     )
 
 
-def trained(run: Path, set_back: float) -> tuple[SCD, str]:
-    """Make the network of a run, or of a ``model.safetensors``; and say what it is.
+def trained(run: Path, set_back: float, average: Path | None = None) -> tuple[SCD, str]:
+    """Make the network of a run, and say what it is.
 
     Parameters
     ----------
     run
-        Folder of the run, or the file.
+        Folder of the run, or a ``model.safetensors``.
     set_back
-        Share of the class weights' logarithm to take from the last biases, 0 to 1.
+        How many times the class weights' logarithm is taken from the last biases.
+    average
+        Another such, with whose weights the mean is taken.
     """
-    if run.is_file():
-        weights, said = load_file(run), "weights as before"
-    else:
-        weights, said = averaged_weights(run), f"weights after step {counters(run).step}"
+    weights, said = weights_of(run, average)
     model = SCD(preset(NAME), info()).eval()
     load_weights(model, weights, str(run))
     if set_back:
@@ -111,9 +109,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="its folder, or a model.safetensors")
     parser.add_argument("--target", type=Path, default=TARGET)
-    parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="0 to 1")
+    parser.add_argument("--average", type=Path, metavar="RUN", help="take the mean with this one")
+    parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="see above")
     arguments = parser.parse_args()
-    model, said = trained(arguments.run, arguments.set_back)
+    model, said = trained(arguments.run, arguments.set_back, arguments.average)
     metadata = {**METADATA, "changelog": {METADATA["version"]: said}}
     write_bundle(arguments.target, model, metadata, "", torch.float16)
     print(f"Wrote {arguments.target}; now run tools/evaluate_lesion_model.py")

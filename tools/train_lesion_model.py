@@ -15,12 +15,12 @@ the whole run, over whose last half the step size falls to 0; ``--stop-after`` e
         --box 64 --stop-after 47
     python tools/train_lesion_model.py RUN --people P --masks M --minutes 70
 
-A run can begin with the weights of an earlier one. The bundled weights are of 84 minutes on one
-core of a CPU, the looks having been changed on the way, and of a last run of 7.5 minutes with them
-as they are now::
+A run can begin with the weights of an earlier one. The bundled weights are of 92 minutes on one
+core of a CPU with another decoder, and of five runs with this one, of 36 and 52 minutes in boxes
+and of 12, 26 and 27 in whole windows, as this; the last two were averaged::
 
-    python tools/train_lesion_model.py RUN2 --people P --masks M --minutes 7.5 --box 64 \
-        --lr 8e-4 --ema-decay 0.995 --start-from RUN.safetensors
+    python tools/train_lesion_model.py RUN2 --people P --masks M --minutes 27 \
+        --lr 1e-3 --ema-decay 0.995 --start-from RUN.safetensors
 
 On a GPU the network runs there, and processes make the windows::
 

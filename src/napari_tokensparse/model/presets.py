@@ -65,7 +65,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "completion_dim": 128,
         "completion_heads": 4,
         "completion_positions": False,
-        "decoder": "gated-pyramid",
+        "decoder": "coarse-to-fine",
         "feature_size": 8,
         "crop_value": 0.0,
     },

@@ -135,13 +135,16 @@ def test_keep_ratios_are_a_rule_and_a_rule_stays_one() -> None:
         rule_of(2.0, 1)
 
 
-def test_pins_stand_above_the_rule() -> None:
+def test_pins_stand_above_the_rule_and_take_nobodys_place() -> None:
     marks = torch.tensor([[DROP, KEEP, FREE, KEEP]], dtype=torch.int8)
     ranking, count = pinned(Share((0.25,)), 0, SCORES, marks)
-    assert count == 2
-    assert set(ranking[0].topk(count).indices.tolist()) == {1, 3}
-    _, count = pinned(Share((1.0,)), 0, SCORES, marks)
-    assert count == 3
+    assert set(ranking[0].topk(count).indices.tolist()) == {1, 2, 3}  # the rule keeps one
+    marks = torch.tensor([[KEEP, KEEP, FREE, FREE]], dtype=torch.int8)
+    ranking, count = pinned(Share((0.25,)), 0, SCORES, marks)  # the one is pinned
+    assert set(ranking[0].topk(count).indices.tolist()) == {0, 1}
+    assert pinned(Share((0.1,)), 0, SCORES, marks)[1] == 2  # the rule keeps none
+    marks = torch.tensor([[DROP, KEEP, FREE, KEEP]], dtype=torch.int8)
+    assert pinned(Share((1.0,)), 0, SCORES, marks)[1] == 3
     assert pinned(Importance(0.5), 0, SCORES, marks)[1] == 3
 
 

@@ -174,6 +174,9 @@ def rule_of(chosen: float | Sequence[float] | Rule, stages: int) -> Rule:
 def pinned(rule: Rule, stage: int, scores: Tensor, pins: Tensor | None) -> tuple[Tensor, int]:
     """Rank the live tokens, and count how many of them are kept.
 
+    A token that is pinned to be kept takes nobody's place: it is kept beside what the rule keeps,
+    which it may need to be understood by.
+
     Parameters
     ----------
     rule
@@ -189,11 +192,14 @@ def pinned(rule: Rule, stage: int, scores: Tensor, pins: Tensor | None) -> tuple
     Returns
     -------
     ranking, count
-        ``(B, n)`` to choose the best of, and how many.
+        ``(B, n)`` to choose the best of, and how many. Of several windows at once, all keep as many
+        as the one that needs most.
     """
     if pins is None:
         return scores, rule.count(stage, scores)
     keep, drop = pins == KEEP, pins == DROP
-    ranking = scores.masked_fill(keep, math.inf).masked_fill(drop, -math.inf)
-    fewest, most = int(keep.sum(dim=1).max()), scores.shape[1] - int(drop.sum(dim=1).max())
-    return ranking, min(max(rule.count(stage, ranking), fewest), most)
+    left = scores.masked_fill(drop, -math.inf)
+    most = scores.shape[1] - int(drop.sum(dim=1).max())
+    chosen = left.topk(min(rule.count(stage, left), most), dim=1).indices
+    beside = keep.scatter(1, chosen, True).sum(dim=1).max()
+    return left.masked_fill(keep, math.inf), int(beside)

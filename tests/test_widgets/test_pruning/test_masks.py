@@ -37,7 +37,7 @@ def looking(opened: Opened, nano: Path) -> Opened:
 def test_a_run_keeps_and_drops_the_tokens_under_what_is_painted(looking: Opened) -> None:
     viewer, widget, qtbot = looking.viewer, looking.widget, looking.qtbot
     scan = widget._read_scan()
-    network = widget._networks.load(widget._folder(), "cpu")
+    network = widget._networks.load(widget.model.folder(), "cpu")
     free = segment(scan.volume, network, 0.5).tokens
     lost, kept = free.pruned_at == 1, free.pruned_at == free.stages + 1
     for name, tokens in (("mine", lost), ("yours", kept)):

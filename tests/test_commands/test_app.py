@@ -65,11 +65,11 @@ def test_a_folder_that_is_gone_is_said_to_be_so(
     )
     run = run_python(tmp_path / "gone.py", *line, "app", cwd=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.splitlines()[-1] == (
+    assert (  # Python's tracker of semaphores, which outlives the process, may say more after it
         "tokensparse: processes for many scans cannot be started here (FileNotFoundError: [Errno 2]"
         " No such file or directory); check TMPDIR and the limits of this account, or segment the "
         "scans one by one"
-    )
+    ) in run.stderr.splitlines()
 
 
 def test_whoever_reads_no_further_is_no_error_to_tell() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from napari_tokensparse.model.info import LabelClass, ModelInfo
 from napari_tokensparse.outputs.classresults import class_results, write_class_results
+from napari_tokensparse.outputs.receipts import class_volumes
 from napari_tokensparse.segmenting.infer import Segmentation, Stats
 from napari_tokensparse.segmenting.tokenmaps import TokenMaps, TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap
@@ -77,6 +78,13 @@ def test_a_class_that_was_not_found_has_no_place_and_no_means(result: Segmentati
     _, two = class_results(result, VOLUME, INFO)
     assert (two.voxels, two.mm3, two.box, two.bounds_mm) == (0, 0, None, None)
     assert np.isnan([*two.intensity, two.kept, two.importance]).all()
+
+
+def test_values_of_no_class_are_left_out(result: Segmentation) -> None:
+    before, volumes = class_results(result, VOLUME, INFO), class_volumes(result, VOLUME, INFO)
+    result.labels[3, 0, 0] = 201  # as a person may paint
+    assert str(class_results(result, VOLUME, INFO)) == str(before)  # nan is not itself
+    assert class_volumes(result, VOLUME, INFO) == volumes
 
 
 def test_tokens_that_were_not_processed_are_not_kept_and_left_out_of_the_importance(

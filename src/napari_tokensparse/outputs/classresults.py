@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -135,6 +135,16 @@ def write_class_results(
     return write_csv(path, _headers(count, channels), [_row(one) for one in results])
 
 
+def counted(
+    labels: NDArray[np.integer], length: int, weights: NDArray[np.number] | None = None
+) -> NDArray[Any]:
+    """Count labels ``(N,)`` of the values 0 … length - 1, or add up weights ``(N,)`` for each.
+
+    Larger ones, of no class, are left out: a person may paint with any value.
+    """
+    return np.bincount(labels, weights, length)[:length]
+
+
 def _measured(
     labels: NDArray[np.unsignedinteger],
     values: Sequence[int],
@@ -159,10 +169,10 @@ def _sums(
         here = labels[rows].ravel()
         scored = np.isfinite(importance)
         for row, mask in zip(counts, (None, pruned_at == last_stage, scored), strict=True):
-            row += np.bincount(here if mask is None else here[mask], minlength=length)
-        means[0] += np.bincount(here[scored], importance[scored], length)
+            row += counted(here if mask is None else here[mask], length)
+        means[0] += counted(here[scored], length, importance[scored])
         for row, channel in zip(means[1:], volume.array, strict=True):
-            row += np.bincount(here, np.asarray(channel[rows]).ravel(), length)
+            row += counted(here, length, np.asarray(channel[rows]).ravel())
     return _Sums(counts[0], counts[1], counts[2], means[0], tuple(means[1:]))
 
 

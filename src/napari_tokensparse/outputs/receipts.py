@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_tokensparse.common.files import file_sha256
 from napari_tokensparse.common.tables import write_json
 from napari_tokensparse.common.untrusted import json_object, one_line
+from napari_tokensparse.outputs.classresults import counted
 from napari_tokensparse.outputs.hashes import hash_of, labels_hash, slabs
 from napari_tokensparse.outputs.omezarr import image_of
 from napari_tokensparse.outputs.writing import beside, output_stem
@@ -369,7 +370,7 @@ def _machine(network: SCD, backend: str) -> Machine:
 def _counts(labels: NDArray[np.unsignedinteger], length: int) -> NDArray[np.int64]:
     counts = np.zeros(length, np.int64)
     for rows in slabs(len(labels)):  # bincount makes 8 bytes of each voxel
-        counts += np.bincount(labels[rows].ravel(), minlength=length)
+        counts += counted(labels[rows].ravel(), length)
     return counts
 
 

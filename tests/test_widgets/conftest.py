@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.qt.threading import WorkerBase
+from napari.settings import get_plugin_settings
 from qtpy.QtCore import QPoint, Qt
 
+from napari_tokensparse.common import settings as settings_module
 from napari_tokensparse.segmenting.options import options_for
 from napari_tokensparse.volumes.placement import layer_kwargs, placement_of
 from napari_tokensparse.volumes.volume import Volume
@@ -182,6 +184,15 @@ def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("napari_tokensparse.widgets.segment.beyond._file", lambda: file)
     monkeypatch.setattr("napari_tokensparse.widgets.segment.beyond.beyond._earlier", None)
     return file
+
+
+@pytest.fixture
+def settings() -> Iterator[Any]:
+    """Return napari's settings of this plugin, and put them back after the test."""
+    settings = get_plugin_settings("napari-tokensparse")
+    yield settings
+    settings.reset()
+    settings_module._followed = None
 
 
 @pytest.fixture

@@ -6,30 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from napari.settings import get_plugin_settings
 from qtpy.QtWidgets import QLineEdit
 
-from napari_tokensparse.common import settings as settings_module
 from napari_tokensparse.compute.devices import use_threads
 from napari_tokensparse.segmenting.infer import available_devices
 from napari_tokensparse.widgets.segment.networks import Networks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Opened
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def settings() -> Iterator[Any]:
-    """Return napari's settings of this plugin, and put them back after the test."""
-    settings = get_plugin_settings("napari-tokensparse")
-    yield settings
-    settings.reset()
-    settings_module._followed = None
 
 
 def typing_line(dialog: Any, tip: str) -> QLineEdit:

@@ -5,28 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_tokensparse.common import settings as settings_module
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Opened
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def settings() -> Iterator[Any]:
-    """Return napari's settings of this plugin, and put them back after the test."""
-    settings = get_plugin_settings("napari-tokensparse")
-    yield settings
-    settings.reset()
-    settings_module._followed = None
 
 
 def test_folders_are_chosen_by_clicks_and_hold_at_once(

@@ -96,6 +96,7 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
     before = layer.data.copy()
     layer.paint((10, 18, 20), 0)
     layer.paint((4, 18, 20), 7)
+    layer.paint((14, 6, 20), 201)  # a value of no class
     edited = int((layer.data != before).sum())
     assert edited > 0
 
@@ -112,7 +113,7 @@ def test_labels_are_saved_as_they_are_with_all_that_is_known_of_them_beside(
     np.testing.assert_array_equal(flipped, layer.data)
     with open(others[2], encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    assert (row["name"], int(row["voxels"])) == ("seven", np.count_nonzero(layer.data))
+    assert (row["name"], int(row["voxels"])) == ("seven", np.count_nonzero(layer.data == 7))
     receipt = read_receipt(others[3])
     assert receipt.notes[0] == f"edited by hand: {edited} voxels of the labels"
     assert [each.name for each in receipt.files] == beside

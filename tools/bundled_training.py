@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     keep_range=(0.07, 1.0),
     score_weight=0.2,
     token_weight=0.5,
+    pin_share=0.25,
     ema_decay=0.998,
     checkpoint_minutes=1.0,
 )

@@ -113,6 +113,27 @@ def test_the_threshold_has_no_gradient_where_there_is_no_choice(kept: list[int])
     assert scores.grad is not None and scores.grad.tolist() == [[0.0] * 3]
 
 
+@pytest.mark.parametrize("masked", [soft_top_k_mask, soft_threshold_mask])
+def test_a_pinned_token_gets_no_gradient_and_takes_nobodys(
+    masked: Callable[[Tensor, Tensor, float], Tensor],
+) -> None:
+    scores = torch.tensor([[0.5, -1.0, 2.0, 0.7]])
+    weights, free = torch.tensor([[1.0, 10.0, 5.0, 100.0]]), [0, 1, 3]
+
+    def gradient(of: Tensor, kept: list[int], weights: Tensor) -> Tensor:
+        leaf = of.clone().requires_grad_()
+        mask = masked(leaf, torch.tensor([kept]), 1.0)
+        assert mask[0].tolist() == [float(n in kept) for n in range(len(of[0]))]
+        (mask * weights).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    pinned = gradient(scores.index_fill(1, torch.tensor([2]), torch.inf), [2, 3], weights)
+    without = gradient(scores[:, free], [2], weights[:, free])
+    assert pinned[0, 2] == 0
+    assert torch.allclose(pinned[:, free], without, atol=1e-5)
+
+
 def test_the_gradient_of_the_threshold_does_not_vanish_among_many_tokens() -> None:
     scores = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
     kept, _ = split_top_k(scores.detach(), 1024)

@@ -9,6 +9,7 @@ from napari_tokensparse.training.elastic import (
     keep_ratios_of_step,
     make_distillation,
     patch_shares,
+    random_pins,
     score_loss,
     token_targets,
 )
@@ -40,6 +41,32 @@ def test_the_sandwich_has_both_ends_at_its_share_of_the_steps() -> None:
     assert {(first, last) for first, _, last in sandwiches} == {(1.0, 0.05)}
     inner = [middle for _, middle, _ in sandwiches]
     assert sum(r < math.sqrt(0.05) for r in inner) / len(inner) == pytest.approx(0.5, abs=0.08)
+
+
+def test_pins_lie_about_a_token_that_holds_something_or_on_such_alone() -> None:
+    content = torch.zeros(6, 6, 6)
+    content[1:3, 1:3, 1:3] = 0.5
+    held = content.flatten() > 0
+    drawn = [
+        random_pins(content.flatten(), (6, 6, 6), 0.4, keyed_generator(0, n)) for n in range(1000)
+    ]
+    pinned = [pins > 0 for pins in drawn if pins.any()]
+    assert {int(value) for pins in drawn for value in pins.unique()} == {0, 1}
+    assert len(pinned) / 1000 == pytest.approx(0.4, abs=0.05)
+    assert all((pins & held).any() for pins in pinned)
+    alone = [pins for pins in pinned if not (pins & ~held).any()]
+    assert 0.5 < len(alone) / len(pinned) < 0.75  # half, and balls of one or few tokens
+    places = torch.stack(
+        [axis.flatten() for axis in torch.meshgrid([torch.arange(6)] * 3, indexing="ij")], 1
+    )
+    widest = max(int((places[p].amax(0) - places[p].amin(0)).max()) for p in pinned)
+    assert 4 <= widest <= 5  # from the corner of the held ones, 3.5 tokens away at most
+    assert {int(pins.sum()) for pins in alone} >= {1, 4, 8}
+
+
+def test_nothing_found_is_pinned_somewhere() -> None:
+    drawn = [random_pins(torch.zeros(27), (3, 3, 3), 1.0, keyed_generator(0, n)) for n in range(40)]
+    assert len({tuple(pins.nonzero().flatten().tolist()) for pins in drawn}) > 5
 
 
 def test_distillation_is_the_cross_entropy_with_the_teachers_probabilities() -> None:

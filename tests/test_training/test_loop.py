@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_tokensparse.model.scd import SCD
+from napari_tokensparse.model.scd import SCD, SCDOutput
 from napari_tokensparse.training.elastic import patch_shares, token_targets
 from napari_tokensparse.training.events import (
     CheckpointSaved,
@@ -118,7 +118,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 
 
 def test_an_elastic_run_with_every_option_resumes_bit_for_bit(tmp_path: Path) -> None:
-    config = changed(sandwich=0.5, distillation=0.7, score_weight=0.3)
+    config = changed(sandwich=0.5, distillation=0.7, score_weight=0.3, pin_share=0.6)
     model = network(relaxation="threshold")
     _, all_events = run(tmp_path / "whole", config, model)
     parts = network(relaxation="threshold")
@@ -138,6 +138,23 @@ def test_a_sandwich_is_the_mean_of_its_three_passes(tmp_path: Path) -> None:
         each += losses(run(tmp_path / f"{ratio}", alone, network(**plain))[1])
     without_noise = losses(run(tmp_path / "plain", config, network(**plain))[1])
     assert without_noise == pytest.approx([sum(each) / 3], abs=1e-6)
+
+
+def test_pinned_tokens_reach_the_end_of_a_step_and_get_no_gradient(tmp_path: Path) -> None:
+    passes: list[tuple[torch.Tensor, SCDOutput]] = []
+    model = network(perturbation="gumbel", relaxation="threshold")
+
+    def keep(_: object, __: object, given: dict[str, torch.Tensor], out: SCDOutput) -> None:
+        passes.append((given["pins"], out))
+
+    model.register_forward_hook(keep, with_kwargs=True)
+    config = changed(steps=6, keep_range=(0.1, 0.2), pin_share=1.0)
+    _, events = run(tmp_path, config, model)
+    assert all(math.isfinite(loss) for loss in losses(events)) and passes
+    for pins, out in passes:
+        wanted = pins[0].nonzero()[:, 0].tolist()
+        assert wanted and set(wanted) <= set(out.trace.kept[0].tolist())
+        assert len(out.trace.kept[0]) < pins.shape[1]
 
 
 def test_supervised_scores_find_the_ball(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     Parameters
     ----------
     scores
-        ``(B, L)`` (perturbed) scores of the live tokens. -inf is a masked one: it gets no gradient.
+        ``(B, L)`` (perturbed) scores of the live tokens. -inf is a masked one, inf one that is
+        pinned: neither gets a gradient.
     kept
         ``(B, k)`` positions that stay.
     tau
@@ -85,7 +86,8 @@ def soft_top_k_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
         ``(B, L)``, one at kept positions and zero elsewhere.
     """
     lowest = torch.finfo(scores.dtype).min  # a row of nothing but -inf would become NaN
-    soft = torch.softmax((scores / tau).clamp(min=lowest), dim=1)
+    free = scores.masked_fill(scores == torch.inf, -torch.inf)
+    soft = torch.softmax((free / tau).clamp(min=lowest), dim=1)
     hard = torch.zeros_like(soft).scatter(1, kept, 1.0)
     return hard + (soft - soft.detach())  # the bracket is exactly zero
 
@@ -112,7 +114,7 @@ def soft_threshold_mask(scores: Tensor, kept: Tensor, tau: float) -> Tensor:
     """
     k, length = kept.shape[1], scores.shape[1]
     hard = torch.zeros_like(scores).scatter(1, kept, 1.0)
-    scaled = (scores / tau).clamp(min=-1e4)  # of a masked token, which is -inf
+    scaled = (scores / tau).clamp(-1e4, 1e4)  # a masked token is -inf, a pinned one inf
     if k in (0, length):
         return hard + 0.0 * scaled
     cut = _cut(scaled.detach(), k)

@@ -2,7 +2,8 @@
 
 A step draws its keep ratio anew; at a share of the steps both ends of the range are run as well
 (the sandwich rule: Yu and Huang, "Universally slimmable networks", ICCV 2019), and the pass that
-prunes least teaches the others. The scores may be told which patches hold something.
+prunes least teaches the others. The scores may be told which patches hold something. In a share of
+the passes tokens are pinned, as a person may.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import torch
 from torch.nn import functional as F
 
 from napari_tokensparse.datasets.sampling import UNLABELLED
+from napari_tokensparse.model.ratios import KEEP
 from napari_tokensparse.training.losses import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from napari_tokensparse.model.encoder import TokenTrace
     from napari_tokensparse.training.trainconfig import TrainConfig
+
+_PIN_REACH = 3.5  # tokens
 
 
 def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tuple[float, ...]:
@@ -38,6 +42,39 @@ def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tupl
     # Not through a logarithm: k = int(live * ratio) needs a range of one point as it is.
     drawn = float(low * (high / low) ** place)
     return (high, drawn, low) if chance < config.sandwich else (drawn,)
+
+
+def random_pins(
+    content: Tensor, grid: Sequence[int], share: float, generator: torch.Generator
+) -> Tensor:
+    """Draw the tokens that are pinned in a window, as one who brings back what was lost would.
+
+    Parameters
+    ----------
+    content
+        ``(L,)`` of a window, from `token_targets`.
+    grid
+        Token grid.
+    share
+        Chance, in [0, 1], that any token is pinned.
+    generator
+        Source of the randomness.
+
+    Returns
+    -------
+    Tensor
+        ``(L,)`` int8 pins on the content's device: the tokens up to some tokens away from one that
+        holds what is to be found, or, as often, those of them alone that hold it too.
+    """
+    chance, reach, alone = torch.rand(3, generator=generator).tolist()
+    if chance >= share:
+        return torch.zeros_like(content, dtype=torch.int8)
+    held = content.cpu() > 0
+    centre = (torch.rand(content.shape, generator=generator) + held).argmax()
+    axes = torch.meshgrid(*(torch.arange(float(n)) for n in grid), indexing="ij")
+    places = torch.stack([axis.flatten() for axis in axes], dim=1)
+    near = (places - places[centre]).square().sum(dim=1) <= (_PIN_REACH * reach) ** 2
+    return (near & (held | (alone < 0.5))).to(content.device, torch.int8) * KEEP
 
 
 def make_distillation(

@@ -12,6 +12,7 @@ from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.training.elastic import (
     make_distillation,
     patch_shares,
+    random_pins,
     score_loss,
     token_targets,
 )
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from napari_tokensparse.training.loading import Window
     from napari_tokensparse.training.trainconfig import TrainConfig
 
-# A stream of random numbers beside the sampler's, which is keyed by (seed, index) alone.
-_NOISE = 2
+# Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
+_NOISE, _PINS = 2, 3
 
 
 class Gradients:
@@ -68,32 +69,37 @@ class Gradients:
         """Add up the gradients of a step's windows, some at a time; return their mean loss."""
         config, device = self._config, self._accelerator.device
         windows = [
-            (image, target, keyed_generator(config.seed, index, _NOISE, n))
+            (image, target, keyed_generator(config.seed, index, _NOISE, n), (index, _PINS, n))
             for index, pairs in volumes
             for n, (image, target) in enumerate(pairs)
         ]
         total = torch.zeros((), device=device)
         for at in range(0, len(windows), config.micro_batch):
-            images, targets, noise = zip(*windows[at : at + config.micro_batch], strict=True)
+            images, targets, noise, keys = zip(*windows[at : at + config.micro_batch], strict=True)
             batch = (torch.stack(images).to(device), torch.stack(targets).to(device), noise)
+            pins = self._pins(batch[1], [keyed_generator(config.seed, *key) for key in keys])
             share, last = len(images) / len(windows), at + config.micro_batch >= len(windows)
             teacher: Tensor | None = None
             for n, ratio in enumerate(ratios, start=1):
                 synced = last and n == len(ratios)
                 with nullcontext() if synced else self._accelerator.no_sync(self._wrapped):
-                    loss, logits = self._loss(batch, ratio, teacher)
+                    loss, logits = self._loss(batch, ratio, pins, teacher)
                     self._accelerator.backward(loss * (share / len(ratios)))
                 total += loss.detach() * (share / len(ratios))
                 teacher = logits.detach() if teacher is None else teacher
         return float(total)
 
     def _loss(
-        self, batch: tuple[Tensor, Tensor, Sequence[torch.Generator]], ratio: float, teacher: Any
+        self,
+        batch: tuple[Tensor, Tensor, Sequence[torch.Generator]],
+        ratio: float,
+        pins: Tensor | None,
+        teacher: Any,
     ) -> tuple[Tensor, Tensor]:
         """Run windows at a keep ratio: their mean loss, and the logits."""
         config, (images, targets, noise) = self._config, batch
         with self._accelerator.autocast():
-            out: SCDOutput = self._wrapped(images, ratio, noise)
+            out: SCDOutput = self._wrapped(images, ratio, noise, pins=pins)
         logits = out.inside.float()
         loss = self._loss_of(logits, targets if out.box is None else out.box.cut(targets))
         if teacher is not None:
@@ -104,6 +110,16 @@ class Gradients:
         if out.token_logits is not None:
             loss = loss + config.token_weight * self._token_loss(out, targets)
         return loss, logits
+
+    def _pins(self, targets: Tensor, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """Draw the pins of some windows; None where no token is pinned."""
+        share, grid = self._config.pin_share, self._model.config.grid
+        if not share:
+            return None
+        content, _ = self._tokens_of(targets)
+        drawn = zip(content, generators, strict=True)
+        pins = torch.stack([random_pins(held, grid, share, source) for held, source in drawn])
+        return pins if pins.any() else None
 
     def _token_loss(self, out: SCDOutput, targets: Tensor) -> Tensor:
         """Cross-entropy of the token head with the classes' shares of each patch."""

@@ -58,6 +58,9 @@ class TrainConfig(BaseModel):
     distillation : float
         Weight, in [0, 1], of the upper end's own answer beside the labels in the loss of the other
         two passes.
+    pin_share : float
+        Share of the passes, in [0, 1], in which the tokens about some place are pinned to be kept,
+        so that what a person pins is understood however little is kept beside it.
     score_weight : float
         Weight of telling the score predictors which patches hold what is to be found; 0 leaves them
         to the gradient through the masks, as in the paper.
@@ -104,6 +107,7 @@ class TrainConfig(BaseModel):
     keep_range: KeepRange = (0.05, 1.0)
     sandwich: Annotated[float, Field(ge=0, le=1)] = 0.0
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    pin_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     score_weight: Annotated[float, Field(ge=0)] = 0.0
     loss: Literal["dice-ce", "dice"] = "dice-ce"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99

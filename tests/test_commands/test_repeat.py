@@ -81,6 +81,7 @@ def test_a_receipt_records_every_option_and_its_command_gives_the_same(folder: P
         "series": None,
         "region": ":,4:,:",
         "sharpen": False,
+        "least_confidence": 0.0,
         "strip": False,
         "legend": False,
         "confidence": False,
@@ -295,6 +296,29 @@ def test_sharpening_is_recorded_and_repeated(
     refused = tokensparse("segment", "--from-receipt", "sharp.receipt.json", "--no-sharpen")
     assert refused.exit_code != 0
     assert "--no-sharpen: is as sharp.receipt.json says; leave it out" in refused.output
+
+
+def test_a_least_confidence_is_recorded_and_repeated(
+    tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    asked = ("segment", "scan.nii.gz", "--model", write_nano().name)
+    refused = tokensparse(*asked, "-o", "no.nii.gz", "--least-confidence", "1")
+    assert refused.exit_code == 1
+    assert "least confidence 1: must be in [0, 1)" in refused.output
+    plain = tokensparse(*asked, "-o", "plain.nii.gz")
+    run = tokensparse(*asked, "-o", "sure.nii.gz", "--least-confidence", "0.8")
+    assert (plain.exit_code, run.exit_code) == (0, 0), run.output
+    receipts = [read_receipt(tmp_path / f"{name}.receipt.json") for name in ("plain", "sure")]
+    assert [one.options.least_confidence for one in receipts] == [0.0, 0.8]
+    assert "--least-confidence" not in receipts[0].command
+    assert "--least-confidence 0.8" in receipts[1].command
+    before, after = (labels_of(tmp_path / f"{name}.nii.gz") for name in ("plain", "sure"))
+    assert (after != before).any() and (after[after > 0] == before[after > 0]).all()
+    again = tokensparse("segment", "--from-receipt", "sure.receipt.json")
+    assert (again.exit_code, "Identical" in again.stdout) == (0, True), again.output
 
 
 def test_a_model_that_asks_for_sharpening_gets_it_unless_a_run_says_otherwise(

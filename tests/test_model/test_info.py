@@ -51,3 +51,22 @@ def test_overlapping_regions_cannot_be_sharpened() -> None:
     assert not info(exclusive=False).sharpens(None)
     with pytest.raises(ValueError, match="model tumour: its regions overlap"):
         info(exclusive=False).sharpens(True)
+
+
+def test_the_least_confidence_is_as_asked_or_else_as_the_model_says() -> None:
+    assert [info().least_confidence_of(asked) for asked in (None, 0.9)] == [0.0, 0.9]
+    said = info(least_confidence=0.95)
+    assert [said.least_confidence_of(asked) for asked in (None, 0.0, 0.5)] == [0.95, 0.0, 0.5]
+    for wrong in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"least confidence .*: must be in \[0, 1\)"):
+            said.least_confidence_of(wrong)
+    with pytest.raises(ValueError, match="less than 1"):
+        info(least_confidence=1.0)
+
+
+def test_overlapping_regions_have_no_least_confidence() -> None:
+    with pytest.raises(ValueError, match=r"least_confidence 0\.9: is of exclusive classes"):
+        info(exclusive=False, least_confidence=0.9)
+    assert info(exclusive=False).least_confidence_of(0.0) == 0.0
+    with pytest.raises(ValueError, match=r"model tumour: its regions overlap.*leave it out"):
+        info(exclusive=False).least_confidence_of(0.9)

@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import sliding_window_inference
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_tokensparse.compute.devices import DeviceError
 from napari_tokensparse.model.bundle import write_bundle
@@ -621,6 +622,35 @@ def test_overlapping_regions_are_not_sharpened_and_one_line_says_so(make_model: 
     model = make_model(exclusive=False)
     with pytest.raises(ValueError, match=r"nano: its regions overlap.*leave sharpen out"):
         segment(volume_of(noise(20, 20, 20)), model, sharpen=True)
+
+
+def test_pieces_of_which_the_network_is_nowhere_as_sure_as_asked_are_left_out(
+    make_model: MakeModel,
+) -> None:
+    model, volume = make_model(), volume_of(noise(40, 36, 30))
+    every = segment(volume, model, confidence=True)
+    assert every.confidence is not None and every.stats.left_out == 0
+    expected, surest = every.labels.copy(), []
+    for value in range(1, int(every.labels.max()) + 1):
+        pieces, count = ndimage.label(every.labels == value)
+        for piece in range(1, count + 1):
+            surest.append(int(every.confidence[pieces == piece].max()))
+    middle = float(np.median(surest)) / 255
+    for value in range(1, int(every.labels.max()) + 1):
+        pieces, count = ndimage.label(every.labels == value)
+        for piece in range(1, count + 1):
+            if every.confidence[pieces == piece].max() < middle * 255:
+                expected[pieces == piece] = 0
+    some = segment(volume, model, least_confidence=middle)
+    np.testing.assert_array_equal(some.labels, expected)
+    assert some.stats.left_out == sum(each < middle * 255 for each in surest) > 0
+    assert some.confidence is None and not some.probabilities
+
+
+def test_a_model_that_asks_for_a_least_confidence_has_it_by_itself(make_model: MakeModel) -> None:
+    model, volume = make_model(least_confidence=0.99), volume_of(noise(40, 36, 30))
+    assert segment(volume, model).stats.left_out > 0
+    assert segment(volume, model, least_confidence=0).stats.left_out == 0
 
 
 def test_a_file_of_several_volumes_names_how_to_choose_one(

@@ -99,6 +99,15 @@ def test_a_volume_of_one_window_gets_the_labels_of_a_whole_run(make_model: MakeM
     assert preview.labels.dtype == np.uint8
 
 
+def test_unsure_pieces_are_left_out_as_in_a_whole_run(make_model: MakeModel) -> None:
+    volume = volume_of((27, 30, 32))
+    every = PreviewSession(volume, make_model(preprocessing=(ORIENT,))).update(0.5)
+    model = make_model(preprocessing=(ORIENT,), least_confidence=0.9)
+    preview = PreviewSession(volume, model).update(0.5)
+    assert np.array_equal(preview.labels, segment(volume, model, 0.5).labels)
+    assert 0 < (preview.labels > 0).sum() < (every.labels > 0).sum()
+
+
 def test_an_input_voxel_takes_the_label_of_its_nearest_model_voxel(make_model: MakeModel) -> None:
     space = {"_target_": "Spacingd", "keys": "image", "pixdim": [2.0, 2.0, 2.0]}
     model = make_model(preprocessing=(ORIENT, space))

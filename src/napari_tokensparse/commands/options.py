@@ -128,6 +128,15 @@ StripOption = Annotated[
         show_default=False,
     ),
 ]
+LeastConfidenceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Leave out connected pieces of a class that the network gives nowhere a probability "
+        "of P or more; 0 leaves out none. [default: as the model says]",
+        show_default=False,
+    ),
+]
 ScanArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -222,6 +231,9 @@ def ratios_of(text: str | None) -> tuple[float, ...] | float | None:
     return ratios[0] if len(ratios) == 1 else ratios
 
 
+_MODELS_OWN = ("sharpen", "strip", "least_confidence")  # where a person says nothing
+
+
 def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     """Gather what is asked of a run, with names in place of paths."""
     from napari_tokensparse.model.hub import is_hub_address
@@ -230,7 +242,7 @@ def asked_options(asked: Mapping[str, Any], model: Described) -> Options:
     if asked["ablate"] not in (None, "encoder"):
         raise ValueError(f"--ablate {asked['ablate']}: only 'encoder' can be left out")
     filled: dict[str, Any] = {"keep_ratio": keep_ratios_of(asked)}
-    filled |= {name: asked[name] for name in ("sharpen", "strip") if name in asked}
+    filled |= {name: asked[name] for name in _MODELS_OWN if name in asked}
     if asked.get("probabilities") is not None:
         filled["probabilities"] = [name.strip() for name in asked["probabilities"].split(",")]
     kept = set(Options.model_fields) - {"probabilities"}

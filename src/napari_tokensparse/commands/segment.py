@@ -18,6 +18,7 @@ from napari_tokensparse.commands.options import (
     FrameOption,
     ImportanceOption,
     KeepOption,
+    LeastConfidenceOption,
     LegendOption,
     ModelOption,
     OverwriteOption,
@@ -117,6 +118,7 @@ def segment(
     region: RegionOption = None,
     sharpen: SharpenOption = None,
     strip: StripOption = None,
+    least_confidence: LeastConfidenceOption = None,
     receipt: Annotated[
         bool, typer.Option(help="Write beside the labels what they were made from and how.")
     ] = True,

@@ -51,6 +51,8 @@ METHOD = (
     "Sparsification for Faster Medical Image Segmentation. IPMI 2023, arXiv:2303.06522"
 )
 """The reference that every model of this package has."""
+_NEWER = ("sharpen", "least_confidence", "strip")
+"""Fields of `ModelInfo` that older versions do not know: left out where they say nothing."""
 _USUAL: dict[str, Any] = {"intended_use": INTENDED_USE, "references": [METHOD]}
 
 
@@ -226,8 +228,7 @@ def _metadata(config: SCDConfig, info: ModelInfo) -> dict[str, Any]:
                 mode="json",
                 exclude={
                     *("preprocessing", "overlap", "blending", "weights_sha256"),
-                    # Older versions know no such fields.
-                    *(name for name in ("sharpen", "strip") if not getattr(info, name)),
+                    *(name for name in _NEWER if not getattr(info, name)),
                 },
                 exclude_none=True,
             ),

@@ -106,6 +106,9 @@ class ModelInfo(BaseModel):
     sharpen : bool
         Whether labels are sharpened at the scan's own resolution unless a run says otherwise. Only
         of exclusive classes.
+    least_confidence : float
+        In [0, 1): how probable a connected piece of a class must be at its surest voxel to count,
+        unless a run says otherwise; 0 counts every piece. Only of exclusive classes.
     strip : bool
         Whether a whole head, which is a scan with more than ``foreground_ml``, is stripped of its
         skull first, unless a run says otherwise.
@@ -132,6 +135,7 @@ class ModelInfo(BaseModel):
     foreground_ml: tuple[FiniteFloat, FiniteFloat] | None = None
     expects: Expected | None = None
     sharpen: bool = False
+    least_confidence: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     strip: bool = False
     strip_by: Annotated[str, AfterValidator(_name_or_none)] = ""
     weights_sha256: str = ""
@@ -164,9 +168,13 @@ class ModelInfo(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _check_sharpen(self) -> ModelInfo:
+    def _check_exclusive(self) -> ModelInfo:
         if self.sharpen and not self.exclusive:
             raise ValueError("sharpen true: only exclusive classes can be sharpened; set it false")
+        if self.least_confidence and not self.exclusive:
+            raise ValueError(
+                f"least_confidence {self.least_confidence:g}: is of exclusive classes; set it to 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -191,6 +199,25 @@ class ModelInfo(BaseModel):
                 "another can be sharpened; leave sharpen out"
             )
         return self.sharpen if asked is None else asked
+
+    def least_confidence_of(self, asked: float | None) -> float:
+        """How sure of a piece a run must be for it to count: as asked, or else as the model says.
+
+        Raises
+        ------
+        ValueError
+            It is outside [0, 1), or asked of a model of overlapping regions.
+        """
+        if asked is None:
+            return self.least_confidence
+        if not 0.0 <= asked < 1.0:  # also refuses NaN
+            raise ValueError(f"least confidence {asked:g}: must be in [0, 1)")
+        if asked and not self.exclusive:
+            raise ValueError(
+                f"model {self.name}: its regions overlap, and only classes that exclude one "
+                "another have a least confidence; leave it out"
+            )
+        return float(asked)
 
     def strips(self, asked: bool | None) -> bool:
         """Whether a run takes the skull off a head first: as asked, or else as the model says.

@@ -78,6 +78,7 @@ def segment(
     precision: str = "auto",
     sharpen: bool | None = None,
     strip: bool | None = None,
+    least_confidence: float | None = None,
     confidence: bool = False,
     probabilities: Sequence[str] = (),
     importance: float | None = None,
@@ -116,6 +117,9 @@ def segment(
     strip
         Whether a whole head, more than a model of brains was made for, is stripped of its skull
         first by the model's own labels; as the model says if not given.
+    least_confidence
+        In [0, 1): how probable a connected piece of a class must be at its surest voxel to count;
+        as the model says if not given, 0 counts every piece. Of a region its own voxels alone say.
     confidence
         Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
     probabilities
@@ -141,6 +145,7 @@ def segment(
     asked: dict[str, Any] = {"scorer": scorer, "ablate": ablate, "seed": seed, "overlap": overlap}
     asked |= {"region": region, "backend": backend, "precision": precision, "sharpen": sharpen}
     asked |= {"strip": strip, "pin": pin, "drop": drop, "device": device and str(device)}
+    asked["least_confidence"] = least_confidence
     asked |= {"importance": importance, "confidence": confidence, "probabilities": probabilities}
     options = options_for(network, keep_ratio, **asked)
     return segment_with(read_input(source, network.info), network, options)

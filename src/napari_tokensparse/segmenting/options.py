@@ -92,6 +92,9 @@ class Options(BaseModel):
         ``i0:i1,j0:j1,k0:k1`` in voxels.
     sharpen : bool
         Whether labels are sharpened, the model's own wish filled in.
+    least_confidence : float
+        In [0, 1): how probable a connected piece of a class must be at its surest voxel to count,
+        the model's own filled in; 0 counts every piece.
     strip : bool
         Whether a whole head is stripped of its skull first, the model's own wish filled in.
     confidence : bool
@@ -123,6 +126,7 @@ class Options(BaseModel):
     series: str | None = None
     region: str | None = None
     sharpen: bool = False
+    least_confidence: float = Field(default=0.0, ge=0, lt=1)
     strip: bool = False
     confidence: bool = False
     probabilities: tuple[str, ...] = ()
@@ -181,8 +185,13 @@ class Options(BaseModel):
 
     @property
     def maps(self) -> int:
-        """How many maps of probabilities are kept."""
-        return len(self.probabilities) + self.confidence
+        """How many maps of probabilities are made."""
+        return len(self.probabilities) + self.asks_confidence
+
+    @property
+    def asks_confidence(self) -> bool:
+        """Whether the winner's probability must be known, be it kept or not."""
+        return self.confidence or self.least_confidence > 0
 
     def box(self, volume: Volume) -> Box | None:
         """Return the region of a volume; None for all of it.
@@ -202,6 +211,7 @@ def options_for(
     *,
     sharpen: bool | None = None,
     strip: bool | None = None,
+    least_confidence: float | None = None,
     region: Box | str | None = None,
     probabilities: Sequence[str] = (),
     importance: float | None = None,
@@ -215,7 +225,7 @@ def options_for(
         Loaded, or the description of its folder.
     keep_ratio
         One number, or one per stage; the model's own if not given.
-    sharpen, strip
+    sharpen, strip, least_confidence
         As the model says if not given.
     region
         Part of the volume; all of it if not given.
@@ -230,7 +240,8 @@ def options_for(
     ------
     ValueError
         In one line: a keep ratio is outside (0, 1], an importance outside [0, 1], overlapping
-        regions cannot be sharpened, the model cannot tell a head, or there is no such class.
+        regions cannot be sharpened nor have a least confidence, the model cannot tell a head, or
+        there is no such class.
     ModelError
         A network without `ModelInfo`.
     """
@@ -243,6 +254,7 @@ def options_for(
         keep_ratio=ratios,
         sharpen=info.sharpens(sharpen),
         strip=info.strips(strip),
+        least_confidence=info.least_confidence_of(least_confidence),
         region=None if region is None else str(region),
         probabilities=info.class_names(probabilities),
         importance=importance,
@@ -305,6 +317,8 @@ def command_line(
     for name in ("sharpen", "strip"):
         if getattr(options, name) != (info is not None and getattr(info, name)):
             words.append(f"--{name}" if getattr(options, name) else f"--no-{name}")
+    if options.least_confidence != (0.0 if info is None else info.least_confidence):
+        words += ["--least-confidence", repr(options.least_confidence)]
     words += ["--confidence"] if options.confidence else []
     words += [] if options.legend else ["--no-legend"]
     return shlex.join(["tokensparse", "segment", *words])

@@ -46,6 +46,9 @@ class Stats:
         What of that could not be done as asked, one line each.
     sharpened
         Whether the labels were sharpened at the input's own resolution.
+    left_out
+        How many pieces of classes were left out because the network is nowhere as sure of them as
+        was asked.
     importance
         The least importance of what was kept; None where shares were.
     looked_at
@@ -61,6 +64,7 @@ class Stats:
     backend: str = "plain"
     notes: tuple[str, ...] = ()
     sharpened: bool = False
+    left_out: int = 0
     importance: float | None = None
     looked_at: tuple[Shape, ...] = ()
 

@@ -16,6 +16,7 @@ from napari_tokensparse.model.controls import control_scores
 from napari_tokensparse.model.crop import content_box
 from napari_tokensparse.model.noise import keyed_generator
 from napari_tokensparse.model.ratios import live_counts
+from napari_tokensparse.segmenting.certainty import leave_out_unsure
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.pins import of_window, pins_of
 from napari_tokensparse.segmenting.probabilities import ProbabilityGrid
@@ -74,7 +75,7 @@ class WindowRun:
         self._rows_at_once = config.window[0]
         self._computed = 0
         self.notes = list(self._windowed.notes)
-        self._sharpened = False
+        self._sharpened, self._left_out = False, 0
         self.seconds = {"preprocess": 0.0, "network": 0.0, "stitch": 0.0}
 
     @property
@@ -97,6 +98,7 @@ class WindowRun:
         self._release(self._grid.padded[0])
         if self._contests is not None:
             self._sharpen(self._contests)
+        self._leave_out_unsure()
 
     def progress(self, done: int) -> Progress:
         """Say how far the run is."""
@@ -128,6 +130,7 @@ class WindowRun:
             backend=self._backend.name,
             notes=(*self._backend.notes, *self._backend.late_notes, *self.notes),
             sharpened=self._sharpened,
+            left_out=self._left_out,
             looked_at=looked_at,
         )
         likely = self._likely
@@ -137,7 +140,7 @@ class WindowRun:
             stats,
             self._out.regions,
             self._region,
-            None if likely is None else likely.confidence,
+            likely.confidence if likely is not None and options.confidence else None,
             {} if likely is None else dict(zip(options.probabilities, likely.classes, strict=True)),
         )
 
@@ -146,7 +149,7 @@ class WindowRun:
     ) -> ProbabilityGrid | None:
         """Make what gathers the probabilities that are asked for; None if none is."""
         options, info = self._options, self._info
-        if not (options.confidence or options.probabilities):
+        if not options.maps:
             return None
         return ProbabilityGrid(
             self._volume.shape,
@@ -154,7 +157,7 @@ class WindowRun:
             extents,
             exclusive=info.exclusive,
             channels=info.channels_of(options.probabilities),
-            confidence=options.confidence,
+            confidence=options.asks_confidence,
             box=self._region,
         )
 
@@ -287,6 +290,18 @@ class WindowRun:
             self.notes.append("memory ran out: not all borders were sharpened")
         self._sharpened = lacking is None
         self.seconds["sharpen"] = time.perf_counter() - began
+
+    def _leave_out_unsure(self) -> None:
+        """Leave out pieces that are nowhere as sure as asked."""
+        least, likely = self._options.least_confidence, self._likely
+        if not least:
+            return
+        began = time.perf_counter()
+        if likely is None or likely.confidence is None:
+            self.notes.append("memory ran out: unsure pieces were not left out")
+            return
+        self._left_out = leave_out_unsure(self._out.labels, likely.confidence, least)
+        self.seconds["stitch"] += time.perf_counter() - began
 
     def _keep_probabilities(self, rows: Rows) -> None:
         """Keep those of finished rows; where memory runs out there are none."""

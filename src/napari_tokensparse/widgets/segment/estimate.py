@@ -56,6 +56,7 @@ class Question:
     region: Box | None
     sharpen: bool | None = None
     confidence: bool = False
+    least_confidence: float | None = None
 
     @classmethod
     def of(
@@ -77,7 +78,7 @@ class Question:
         if least is not None and shares is not None:
             ratio, least = shares, None
         network = partial(networks.load, asked.model, asked.device)
-        likely = (asked.sharpen, asked.confidence)
+        likely = (asked.sharpen, asked.confidence, asked.least_confidence)
         return cls(asked.scan.volume, network, ratio, least, asked.region, *likely)
 
 
@@ -160,6 +161,7 @@ def _answer(question: Question) -> Iterator[Estimate | None]:
         region=question.region,
         sharpen=question.sharpen,
         confidence=question.confidence,
+        least_confidence=question.least_confidence,
         device=None,
     )
     yield (yield from estimating(question.volume, network, options))

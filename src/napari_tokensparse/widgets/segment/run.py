@@ -38,6 +38,7 @@ class SegmentRequest:
     region: Box | None
     sharpen: bool
     confidence: bool
+    least_confidence: float
     pruning: Pruning
     anyway: bool
 
@@ -109,7 +110,8 @@ def run(
     network = networks.load(request.model, request.device)
     volume, region = request.scan.volume, request.region
     if not request.anyway:
-        left = room(volume, network, region, int(request.confidence))
+        maps = int(request.confidence or request.least_confidence > 0)
+        left = room(volume, network, region, maps)
         if not left.is_enough:
             yield Lacking(left.lacking(volume.name))
             return
@@ -121,6 +123,7 @@ def run(
         region=region,
         device=device,
         confidence=request.confidence,
+        least_confidence=request.least_confidence,
         **request.pruning.options(volume, network),
     )
     yield from _segmenting(volume, network, options)

@@ -29,6 +29,7 @@ from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.advice import Advice, ExpectsLabel, asking
 from napari_tokensparse.widgets.segment.alongside import Alongside, BesideButton
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
+from napari_tokensparse.widgets.segment.certainty import LeastConfidence
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
 from napari_tokensparse.widgets.segment.gains import Gains, ImportanceGains
@@ -125,6 +126,7 @@ class SegmentWidget(QWidget):
             "Add a layer of how probable the winning class is at every voxel, and list the places "
             "where the network is least sure in the Token inspector"
         )
+        self.least_confidence = LeastConfidence()
         self.region = RegionCombo(self._viewer)
         self._sources = Sources(self._networks, self.region)
         self.device = DeviceCombo()
@@ -150,6 +152,7 @@ class SegmentWidget(QWidget):
         for box in (self.sharpen, self.confidence):
             row.addWidget(box)
         form.addRow("", row)
+        form.addRow("Least confidence", self.least_confidence)
         self.pruning.add_pin_rows(form)
         form.addRow("Region", self.region)
         form.addRow("Device", self.device)
@@ -188,7 +191,7 @@ class SegmentWidget(QWidget):
         for signal in (
             *(self.model.valueChanged, self.pruning.valueChanged, self.channels.valueChanged),
             *(self.device.currentTextChanged, self.region.valueChanged),
-            *(self.sharpen.toggled, self.confidence.toggled),
+            *(self.sharpen.toggled, self.confidence.toggled, self.least_confidence.valueChanged),
         ):
             signal.connect(lambda *_: self.estimate.ask())
         self.channels.valueChanged.connect(lambda: self.placing.show_layers(self.channels.value()))
@@ -230,6 +233,7 @@ class SegmentWidget(QWidget):
             self.expects.say(described.info)
             self.sharpen.setEnabled(described.info.exclusive)
             self.sharpen.setChecked(described.info.sharpen)
+            self.least_confidence.show_model(described.info)
             self.pruning.set_network(config)
         self.channels.set_channels(channels)
         self._preview_again()
@@ -325,6 +329,7 @@ class SegmentWidget(QWidget):
             region,
             self.sharpen.isChecked(),
             self.confidence.isChecked(),
+            self.least_confidence.value(),
             self.pruning.value(scan.layer, scan.volume),
             self._short == (scan, folder, device, region),
         )

@@ -645,6 +645,8 @@ def test_pieces_of_which_the_network_is_nowhere_as_sure_as_asked_are_left_out(
     np.testing.assert_array_equal(some.labels, expected)
     assert some.stats.left_out == sum(each < middle * 255 for each in surest) > 0
     assert some.confidence is None and not some.probabilities
+    said = f"{some.stats.left_out} pieces were left out, nowhere as probable as {middle:g}"
+    assert said in some.stats.notes
 
 
 def test_a_model_that_asks_for_a_least_confidence_has_it_by_itself(make_model: MakeModel) -> None:

@@ -16,8 +16,10 @@ import torch
 from napari_tokensparse.compute.allocation import kept_memory
 from napari_tokensparse.model.ratios import Importance, Share, rule_of
 from napari_tokensparse.segmenting.agreement import agreement
+from napari_tokensparse.segmenting.certainty import leave_out_unsure
 from napari_tokensparse.segmenting.infer import SegmentError, check_fit
 from napari_tokensparse.segmenting.pins import of_window
+from napari_tokensparse.segmenting.probabilities import FULL
 from napari_tokensparse.segmenting.stripping import brain_of
 from napari_tokensparse.segmenting.windowing import decision, label_dtype, windowed
 from napari_tokensparse.volumes.region import Box
@@ -25,7 +27,7 @@ from napari_tokensparse.volumes.region import Box
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
     from torch import Tensor
 
     from napari_tokensparse.model.encoder import TokenTrace
@@ -185,17 +187,24 @@ class PreviewSession:
         began, config = time.perf_counter(), self.model.config
         rule = rule_of(config.keep_ratio if keep_ratio is None else keep_ratio, config.stages)
         ratios = rule.ratios if isinstance(rule, Share) else (1.0,) * config.stages
+        least = self.model.info.least_confidence
         labels, trace = torch.zeros(config.window, dtype=torch.int32), None
+        sure = torch.full(config.window, FULL, dtype=torch.uint8)
         if self.is_foreground:
             out = self.run(rule, pins)
             ratios = rule.ratios if isinstance(rule, Share) else _shares(out.trace)
             inside = slice(None) if out.box is None else out.box.voxels
-            labels[inside], trace = self._decide(out.inside[0].cpu()), out.trace
-        shown, box = self._on_input_grid(labels)
+            logits = out.inside[0].cpu()
+            labels[inside], trace = self._decide(logits), out.trace
+            if least:
+                sure[inside] = logits.softmax(dim=0).amax(dim=0).mul(FULL).round().byte()
+        shown, box = self._on_input_grid(labels, self._dtype)
+        if least:
+            leave_out_unsure(shown, self._on_input_grid(sure, np.uint8)[0], least)
         seconds, same = time.perf_counter() - began, self._reference
         agrees = None if same is None else agreement(shown, same)
-        least = rule.least if isinstance(rule, Importance) else None
-        return Preview(shown, box, trace, ratios, seconds, agrees, least)
+        importance = rule.least if isinstance(rule, Importance) else None
+        return Preview(shown, box, trace, ratios, seconds, agrees, importance)
 
     @property
     def places(self) -> TokenPlaces:
@@ -223,11 +232,13 @@ class PreviewSession:
                 self._begun = self.model.begin(window.to(device))
             return self._begun
 
-    def _on_input_grid(self, labels: Tensor) -> tuple[NDArray[np.unsignedinteger], Box]:
+    def _on_input_grid(
+        self, values: Tensor, dtype: DTypeLike
+    ) -> tuple[NDArray[np.unsignedinteger], Box]:
         """Give each voxel of the input that the window covers what its nearest model voxel has."""
         axes = self._windowed.axes
         i, j, k = (self._covered(axis) for axis in range(3))
-        shown = labels.numpy().astype(self._dtype)
+        shown = values.numpy().astype(dtype)
         for where, (_, nearest) in zip(axes, (i, j, k), strict=True):
             shown = shown.take(nearest, axis=where.axis)
         box = Box((i[0].start, j[0].start, k[0].start), (i[0].stop, j[0].stop, k[0].stop))

@@ -300,7 +300,10 @@ class WindowRun:
         if likely is None or likely.confidence is None:
             self.notes.append("memory ran out: unsure pieces were not left out")
             return
-        self._left_out = leave_out_unsure(self._out.labels, likely.confidence, least)
+        self._left_out = n = leave_out_unsure(self._out.labels, likely.confidence, least)
+        if n:
+            pieces = "piece was" if n == 1 else "pieces were"
+            self.notes.append(f"{n} {pieces} left out, nowhere as probable as {least:g}")
         self.seconds["stitch"] += time.perf_counter() - began
 
     def _keep_probabilities(self, rows: Rows) -> None:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tokensparse.segmenting.certainty import leave_out_unsure
 from napari_tokensparse.segmenting.labelrule import LabelRule
-from napari_tokensparse.segmenting.probabilities import FULL
 from napari_tokensparse.segmenting.tokenmaps import TokenPlaces
 from napari_tokensparse.volumes.preprocess import AxisMap, preprocess
 from napari_tokensparse.volumes.windows import Shape, WindowGrid, window_grid
@@ -114,14 +112,11 @@ def label_rule(info: ModelInfo) -> LabelRule:
 
 
 def decision(info: ModelInfo) -> Callable[[Tensor], Tensor]:
-    """Return how logits ``(K, h, w, d)`` become label values ``(h, w, d)``, int32."""
+    """Return how logits ``(K, ...)`` become label values ``(...)``, int32."""
     rule = label_rule(info)
 
     def decide(logits: Tensor) -> Tensor:
         labels = rule.labels(rule.codes(logits.movedim(0, -1)))
-        if info.least_confidence:
-            sure = logits.softmax(dim=0).amax(dim=0).mul(FULL).round().to(torch.uint8)
-            leave_out_unsure(labels, sure.numpy(), info.least_confidence)
         return torch.from_numpy(labels.astype(np.int32))
 
     return decide

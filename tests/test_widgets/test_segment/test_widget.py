@@ -346,6 +346,29 @@ def test_borders_are_sharpened_as_the_model_asks_or_the_box_is_ticked(
     assert not widget.sharpen.isEnabled()
 
 
+def test_unsure_pieces_are_left_out_as_the_model_asks_or_a_person_sets(
+    opened: Opened, write_nano: Callable[..., Path]
+) -> None:
+    widget = opened.widget
+    opened.viewer.add_image(brain_like(), name="scan")
+    widget.model.setValue(write_nano("asks", least_confidence=0.9))
+    assert widget.least_confidence.value() == pytest.approx(0.9)
+    opened.segment()
+    first = widget._results.latest
+    assert first.options.least_confidence == pytest.approx(0.9)
+    assert first.segmentation.stats.left_out > 0
+    assert "left out, nowhere as probable as 0.9" in widget.message.text()
+    widget.least_confidence.setValue(0.0)
+    assert widget.least_confidence.text() == "all pieces count"
+    opened.segment()
+    assert widget._results.latest.segmentation.stats.left_out == 0
+    widget.model.setValue(write_nano("plain"))
+    assert widget.least_confidence.value() == 0.0
+    regions = tuple(LabelClass(value=n, name=f"region {n}", color=(n, 0, 0)) for n in (1, 2))
+    widget.model.setValue(write_nano("overlapping", exclusive=False, classes=regions))
+    assert not widget.least_confidence.isEnabled()
+
+
 def test_progress_tells_the_window_and_the_time_left() -> None:
     assert progress_text(Progress(0, 5, None)) == "Window 1 of 5"
     assert progress_text(Progress(2, 5, 11.7)) == "Window 3 of 5, about 12 s left"

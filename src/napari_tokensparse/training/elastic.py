@@ -74,7 +74,8 @@ def random_pins(
     axes = torch.meshgrid(*(torch.arange(float(n)) for n in grid), indexing="ij")
     places = torch.stack([axis.flatten() for axis in axes], dim=1)
     near = (places - places[centre]).square().sum(dim=1) <= (_PIN_REACH * reach) ** 2
-    return (near & (held | (alone < 0.5))).to(content.device, torch.int8) * KEEP
+    pins: Tensor = KEEP * (near & (held | (alone < 0.5))).to(torch.int8)
+    return pins.to(content.device)
 
 
 def make_distillation(

@@ -90,9 +90,10 @@ def main() -> None:
     parser.add_argument("--people", type=Path, help="folder of the label maps; real alone without")
     parser.add_argument("--model", type=Path, help="a run or its weights; writes no card")
     parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="of such weights")
+    parser.add_argument("--least-confidence", type=float, default=0.0, metavar="P", help="of such")
     arguments = parser.parse_args()
-    chosen = arguments.model
-    model = trained(chosen, arguments.set_back)[0] if chosen else load_model(TARGET)
+    chosen, settings = arguments.model, (arguments.set_back, None, arguments.least_confidence)
+    model = trained(chosen, *settings)[0] if chosen else load_model(TARGET)
     cases = [real_case(arguments.masks)]
     if arguments.people:
         cases += made_up_cases(arguments.people, arguments.masks)

@@ -2,12 +2,12 @@
 
 Its card is written by ``tools/evaluate_lesion_model.py``, which measures it::
 
-    python tools/export_lesion_model.py RUN --average EARLIER --set-back 1.75
+    python tools/export_lesion_model.py RUN --set-back 1 --least-confidence 0.9
     python tools/evaluate_lesion_model.py --people FOLDER --masks FOLDER
 
 ``--set-back A`` takes ``A log w`` from the biases of the last layer, w being the class weights of
 the training's loss (logit adjustment, Menon et al., ICLR 2021): with such weights a network marks
-too much.
+too much. ``tools/choose_lesion_settings.py`` tries values of it and of the least confidence.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ METADATA = {
 }
 
 
-def info() -> ModelInfo:
-    """Say what the model takes and gives."""
+def info(least_confidence: float = 0.0) -> ModelInfo:
+    """Say what the model takes and gives, and of which pieces it is sure enough."""
     return ModelInfo(
         name=NAME,
         channels=("FLAIR",),
@@ -77,12 +77,15 @@ def info() -> ModelInfo:
         preprocessing=PREPROCESSING,
         foreground_ml=(0, 2400),
         expects=EXPECTS,
+        least_confidence=least_confidence,
         strip=True,
         strip_by="brain-structures",
     )
 
 
-def trained(run: Path, set_back: float, average: Path | None = None) -> tuple[SCD, str]:
+def trained(
+    run: Path, set_back: float, average: Path | None = None, least_confidence: float = 0.0
+) -> tuple[SCD, str]:
     """Make the network of a run, and say what it is.
 
     Parameters
@@ -93,9 +96,11 @@ def trained(run: Path, set_back: float, average: Path | None = None) -> tuple[SC
         How many times the class weights' logarithm is taken from the last biases.
     average
         Another such, with whose weights the mean is taken.
+    least_confidence
+        How probable a piece must be somewhere to count.
     """
     weights, said = weights_of(run, average)
-    model = SCD(preset(NAME), info()).eval()
+    model = SCD(preset(NAME), info(least_confidence)).eval()
     load_weights(model, weights, str(run))
     if set_back:
         said += f", biases set back by {set_back:g}"
@@ -111,8 +116,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=TARGET)
     parser.add_argument("--average", type=Path, metavar="RUN", help="take the mean with this one")
     parser.add_argument("--set-back", type=float, default=0.0, metavar="A", help="see above")
+    parser.add_argument("--least-confidence", type=float, default=0.0, metavar="P")
     arguments = parser.parse_args()
-    model, said = trained(arguments.run, arguments.set_back, arguments.average)
+    chosen = arguments.set_back, arguments.average, arguments.least_confidence
+    model, said = trained(arguments.run, *chosen)
     metadata = {**METADATA, "changelog": {METADATA["version"]: said}}
     write_bundle(arguments.target, model, metadata, "", torch.float16)
     print(f"Wrote {arguments.target}; now run tools/evaluate_lesion_model.py")

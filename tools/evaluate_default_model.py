@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     from napari_tokensparse.model.scd import SCD
 
+REGISTRATION = Path(__file__).parents[1] / "docs/registration.json"
+"""What `register_atlas.py` found."""
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.15, 0.1)
 HARD = (0.5, 0.25, 0.1)
 """Keep ratios at which the choice of tokens is compared with the controls'."""
@@ -146,9 +148,7 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=2, help="of each person and kind of contrast")
     parser.add_argument("--real-head", type=Path, help="a folder as `brain.surfaces` takes it")
     parser.add_argument("--json", type=Path, help="write every figure there")
-    parser.add_argument("--registration", type=Path, help="figures of register_atlas.py")
     arguments = parser.parse_args()
-    registered = json.loads(arguments.registration.read_text()) if arguments.registration else None
     model = load_model(arguments.model)
     limits = list(ceilings(arguments.people, (CHOOSING if arguments.choose else CARD)[0]))
     for case in cases(arguments.people, arguments.choose, arguments.looks, arguments.real_head):
@@ -168,6 +168,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps([f._asdict() for f in limits], indent=1))
     if not arguments.choose:
+        registered = json.loads(REGISTRATION.read_text())
         write_card(arguments.model, [f._asdict() for f in limits], registered)
 
 

@@ -172,10 +172,11 @@ best. Label values, names and colours are FreeSurfer's. For research only, not f
   a token. A window is cropped to the box of the tokens that hold anything. One checkpoint for every
   keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023), half
-  of them round a T1-weighted look and in the last run a third round those of T2-weighted, FLAIR and
+  of them round a T1-weighted look and in the last runs a third round those of T2-weighted, FLAIR and
   proton-density scans, of label maps of fifteen anatomies, deformed anew each time, mixed with two
   deformed T1 averages; targets are the shares that structures have in each voxel,
-  and scores and tokens are told the shares of each patch; a keep ratio drawn anew at each step.
+  and scores and tokens are told the shares of each patch; a keep ratio drawn anew at each step,
+  and in a quarter of the last run's tokens pinned at random.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.
 - **Data.** Label maps of fourteen people: `seg_01` to `seg_14` of SynthSeg's training label maps
@@ -248,8 +249,8 @@ labels taken.
 - Whole heads were trained on as painted from label maps. Of a scan with more than a brain in it the
   skull is taken off first; where that fails, labels are wrong: look at them.
 - Contrasts unlike a T1's cost more than a tenth of Dice.
-- Without the encoder's blocks the labels are as good on these scans: what the tokens tell one
-  another is not used yet.
+- Without the encoder's blocks the labels of painted T1-weighted scans are as good: what the tokens
+  tell one another is used where the contrast is another, and on the real head.
 - Adults; no lesions, tumours or children in training.
 - Working resolution is {spacing:g} mm: thin structures suffer.
 """

@@ -111,7 +111,7 @@ def main() -> None:
     if chosen is None:
         FIGURES.parent.mkdir(exist_ok=True)
         FIGURES.write_text(json.dumps(measured, indent=1) + "\n")
-        write_card(TARGET, measured)
+        write_card(TARGET, measured, model.info.least_confidence)
         draw_lost(PICTURE, measured)
 
 

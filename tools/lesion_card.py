@@ -26,9 +26,20 @@ _NAMES = {
 }
 
 
-def write_card(folder: Path, figures: Figures) -> None:
-    """Write the card of a model folder from what `evaluate_lesion_model.py` measured."""
+def write_card(folder: Path, figures: Figures, least: float) -> None:
+    """Write the card of a model folder.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    figures
+        What `evaluate_lesion_model.py` measured.
+    least
+        The model's least confidence.
+    """
     text = _TEXT.format(
+        least=least,
         real=table([f for f in figures if f["group"] == REAL]),
         made_up=table([f for f in figures if f["group"] == MADE_UP]),
         scans=len({f["case"] for f in figures if f["group"] == MADE_UP}),
@@ -146,9 +157,9 @@ research only, not for diagnosis.
   and kept to white matter and its border, in the deformed anatomies of twelve other people,
   painted as FLAIR with what is bright without being a lesion (rims and caps of the ventricles,
   choroid plexus, flow, vessels, bright cortex, cortex amid white matter), bias, thick slices and
-  noise. A keep ratio drawn anew at each step. 92 minutes on one core with another decoder, and 153
-  with this one, the last 65 of them in whole windows; the mean of the weights of the last two runs.
-  Made by
+  noise. A keep ratio drawn anew at each step, and in a quarter of the last run's tokens pinned at
+  random. 92 minutes on one core with another decoder, and 258 with this one, the last 170 of them
+  in whole windows; the last run, of 105, began with the mean of two before it. Made by
   `tools/train_lesion_model.py`, `tools/export_lesion_model.py` and, for every figure below,
   `tools/evaluate_lesion_model.py`.
 - **Data.** Masks of the database of Lesjak et al. (Laboratory of Imaging Technologies, University
@@ -159,6 +170,10 @@ Lesions of 3 mm³ and more are counted; one is found if a marked voxel lies in i
 stage 1" is their share of all; it is what the decoder draws detail for. Importance is the first
 of some levels that keeps half the tokens of keep 0.25 or fewer. The threshold is the one that is
 best for each scan with its truth known, within white matter.
+
+A connected piece counts if its surest voxel has a probability of {least:g} or more (hysteresis;
+`info.least_confidence`). That and how far the last biases are set back were chosen by
+`tools/choose_lesion_settings.py`, on patient 07 and on made-up ones who are not those below.
 
 ## Measured: one real patient
 

@@ -16,11 +16,11 @@ the whole run, over whose last half the step size falls to 0; ``--stop-after`` e
     python tools/train_lesion_model.py RUN --people P --masks M --minutes 70
 
 A run can begin with the weights of an earlier one. The bundled weights are of 92 minutes on one
-core of a CPU with another decoder, and of five runs with this one, of 36 and 52 minutes in boxes
-and of 12, 26 and 27 in whole windows, as this; the last two were averaged::
+core of a CPU with another decoder, and of six runs with this one, of 36 and 52 minutes in boxes
+and of 12, 26, 27 and 105 in whole windows, as this; it began with the mean of the two before::
 
-    python tools/train_lesion_model.py RUN2 --people P --masks M --minutes 27 \
-        --lr 1e-3 --ema-decay 0.995 --start-from RUN.safetensors
+    python tools/train_lesion_model.py RUN2 --people P --masks M --minutes 105 \
+        --lr 1e-3 --seed 1 --start-from RUN.safetensors
 
 On a GPU the network runs there, and processes make the windows::
 

@@ -48,7 +48,7 @@ def test_lost_lesions_are_counted_over_all_scans() -> None:
 
 def test_card_and_picture_are_written_from_the_figures(tmp_path: Path) -> None:
     (tmp_path / CARD).parent.mkdir()
-    write_card(tmp_path, figures())
+    write_card(tmp_path, figures(), 0.93)
     card = (tmp_path / CARD).read_text(encoding="utf-8")
     real, made_up = card.split("## Measured: made-up patients")
     assert "| pruned by the model, keep 0.25 | 0.50 |" in real

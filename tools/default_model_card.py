@@ -176,7 +176,7 @@ best. Label values, names and colours are FreeSurfer's. For research only, not f
   proton-density scans, of label maps of fifteen anatomies, deformed anew each time, mixed with two
   deformed T1 averages; targets are the shares that structures have in each voxel,
   and scores and tokens are told the shares of each patch; a keep ratio drawn anew at each step,
-  and in a quarter of the last run's tokens pinned at random.
+  and tokens pinned at random in a quarter of the last run's.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure
   below, `tools/evaluate_default_model.py`.
 - **Data.** Label maps of fourteen people: `seg_01` to `seg_14` of SynthSeg's training label maps

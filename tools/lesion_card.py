@@ -158,8 +158,8 @@ research only, not for diagnosis.
   painted as FLAIR with what is bright without being a lesion (rims and caps of the ventricles,
   choroid plexus, flow, vessels, bright cortex, cortex amid white matter), bias, thick slices and
   noise. A keep ratio drawn anew at each step, and tokens pinned at random in a quarter of
-  the last run's. 92 minutes on one core with another decoder, and 258 with this one, the last 170 of them
-  in whole windows; the last run, of 105, began with the mean of two before it. Made by
+  the last run's. 92 minutes on one core with another decoder, and 258 with this one, the last 170
+  of them in whole windows; the last run, of 105, began with the mean of two before it. Made by
   `tools/train_lesion_model.py`, `tools/export_lesion_model.py` and, for every figure below,
   `tools/evaluate_lesion_model.py`.
 - **Data.** Masks of the database of Lesjak et al. (Laboratory of Imaging Technologies, University

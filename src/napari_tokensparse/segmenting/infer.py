@@ -111,22 +111,18 @@ def segment(
         How the network is run: ``auto`` or another that `make_backend` takes; ``float32`` or
         ``bfloat16`` as the precision binds ``auto`` to it.
     sharpen
-        Whether labels are sharpened by the scan's own voxels, where their intensities tell classes
-        apart; as the model says if not given. Of a region the appearance of classes is learned from
-        its own voxels, so borders may differ from those of the whole volume.
+        Whether labels are sharpened by the scan's own voxels – of a region, by its own, so that
+        borders may differ there; as the model says if not given.
     strip
-        Whether a whole head, more than a model of brains was made for, is stripped of its skull
-        first by the model's own labels; as the model says if not given.
+        Whether a whole head is stripped of its skull first; as the model says if not given.
     least_confidence
         In [0, 1): how probable a connected piece of a class must be at its surest voxel to count;
         as the model says if not given, 0 counts every piece. Of a region its own voxels alone say.
-    confidence
-        Whether the winner's probability is kept for every voxel (`Segmentation.confidence`).
-    probabilities
-        Names of classes whose probability is kept; ``["all"]`` for all of them.
+    confidence, probabilities
+        Whether the winner's probability is kept for every voxel, and the names of classes whose
+        probability is; ``["all"]`` for all of them.
     importance
-        In place of the keep ratio: every stage keeps the tokens whose importance is at least this,
-        in [0, 1], so that a window keeps what it needs.
+        In place of the keep ratio: the least importance, in [0, 1], of what a stage keeps.
     pin, drop
         Numbers of the volume's tokens that are never pruned, and of those that are pruned at the
         first stage (`pins_under` finds those under a mask).

@@ -15,6 +15,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # Signal is renamed by 
 )
 from qtpy.QtWidgets import (
     QComboBox,
+    QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QInputDialog,
@@ -37,7 +38,10 @@ from napari_tokensparse.widgets.workers import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_tokensparse.model.info import ModelInfo
+
 AUTO_DEVICE = "auto"
+_SUREST = 0.99
 _HUB = "Hub…"
 _SHORTEST_NAME = 12  # characters of a model's name, at the least
 
@@ -248,6 +252,26 @@ class ModelCombo(QWidget):
     def _may_fetch(self) -> None:
         self.hub.setText(_HUB)
         self.hub.setEnabled(True)
+
+
+class LeastConfidence(QDoubleSpinBox):
+    """How probable a connected piece must be at its surest voxel, from 0, where all count."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setRange(0.0, _SUREST)
+        self.setSingleStep(0.01)
+        self.setDecimals(2)
+        self.setSpecialValueText("all pieces count")
+        self.setToolTip(
+            "Leave out connected pieces of a class of which the network is nowhere so sure: lower "
+            "it to see fainter lesions, raise it for fewer false ones"
+        )
+
+    def show_model(self, info: ModelInfo) -> None:
+        """Take what a model says."""
+        self.setEnabled(info.exclusive)
+        self.setValue(info.least_confidence)
 
 
 def research_note() -> QLabel:

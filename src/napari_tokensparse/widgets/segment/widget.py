@@ -19,7 +19,12 @@ from napari_tokensparse.widgets.accessible import name_inputs
 from napari_tokensparse.widgets.canvas.context import hold_context
 from napari_tokensparse.widgets.classes.opening import open_class_list
 from napari_tokensparse.widgets.closing import end_with_dock
-from napari_tokensparse.widgets.controls import DeviceCombo, ModelCombo, research_note
+from napari_tokensparse.widgets.controls import (
+    DeviceCombo,
+    LeastConfidence,
+    ModelCombo,
+    research_note,
+)
 from napari_tokensparse.widgets.fitting import StatusLine, dock_as_tab, scrolled
 from napari_tokensparse.widgets.layers import RESULT_KEY, placement_kwargs
 from napari_tokensparse.widgets.patient import show_patient_sides
@@ -29,7 +34,6 @@ from napari_tokensparse.widgets.results import results_of
 from napari_tokensparse.widgets.segment.advice import Advice, ExpectsLabel, asking
 from napari_tokensparse.widgets.segment.alongside import Alongside, BesideButton
 from napari_tokensparse.widgets.segment.autoratio import AutoRatio
-from napari_tokensparse.widgets.segment.certainty import LeastConfidence
 from napari_tokensparse.widgets.segment.channels import ChannelCombos
 from napari_tokensparse.widgets.segment.estimate import EstimateLabel, Question
 from napari_tokensparse.widgets.segment.gains import Gains, ImportanceGains

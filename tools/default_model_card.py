@@ -173,8 +173,8 @@ best. Label values, names and colours are FreeSurfer's. For research only, not f
   keep ratio.
 - **Training.** Synthetic contrasts (domain randomisation after Billot et al., SynthSeg, 2023), half
   of them round a T1-weighted look and in the last runs a third round those of T2-weighted, FLAIR
-  and proton-density scans, of label maps of fifteen anatomies, deformed anew each time, mixed with two
-  deformed T1 averages; targets are the shares that structures have in each voxel,
+  and proton-density scans, of label maps of fifteen anatomies, deformed anew each time, mixed with
+  two deformed T1 averages; targets are the shares that structures have in each voxel,
   and scores and tokens are told the shares of each patch; a keep ratio drawn anew at each step,
   and tokens pinned at random in a quarter of the last run's.
   Made by `tools/train_default_model.py`, `tools/export_default_model.py` and, for every figure

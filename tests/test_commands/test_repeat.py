@@ -37,9 +37,7 @@ def folder(
     tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Go to a folder with a model, a scan, its labels and their receipt."""
-    monkeypatch.chdir(tmp_path)
-    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
-    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    begin_with_a_scan(tmp_path, monkeypatch)
     run = tokensparse(
         "segment", "scan.nii.gz", "-o", "labels.nii.gz", "--model", write_nano().name,
         "--keep-ratio", 0.5, "--device", "cpu", "--scorer", "random", "--region", ":,4:,:",
@@ -274,12 +272,16 @@ def test_channels_with_a_file_each_are_named_and_found_again(
     assert (run.exit_code, "t1.nii.gz: is not the scan" in run.output) == (1, True)
 
 
+def begin_with_a_scan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), folder / "scan.nii.gz")
+
+
 def test_sharpening_is_recorded_and_repeated(
     tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
-    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    begin_with_a_scan(tmp_path, monkeypatch)
     asked = ("segment", "scan.nii.gz", "--model", write_nano().name)
     plain = tokensparse(*asked, "-o", "plain.nii.gz")
     run = tokensparse(*asked, "-o", "sharp.nii.gz", "--sharpen")
@@ -301,9 +303,7 @@ def test_sharpening_is_recorded_and_repeated(
 def test_a_least_confidence_is_recorded_and_repeated(
     tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
-    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    begin_with_a_scan(tmp_path, monkeypatch)
     asked = ("segment", "scan.nii.gz", "--model", write_nano().name)
     refused = tokensparse(*asked, "-o", "no.nii.gz", "--least-confidence", "1")
     assert refused.exit_code == 1
@@ -324,9 +324,7 @@ def test_a_least_confidence_is_recorded_and_repeated(
 def test_a_model_that_asks_for_sharpening_gets_it_unless_a_run_says_otherwise(
     tmp_path: Path, write_nano: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = np.random.default_rng(0).integers(1, 900, (36, 30, 20)).astype(np.int16)
-    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+    begin_with_a_scan(tmp_path, monkeypatch)
     folder = write_nano()
     metadata = folder / "configs/metadata.json"
     assert "sharpen" not in json.loads(metadata.read_text())["napari_tokensparse"]["info"]

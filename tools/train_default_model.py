@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--weighted-share", type=float, default=0.0, help="of the contrasts: T2, FLAIR, PD"
     )
+    parser.add_argument("--inverted-share", type=float, default=0.0, help="of the T1 looks")
     parser.add_argument("--all-chosen", action="store_true", help="train on people 13, 14 too")
     arguments = parser.parse_args()
     on_gpu = arguments.device.startswith("cuda")
@@ -84,7 +85,11 @@ def main() -> None:
     config = CONFIG.model_copy(update={**learn_first, **(ON_GPU if on_gpu else {})})
     numbers = [*TRAINING, *(CHOOSING if arguments.all_chosen else ())]
     anatomies = training_anatomies(arguments.people, numbers, arguments.device)
-    people = PeopleConfig(head_share=arguments.head_share, weighted_share=arguments.weighted_share)
+    people = PeopleConfig(
+        head_share=arguments.head_share,
+        weighted_share=arguments.weighted_share,
+        inverted_share=arguments.inverted_share,
+    )
     sampler = People(anatomies, preset(NAME).window, people)
     weights = frequency_weights(anatomies, CLASS_WEIGHT_POWER)
     train_and_print(NAME, sampler, config, weights, arguments)

@@ -44,7 +44,7 @@ from lesions.synthesis import LesionSampler
 from napari_tokensparse.model.presets import preset
 
 NAME = "ms-lesions"
-CONFIG = SHARED.model_copy(update={"precision": "float32"})
+CONFIG = SHARED.model_copy(update={"precision": "float32", "importance_share": 0.3})
 # Lesions are some thousandth of the voxels; Dice alone is slow to begin with.
 CLASS_WEIGHTS = (1.0, 4.0)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_tokensparse.model.ratios import Importance
 from napari_tokensparse.model.scd import SCD, SCDOutput
 from napari_tokensparse.training.elastic import patch_shares, token_targets
 from napari_tokensparse.training.events import (
@@ -119,6 +120,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 
 def test_an_elastic_run_with_every_option_resumes_bit_for_bit(tmp_path: Path) -> None:
     config = changed(sandwich=0.5, distillation=0.7, score_weight=0.3, pin_share=0.6)
+    config = config.model_copy(update={"importance_share": 0.5})
     model = network(relaxation="threshold")
     _, all_events = run(tmp_path / "whole", config, model)
     parts = network(relaxation="threshold")
@@ -155,6 +157,20 @@ def test_pinned_tokens_reach_the_end_of_a_step(tmp_path: Path) -> None:
         wanted = pins[0].nonzero()[:, 0].tolist()
         assert wanted and set(wanted) <= set(out.trace.kept[0].tolist())
         assert len(out.trace.kept[0]) < pins.shape[1]
+
+
+def test_a_share_of_the_passes_keeps_what_is_important(tmp_path: Path) -> None:
+    rules: list[object] = []
+    model = network()
+    model.register_forward_pre_hook(lambda _, given: rules.append(given[1]))
+    run(tmp_path, changed(steps=12, sandwich=1.0, importance_share=0.5), model)
+    by_importance = [rule for rule in rules if isinstance(rule, Importance)]
+    ratios = [rule for rule in rules if isinstance(rule, float)]
+    assert len(by_importance) + len(ratios) == len(rules)
+    assert len(by_importance) > 5 < len(ratios)
+    assert all(0.01 <= rule.least <= 0.2 for rule in by_importance)
+    assert len({rule.least for rule in by_importance}) == len(by_importance)
+    assert 3 * ratios.count(changed().keep_range[1]) == len(rules)  # each teacher prunes least
 
 
 def test_supervised_scores_find_the_ball(tmp_path: Path) -> None:

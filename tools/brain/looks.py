@@ -90,6 +90,8 @@ class PeopleConfig(SynthesisConfig):
     ----------
     t1_share : float
         Share of synthetic contrasts drawn round a T1-weighted look; the rest are any contrast.
+    inverted_share : float
+        Share of the T1-weighted looks that are turned round: white matter dark, fluid bright.
     weighted_share : float
         Share of them drawn round the look of a T2-weighted, FLAIR or proton-density scan.
     head_share : float
@@ -104,6 +106,7 @@ class PeopleConfig(SynthesisConfig):
     real_share: float = 0.5
     strip_mm: tuple[float, float] = (-1.0, 2.5)
     t1_share: float = 0.5
+    inverted_share: float = 0.0
     weighted_share: float = 0.0
     head_share: float = 0.0
     shift_mm: float = 12.0
@@ -144,8 +147,11 @@ def random_looks(config: PeopleConfig, rng: torch.Generator) -> Looks:
     for values in (mean, sd):
         values[:CLASS_COUNT] = values[first]
         values[RIGHT_LESION] = values[LEFT_LESION]
+    t1 = kind < config.t1_share
+    if t1 and config.inverted_share and float(uniform(rng, 0, 1)) < config.inverted_share:
+        mean, t1 = (1 - mean).clamp(min=0.02), False
     mean[0] = 0.02 * float(uniform(rng, 0, 1))
-    return Looks(mean, sd, kind < config.t1_share)
+    return Looks(mean, sd, t1)
 
 
 def _weighted(

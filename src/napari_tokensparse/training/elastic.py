@@ -3,7 +3,7 @@
 A step draws its keep ratio anew; at a share of the steps both ends of the range are run as well
 (the sandwich rule: Yu and Huang, "Universally slimmable networks", ICCV 2019), and the pass that
 prunes least teaches the others. The scores may be told which patches hold something. In a share of
-the passes tokens are pinned, as a person may.
+the passes tokens are pinned, as a person may, and in another they are kept by their importance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_tokensparse.datasets.sampling import UNLABELLED
-from napari_tokensparse.model.ratios import KEEP
+from napari_tokensparse.model.ratios import KEEP, Importance
 from napari_tokensparse.training.losses import rows_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_tokensparse.training.trainconfig import TrainConfig
 
 _PIN_REACH = 3.5  # tokens
+_LEAST, _MOST = 0.01, 0.2  # of the least importances
 
 
 def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tuple[float, ...]:
@@ -42,6 +43,22 @@ def keep_ratios_of_step(config: TrainConfig, generator: torch.Generator) -> tupl
     # Not through a logarithm: k = int(live * ratio) needs a range of one point as it is.
     drawn = float(low * (high / low) ** place)
     return (high, drawn, low) if chance < config.sandwich else (drawn,)
+
+
+def rule_of_pass(ratio: float, share: float, generator: torch.Generator) -> float | Importance:
+    """Draw how a pass chooses its tokens: by its keep ratio, or by their importance.
+
+    Parameters
+    ----------
+    ratio
+        Keep ratio, in (0, 1].
+    share
+        Chance, in [0, 1], of importance; the least of it is log-uniform.
+    generator
+        Source of the randomness.
+    """
+    place, chance = torch.rand(2, generator=generator).tolist()
+    return Importance(_LEAST * (_MOST / _LEAST) ** place) if chance < share else ratio
 
 
 def random_pins(

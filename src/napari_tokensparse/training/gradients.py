@@ -13,6 +13,7 @@ from napari_tokensparse.training.elastic import (
     make_distillation,
     patch_shares,
     random_pins,
+    rule_of_pass,
     score_loss,
     token_targets,
 )
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
 
+    from napari_tokensparse.model.ratios import Importance
     from napari_tokensparse.model.scd import SCD, SCDOutput
     from napari_tokensparse.training.loading import Window
     from napari_tokensparse.training.trainconfig import TrainConfig
 
 # Streams of random numbers beside the sampler's, which is keyed by (seed, index) alone.
-_NOISE, _PINS = 2, 3
+_NOISE, _PINS, _RULE = 2, 3, 4
 
 
 class Gradients:
@@ -78,12 +80,13 @@ class Gradients:
             images, targets, noise, keys = zip(*windows[at : at + config.micro_batch], strict=True)
             batch = (torch.stack(images).to(device), torch.stack(targets).to(device), noise)
             pins = self._pins(batch[1], [keyed_generator(config.seed, *key) for key in keys])
+            rules = self._rules(ratios, keyed_generator(config.seed, windows[at][3][0], _RULE, at))
             share, last = len(images) / len(windows), at + config.micro_batch >= len(windows)
             teacher: Tensor | None = None
-            for n, ratio in enumerate(ratios, start=1):
-                synced = last and n == len(ratios)
+            for n, rule in enumerate(rules, start=1):
+                synced = last and n == len(rules)
                 with nullcontext() if synced else self._accelerator.no_sync(self._wrapped):
-                    loss, logits = self._loss(batch, ratio, pins, teacher)
+                    loss, logits = self._loss(batch, rule, pins, teacher)
                     self._accelerator.backward(loss * (share / len(ratios)))
                 total += loss.detach() * (share / len(ratios))
                 teacher = logits.detach() if teacher is None else teacher
@@ -92,14 +95,14 @@ class Gradients:
     def _loss(
         self,
         batch: tuple[Tensor, Tensor, Sequence[torch.Generator]],
-        ratio: float,
+        rule: float | Importance,
         pins: Tensor | None,
         teacher: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Run windows at a keep ratio: their mean loss, and the logits."""
+        """Run windows by a rule: their mean loss, and the logits."""
         config, (images, targets, noise) = self._config, batch
         with self._accelerator.autocast():
-            out: SCDOutput = self._wrapped(images, ratio, noise, pins=pins)
+            out: SCDOutput = self._wrapped(images, rule, noise, pins=pins)
         logits = out.inside.float()
         loss = self._loss_of(logits, targets if out.box is None else out.box.cut(targets))
         if teacher is not None:
@@ -110,6 +113,14 @@ class Gradients:
         if out.token_logits is not None:
             loss = loss + config.token_weight * self._token_loss(out, targets)
         return loss, logits
+
+    def _rules(
+        self, ratios: tuple[float, ...], generator: torch.Generator
+    ) -> list[float | Importance]:
+        """Draw the rule of each pass of a step."""
+        share, teachers = self._config.importance_share, len(ratios) > 1
+        others = [rule_of_pass(ratio, share, generator) for ratio in ratios[teachers:]]
+        return [*ratios[:teachers], *others]
 
     def _pins(self, targets: Tensor, generators: Sequence[torch.Generator]) -> Tensor | None:
         """Draw the pins of some windows; None where no token is pinned."""

@@ -58,6 +58,9 @@ class TrainConfig(BaseModel):
     distillation : float
         Weight, in [0, 1], of the upper end's own answer beside the labels in the loss of the other
         two passes.
+    importance_share : float
+        Share of the passes, in [0, 1], whose stages keep what is important enough, the least of it
+        drawn anew, in place of a share of the tokens; the upper end of a sandwich is left alone.
     pin_share : float
         Share of the passes, in [0, 1], in which the tokens about some place are pinned to be kept,
         so that what a person pins is understood however little is kept beside it.
@@ -107,6 +110,7 @@ class TrainConfig(BaseModel):
     keep_range: KeepRange = (0.05, 1.0)
     sandwich: Annotated[float, Field(ge=0, le=1)] = 0.0
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    importance_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     pin_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     score_weight: Annotated[float, Field(ge=0)] = 0.0
     loss: Literal["dice-ce", "dice"] = "dice-ce"

@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True, help="folder of masks and images")
     parser.add_argument("--people", type=Path, required=True, help="folder of the label maps")
     parser.add_argument("--average", type=Path, metavar="RUN", help="take the mean with this one")
-    parser.add_argument("--keep-ratio", type=float, default=1.0)
+    rule = parser.add_mutually_exclusive_group()
+    rule.add_argument("--keep-ratio", type=float, default=1.0)
+    rule.add_argument("--importance", type=float, help="in place of the keep ratio")
     given = parser.parse_args()
     model, _ = trained(given.run, RUN_AT, given.average)
     scans = [real_scan(given.masks)]
@@ -75,10 +77,11 @@ def main() -> None:
         (case.group, case.scan, case.truth)
         for case in made_up_cases(given.people, given.masks, TO_CHOOSE_BY)
     ]
+    keep_ratio = None if given.importance else given.keep_ratio
     (name,) = (c.name for c in info().classes)
     runs = []
     for group, scan, truth in scans:
-        result = segment(scan, model, given.keep_ratio, probabilities=[name])
+        result = segment(scan, model, keep_ratio, importance=given.importance, probabilities=[name])
         runs.append(Run(group, result.probabilities[name], truth))
     tried = []
     for set_back in SET_BACKS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,8 @@ PICTURE = Path(__file__).parents[1] / "docs/images/lost-lesions.png"
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.1)
 HARD = 0.25
 """Keep ratio at which the choice of tokens is compared with the controls'."""
-LEASTS = (0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
-"""Importances of which the first that keeps few enough tokens is taken."""
+LEASTS = (0.01 * 1.1 ** np.arange(40)).round(4).tolist()
+"""Importances of which the least that keeps few enough tokens is taken."""
 
 
 def figures(model: SCD, case: Case) -> Iterator[dict[str, Any]]:
@@ -58,12 +59,13 @@ def figures(model: SCD, case: Case) -> Iterator[dict[str, Any]]:
 def adaptive(model: SCD, case: Case) -> dict[str, Any]:
     """Segment by importance with half the tokens of the hard keep ratio, or just less."""
     most = _figure(model, case, "learned", HARD)["tokens"] / 2
-    figure = {}
-    for least in LEASTS:
-        figure = _figure(model, case, "importance", least, importance=least)
-        if figure["tokens"] <= most:
-            break
-    return figure
+    tried: dict[float, dict[str, Any]] = {}
+
+    def spared(least: float) -> float:
+        tried[least] = _figure(model, case, "importance", least, importance=least)
+        return -tried[least]["tokens"]
+
+    return tried[LEASTS[bisect_left(LEASTS, -most, key=spared)]]
 
 
 def _figure(model: SCD, case: Case, by: str, setting: float, **how: Any) -> dict[str, Any]:

@@ -167,9 +167,9 @@ research only, not for diagnosis.
   `seg_01` to `seg_12` of SynthSeg's training label maps (Apache-2.0). Notices: `LICENSE`.
 
 Lesions of 3 mm³ and more are counted; one is found if a marked voxel lies in it. "Tokens past
-stage 1" is their share of all; it is what the decoder draws detail for. Importance is the first
-of some levels that keeps half the tokens of keep 0.25 or fewer. The threshold is the one that is
-best for each scan with its truth known, within white matter.
+stage 1" is their share of all; it is what the decoder draws detail for. Importance is the least,
+in steps of a tenth of it, that keeps half the tokens of keep 0.25 or fewer. The threshold is the
+one that is best for each scan with its truth known, within white matter.
 
 A connected piece counts if its surest voxel has a probability of {least:g} or more (hysteresis;
 `info.least_confidence`). That and how far the last biases are set back were chosen by

@@ -40,11 +40,12 @@ from bundled_training import ON_GPU, make_parser, train_and_print
 from lesions.hosts import read_host
 from lesions.patients import TRAINING as PATIENTS
 from lesions.patients import read_lesions
-from lesions.synthesis import LesionSampler
+from lesions.synthesis import LesionConfig, LesionSampler
 from napari_tokensparse.model.presets import preset
 
 NAME = "ms-lesions"
 CONFIG = SHARED.model_copy(update={"precision": "float32", "importance_share": 0.3})
+SAMPLES = LesionConfig(likeness_share=0.6)
 # Lesions are some thousandth of the voxels; Dice alone is slow to begin with.
 CLASS_WEIGHTS = (1.0, 4.0)
 
@@ -53,7 +54,7 @@ def sampler_of(people: Path, masks: Path, box: int | None) -> LesionSampler:
     """Read the anatomies and masks to train on."""
     hosts = [read_host(people, number) for number in PEOPLE]
     patients = [read_lesions(masks, number) for number in PATIENTS]
-    return LesionSampler(hosts, patients, preset(NAME).window, box)
+    return LesionSampler(hosts, patients, preset(NAME).window, box, SAMPLES)
 
 
 def main() -> None:

@@ -162,6 +162,24 @@ def with_lesions(
     return torch.lerp(image, level + margin, soft)
 
 
+def with_likenesses(
+    image: torch.Tensor,
+    share: torch.Tensor,
+    axes: Axes,
+    mean: torch.Tensor,
+    rng: torch.Generator,
+) -> torch.Tensor:
+    """Brighten what a share ``(h, w, d)`` in [0, 1] says looks like lesions and is none.
+
+    At most as bright as cortex, as the white matter behind the ventricles may be, and soft.
+    """
+    margin = float(mean[_CORTEX[0]] - mean[WHITE[0]]) * float(uniform(rng, 0.4, 1.05))
+    patchy = (1 + 0.4 * smooth_field(axes, 9.0, rng)).clamp(0, 1)
+    for _ in range(int(torch.randint(1, 5, (), generator=rng))):
+        share = blurred(share, 1.0)
+    return image + margin * patchy * share
+
+
 def scanned(
     image: torch.Tensor, axes: Axes, config: FlairConfig, rng: torch.Generator
 ) -> torch.Tensor:

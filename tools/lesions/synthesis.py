@@ -2,7 +2,9 @@
 
 After Billot et al. (SynthSeg, Medical Image Analysis 86, 2023) an anatomy is deformed and given
 intensities; here those of FLAIR, and lesions of a patient, moved, turned round, grown or shrunk and
-kept to white matter and its border. Each window is a pure function of its key.
+kept to white matter and its border. Now and then another's stand beside them that are no brighter
+than cortex, and no lesions: where lesions mostly lie, healthy white matter is often brighter, so
+that a place must not be enough. Each window is a pure function of its key.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from pydantic import BaseModel, ConfigDict
 from brain.deformation import grid_axes, random_warp, smooth_field, uniform
 from brain.people import interpolated, look_up
 from brain.synthesis import SynthesisConfig
-from lesions.flair import FlairConfig, Place, painted, random_means, scanned, with_lesions
+from lesions.flair import (
+    FlairConfig,
+    Place,
+    painted,
+    random_means,
+    scanned,
+    with_lesions,
+    with_likenesses,
+)
 from lesions.hosts import BRAIN, WHITE, are_in
 from napari_tokensparse.model.noise import keyed_generator
 
@@ -44,6 +54,11 @@ class LesionConfig(BaseModel):
         Standard deviation of their offset along each axis; largest change of their size.
     thin_share
         Share of the samples in which lesions of some regions are left out.
+    likeness_share
+        Share of the samples in which the lesions of another patient are painted as what looks like
+        some and is none.
+    likeness_mm
+        By how much those grow.
     at_lesion
         Share of the windows that have a lesion at their middle.
     strip_mm
@@ -61,6 +76,8 @@ class LesionConfig(BaseModel):
     shift_mm: float = 2.5
     stretch: float = 0.12
     thin_share: float = 0.4
+    likeness_share: float = 0.0
+    likeness_mm: tuple[float, float] = (-0.5, 3.0)
     at_lesion: float = 0.6
     strip_mm: tuple[float, float] = (-1.5, 1.0)
 
@@ -115,10 +132,20 @@ class LesionSampler:
         lesions = self._patients[int(torch.randint(len(self._patients), (), generator=rng))]
         warp = random_warp(self._config.anatomy, rng)
         moved = Moved(host, lesions, self._config, rng)
+        like = self._like(host, rng)
         middle = self._middle(host, warp, moved, rng)
         h, w, d = (a + m for a, m in zip(grid_axes(self._box, 1.0), middle, strict=True))
-        made = patient_in(host, warp, moved, (h, w, d), self._config, rng)
+        made = patient_in(host, warp, moved, (h, w, d), self._config, rng, like)
         return self._laid(made.image, made.labels, rng)
+
+    def _like(self, host: Host, rng: torch.Generator) -> Moved | None:
+        """Choose, now and then, whose lesions are painted as what is none."""
+        config = self._config
+        if not config.likeness_share or float(uniform(rng, 0, 1)) >= config.likeness_share:
+            return None
+        lesions = self._patients[int(torch.randint(len(self._patients), (), generator=rng))]
+        grown = config.model_copy(update={"grow_mm": config.likeness_mm})
+        return Moved(host, lesions, grown, rng)
 
     def _middle(self, host: Host, warp: Warp, moved: Moved, rng: torch.Generator) -> list[float]:
         """Choose the middle of the box in mm: at a lesion, or anywhere that holds brain."""
@@ -226,13 +253,19 @@ def patient_in(
     axes: Axes,
     config: LesionConfig,
     rng: torch.Generator,
+    like: Moved | None = None,
 ) -> Patient:
-    """Make the piece of a patient that axes span, in mm from the middle of the brain."""
+    """Make the piece of a patient that axes span, in mm from the middle of the brain.
+
+    What looks ``like`` lesions, if anything does, is painted before them.
+    """
     points = source_of(host, warp, axes)
     looks = look_up(host.anatomy.looks, points)
     mean = random_means(rng)
     place = Place(axes, looks, interpolated(host.ventricle_mm, points))
     image = painted(place, mean, config.flair, rng)
+    if like is not None:
+        image = with_likenesses(image, like.share(points, axes, rng), axes, mean, rng)
     share = moved.share(points, axes, rng)
     image = with_lesions(image, share, axes, mean, config.flair, rng)
     image = scanned(image, axes, config.flair, rng)

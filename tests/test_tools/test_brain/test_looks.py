@@ -34,6 +34,15 @@ def test_looks_are_alike_on_both_sides_and_t1s_are_bright_in_white_matter() -> N
     assert 8 <= darker <= 32
 
 
+def test_t1_looks_are_turned_round_where_they_are_to_be() -> None:
+    turned = PeopleConfig(t1_share=1.0, inverted_share=1.0)
+    for key in range(8):
+        plain = random_looks(PeopleConfig(t1_share=1.0), keyed_generator(8, key))
+        looks = random_looks(turned, keyed_generator(8, key))
+        torch.testing.assert_close(looks.mean[1:], (1 - plain.mean[1:]).clamp(min=0.02))
+        assert plain.t1 and not looks.t1 and float(looks.mean[0]) <= 0.02
+
+
 def test_weighted_looks_have_grey_matter_brighter_than_white() -> None:
     config = PeopleConfig(t1_share=0.0, weighted_share=1.0)
     fluid_is_dark = 0

@@ -12,7 +12,7 @@ from brain.looks import LOOKS
 from brain.people import anatomy_of
 from brain.structures import CLASS_COUNT
 from brain.synthesis import SynthesisConfig
-from lesions.flair import FlairConfig, random_means, with_lesions
+from lesions.flair import FlairConfig, random_means, with_lesions, with_likenesses
 from lesions.heads import head_of
 from lesions.hosts import VENTRICLES, WHITE, Host, host_of, looks_named, whole_host
 from lesions.patients import Lesions, lesions_of
@@ -176,6 +176,36 @@ def test_each_lesion_has_its_margin_and_none_too_little() -> None:
         margins += [float(made[8:12, 8:12, 8:12].min()), float(made[28:32, 28:32, 28:32].min())]
     assert min(margins) >= 0.5 + 1.2 * 0.15 - 1e-3
     assert max(margins) - min(margins) > 0.05
+
+
+def test_what_looks_like_a_lesion_is_none_and_no_brighter_than_cortex() -> None:
+    image, share = torch.full((40, 40, 40), 0.5), torch.zeros(40, 40, 40)
+    share[10:30, 10:30, 10:30] = 1.0
+    mean = torch.full((LOOKS,), 0.5)
+    mean[looks_named("Cortex")] = 0.65
+    axes = grid_axes((40, 40, 40), 1.0)
+    seen = [with_likenesses(image, share, axes, mean, keyed_generator(s, 3)) for s in range(8)]
+    middle = torch.stack([made[18:22, 18:22, 18:22].mean() for made in seen])
+    assert all(torch.equal(made[:4], image[:4]) for made in seen)
+    assert float(torch.stack(seen).max()) < 0.5 + 1.1 * 0.15  # lesions begin at 1.2
+    assert float(middle.min()) > 0.51 and float(middle.max()) > 0.58
+
+
+def test_likenesses_stand_about_lesions_in_a_share_of_the_samples(host: Host) -> None:
+    lesions, bright = lesions_at((12, 0, 0), (-12, 0, 0)), {}
+    for share in (0.0, 1.0):
+        config = STILL.model_copy(update={"likeness_share": share, "likeness_mm": (4.0, 4.0)})
+        sampler = LesionSampler([host], [lesions], (48, 48, 48), config=config)
+        rings = []
+        for step in range(4):
+            image, labels = sampler.sample(0, step)
+            near, far = (
+                torch.nn.functional.max_pool3d(labels[None].float(), n, 1, n // 2)[0] > 0
+                for n in (5, 9)
+            )
+            rings.append(float(image[0][far & ~near].median()))
+        bright[share] = np.mean(rings)
+    assert bright[1.0] > bright[0.0] + 0.1  # of the brain's standard deviations
 
 
 def test_a_key_gives_its_window_and_a_box_leaves_the_rest_empty(host: Host) -> None:

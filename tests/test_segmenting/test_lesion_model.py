@@ -25,7 +25,7 @@ def test_it_finds_the_lesions_where_most_of_them_lie() -> None:
     box = Box((i, j, k), (i + 21, j + 21, k + 21))
     inside = (slice(i, i + 21), slice(j, j + 21), slice(k, k + 21))
     model = load_model("ms-lesions")
-    result = segment(flair, model, 0.5, region=box)
+    result = segment(flair, model, 0.5, region=box, overlap=0.25)
     assert truth[inside].sum() > 100
     assert dice(result.labels[inside] > 0, truth[inside]) >= LEAST_DICE
     tokens = result.stats.tokens

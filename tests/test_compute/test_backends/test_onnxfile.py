@@ -76,9 +76,8 @@ def test_onnxruntime_prunes_the_same_tokens_and_gives_the_same_logits(tmp_path: 
     assert json.loads(said["tokensparse.keep_ratio"]) == list(ratios)
 
 
-@pytest.mark.parametrize(
-    "decoder", ["gated-pyramid", pytest.param("coarse-to-fine", marks=pytest.mark.deep)]
-)
+@pytest.mark.deep
+@pytest.mark.parametrize("decoder", ["gated-pyramid", "coarse-to-fine"])
 def test_a_graph_crops_every_window_to_what_it_holds(
     tmp_path: Path, make_cropping: Callable[..., SCD], decoder: str
 ) -> None:

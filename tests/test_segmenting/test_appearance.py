@@ -57,6 +57,17 @@ def test_a_smooth_bias_is_taken_out() -> None:
     assert max(after) < 0.05
 
 
+def test_a_strong_bias_of_many_waves_is_taken_out() -> None:
+    samples, truth = scan_of([[10.0], [30.0], [40.0]])
+    x, y, z = samples.places.T
+    gain = np.exp(0.4 * np.sin(2.5 * x + y) * np.cos(2 * y - z))
+    fitted = fit(Samples(samples.intensities * gain[:, None], samples.places, samples.prior))
+    unbiased = fitted.unbiased(samples.intensities * gain[:, None], samples.places)
+    for n in (1, 2):
+        seen = unbiased[truth == n]
+        assert float(seen.std() / seen.mean()) < 0.06
+
+
 def test_a_background_of_several_tissues_has_a_gaussian_for_each() -> None:
     """One for both would be at its likeliest between them, where no background lies."""
     rng = np.random.default_rng(1)

@@ -1,15 +1,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_tokensparse.model.checkpoints import load_model
+from napari_tokensparse.segmenting import sharpening
 from napari_tokensparse.segmenting.infer import segment
 from napari_tokensparse.segmenting.inputgrid import InputGrid
 from napari_tokensparse.segmenting.labelrule import LabelRule
-from napari_tokensparse.segmenting.sharpening import MARGIN, Contests, sharpen
+from napari_tokensparse.segmenting.sharpening import MARGIN, Contests, neighbours, sharpen
 from napari_tokensparse.segmenting.stitch import Rows
 from napari_tokensparse.volumes.preprocess import AxisMap
 from napari_tokensparse.volumes.volume import Volume
@@ -65,6 +67,31 @@ def test_a_border_that_the_scan_shows_is_recovered() -> None:
     assert changed == np.count_nonzero(labels != was) > 0
     assert before > 500
     assert wrong(labels, truth) < 0.2 * before
+
+
+def test_neighbours_settle_what_noise_would_decide() -> None:
+    truth, contests = balls(), Contests(len(VALUES))
+    labels = labelled(coarse_logits(truth), contests)
+    noisy = scan(truth, [[0.0, 6.0, 12.0]])  # three standard deviations apart
+    before = wrong(labels, truth)
+    sharpen(labels, contests, noisy, VALUES)
+    alone = labelled(coarse_logits(truth), contests := Contests(len(VALUES)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharpening, "_NEIGHBOUR", 0.0)
+        sharpen(alone, contests, noisy, VALUES)
+    assert wrong(labels, truth) < 0.9 * wrong(alone, truth) < wrong(alone, truth) < before
+
+
+def test_neighbours_are_counted_within_the_volume_and_by_their_distance() -> None:
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[0, 1, 2] = labels[2, 1, 2] = labels[1, 1, 1] = labels[2, 3, 3] = 7
+    stored = np.asfortranarray(labels).T.reshape(-1)
+    scanned = Volume(np.zeros((1, 3, 4, 5), np.float32), np.diag([1.0, 2.0, 4.0, 1.0]), "scan")
+    voxels = np.array([1 + 3 * (1 + 4 * 2), 0 + 3 * (0 + 4 * 4), 0 + 3 * (3 + 4 * 3)])
+    contending = np.array([[0, 0, 0], [7, 7, 7]], np.uint8)
+    votes = neighbours(stored, contending, voxels, scanned)
+    np.testing.assert_allclose(votes[1], [2 + 0.25, 0, 0])
+    np.testing.assert_allclose(votes[0], [2 * 0.5 + 0.25, 1 + 0.5 + 0.25, 1 + 0.5 + 2 * 0.25])
 
 
 def test_classes_that_the_scan_does_not_tell_apart_keep_their_labels_bit_for_bit() -> None:

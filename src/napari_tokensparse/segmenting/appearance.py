@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
-_ROUNDS = 3
-_DEGREE = 3  # of the bias, over all axes together
+_ROUNDS = 12
+_DEGREE = 5  # of the bias, over all axes together
 _DEGREES = [d for d in product(range(_DEGREE + 1), repeat=3) if 0 < sum(d) <= _DEGREE]
-_BACKGROUNDS = 3  # what is no class may be air, fluid, vessels
+_BACKGROUNDS = 5  # what is no class may be air, fluid, vessels, fat, bone
 _PURITY = 2.0  # power of the prior at first: a class is best seen where it is surest
 _POOLED_VOXELS = 200.0  # that a class's own variance is worth as much as that of all
 _POOLED = 0.5  # share, in logs, of the variance of all classes in each
 _LEAST_VARIANCE = 1e-4  # of the scan's own
 _FEWEST = 10.0  # voxels of a class below which nothing is known of it
-_RIDGE = 1e-3
+_RIDGE = 1e-4
 _GAINS = (0.3, 3.0)
 _APART = (0.5, 1.0)  # standard deviations between classes: the data say nothing, or all they can
 _WORST = 18.0  # nats that a voxel may speak against a class
@@ -65,7 +65,7 @@ class Appearance:
     shares
         ``(G - K + 1,)``: how much of the background each of its Gaussians makes up.
     bias
-        ``(C, 4, 4, 4)``: coefficients of Legendre polynomials of a place; their sum is its gain.
+        ``(C, 6, 6, 6)``: coefficients of Legendre polynomials of a place; their sum is its gain.
     trust
         ``(K, K)``: from 0, the intensities do not tell two classes apart, to 1.
     """
@@ -131,9 +131,9 @@ class Gains:
     Attributes
     ----------
     lines
-        ``(i, 4)``: the Legendre polynomials along the first axis.
+        ``(i, 6)``: the Legendre polynomials along the first axis.
     planes
-        ``(C, k * j, 4)``: their coefficients in each line of voxels along it.
+        ``(C, k * j, 6)``: their coefficients in each line of voxels along it.
     """
 
     lines: Floats

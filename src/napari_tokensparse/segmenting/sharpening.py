@@ -3,7 +3,8 @@
 Where more than one class is likely, the network's interpolated shares are the prior, and the fitted
 appearance of the classes in this very scan (`napari_tokensparse.segmenting.appearance`) is the
 likelihood. Another class takes a voxel over only where the intensities tell it from the one that
-leads: where they do not, labels stay bit for bit.
+leads: where they do not, labels stay bit for bit. The labels of its neighbours speak too, a little
+and once (a Markov field, as in Van Leemput et al.), so that noise does not decide alone.
 
 Such a voxel is noted while labels are made, with the few classes that may win it and how far each
 lies behind, so that no logits of all classes are held: about 20 bytes a voxel.
@@ -40,6 +41,7 @@ _JOINED = 2**18  # voxels of a block, about
 _SAMPLES = 40_000
 _FEWEST_SAMPLES = 200  # below which nothing can be fitted
 _AT_ONCE = 2**16
+_NEIGHBOUR = 0.25  # nats that one of six neighbours speaks for its own class
 _STRONGEST = 3.0  # nats that a voxel's intensity may weigh: no outlier overrules a sure prior
 
 
@@ -187,7 +189,7 @@ def sharpen(
     labels
         ``(i, j, k)``, first axis fastest in memory; changed in place.
     contests
-        Those voxels.
+        Those voxels; what is noted of them is changed.
     volume
         The scan, of any number of channels.
     values
@@ -205,28 +207,38 @@ def sharpen(
     appearance, known = fit(samples), np.asarray(values, labels.dtype)
     gains = appearance.gains(volume.shape)
 
-    def renewed(block: Block) -> int:
+    def renewed(block: Block) -> None:
         unbiased = _seen(volume, block.voxels) / gains.at(block.voxels)
-        channels = decide(block, appearance, unbiased)
-        others = channels != block.channels[0]
-        stored[block.voxels[others]] = known[channels[others]]
-        return int(others.sum())
+        weigh(block, appearance, unbiased)
+        stored[block.voxels] = known[best(block.channels, -block.gaps)]
 
-    if is_lazy(volume.array):  # whose own scheduler reads side by side
-        return sum(map(renewed, _pieces(contests)))
+    def agreed(block: Block) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger]]:
+        block = block.part((block.gaps < 6 * _NEIGHBOUR).sum(axis=0) > 1)
+        votes = _NEIGHBOUR * neighbours(stored, known[block.channels], block.voxels, volume)
+        votes = (votes - votes[0]) * appearance.trust[block.channels, block.channels[0]]
+        return block.voxels, known[best(block.channels, votes - block.gaps)]
+
+    pieces = list(_pieces(contests))
     with ThreadPoolExecutor(torch.get_num_threads()) as side_by_side:
-        return sum(side_by_side.map(renewed, _pieces(contests)))
+        if is_lazy(volume.array):  # whose own scheduler reads side by side
+            list(map(renewed, pieces))
+        else:
+            list(side_by_side.map(renewed, pieces))
+        decided = list(side_by_side.map(agreed, pieces))
+    for voxels, labelled in decided:
+        stored[voxels] = labelled
+    return sum(
+        int(np.count_nonzero(stored[block.voxels] != known[block.channels[0]])) for block in pieces
+    )
 
 
-def decide(
-    block: Block, appearance: Appearance, unbiased: NDArray[np.floating]
-) -> NDArray[np.integer]:
-    """Return the class ``(M,)`` of each voxel of a block.
+def weigh(block: Block, appearance: Appearance, unbiased: NDArray[np.floating]) -> None:
+    """Let the intensities of voxels say how far their classes lie behind the best one.
 
     Parameters
     ----------
     block
-        The voxels and their prior.
+        The voxels and their prior; its gaps are changed in place.
     appearance
         Of the classes.
     unbiased
@@ -236,8 +248,45 @@ def decide(
     nats = appearance.log_likelihoods(unbiased, channels)
     evidence = np.clip(nats - nats[0], -_STRONGEST, _STRONGEST)
     scores = evidence * appearance.trust[channels, channels[0]] - block.gaps
-    decided: NDArray[np.integer] = np.take_along_axis(channels, scores.argmax(axis=0)[None], 0)[0]
-    return decided
+    block.gaps[:] = scores.max(axis=0) - scores
+
+
+def best(channels: NDArray[np.integer], scores: NDArray[np.floating]) -> NDArray[np.integer]:
+    """Return the class ``(M,)`` with the highest of scores ``(n, M)``, of some the first."""
+    chosen: NDArray[np.integer] = np.take_along_axis(channels, scores.argmax(axis=0)[None], 0)[0]
+    return chosen
+
+
+def neighbours(
+    stored: NDArray[np.unsignedinteger],
+    contending: NDArray[np.unsignedinteger],
+    voxels: NDArray[np.int64],
+    volume: Volume,
+) -> NDArray[np.float32]:
+    """Count the six neighbours of voxels that have each of some labels; far ones count less.
+
+    Parameters
+    ----------
+    stored
+        Labels of all voxels, the first axis fastest.
+    contending
+        ``(n, M)`` labels.
+    voxels
+        ``(M,)``: their numbers.
+    volume
+        The scan; a neighbour counts by the finest of its spacings over that between both.
+    """
+    votes = np.zeros(contending.shape, np.float32)
+    line, first = np.divmod(voxels, volume.shape[0])
+    third, second = np.divmod(line, volume.shape[1])
+    stride = 1
+    for at, n, apart in zip((first, second, third), volume.shape, volume.spacing, strict=True):
+        weight = np.float32(min(volume.spacing) / apart)
+        for step, there in ((-1, at > 0), (1, at < n - 1)):
+            beside = stored.take(voxels + step * stride, mode="clip")
+            votes += weight * ((contending == beside) & there)
+        stride *= n
+    return votes
 
 
 def _pieces(contests: Contests) -> Iterator[Block]:

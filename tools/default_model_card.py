@@ -252,8 +252,8 @@ labels taken.
 - Contrasts unlike a T1's cost more than a tenth of Dice.
 - Painted scans flatter the sharpening of borders: each of their tissues has the one intensity that
   it fits. On the real head it gains less.
-- Without the encoder's blocks the labels of painted T1-weighted scans are two points worse: what the
-  tokens tell one another is used most where the contrast is another, and on the real head.
+- Without the encoder's blocks the labels of painted T1-weighted scans are two points worse: what
+  the tokens tell one another is used most where the contrast is another, and on the real head.
 - Adults; no lesions, tumours or children in training.
 - Working resolution is {spacing:g} mm: thin structures suffer.
 """

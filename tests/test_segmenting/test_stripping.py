@@ -97,6 +97,15 @@ def test_a_head_gets_the_labels_of_its_brain(model: SCD, brain: Volume, head: Vo
     assert "strip" not in alone.stats.seconds and alone.stats.notes == ()
 
 
+def test_a_rim_about_the_labels_stays(model: SCD, brain: Volume, head: Volume) -> None:
+    kept, labels = brain_of(head, model).array[0] > 0, segment(brain, model).labels > 0
+    rim, far = (ndimage.distance_transform_edt(~labels, sampling=MM) <= mm for mm in (2, 12))
+    rim &= ~labels
+    assert (kept & labels).sum() > 0.99 * labels.sum()
+    assert (kept & rim).sum() > 0.8 * rim.sum()
+    assert not kept[~far].any()
+
+
 def test_the_brain_of_a_scan_is_looked_for_once_and_seen_by_the_preview(
     model: SCD, brain: Volume, head: Volume
 ) -> None:
@@ -186,7 +195,7 @@ def test_another_model_strips_by_the_channel_that_it_names_or_the_first(
     by = cutter(channel)
     model = load_model(write_nano("finder", **TWO, **A_DROP))
     values = np.random.default_rng(0).uniform(1, 2, (2, 40, 40, 40)).astype(np.float32)
-    scan = Volume(values, np.diag([2, 2, 2, 1.0]), "scan", ("FLAIR", "T1"))
+    scan = Volume(values, np.diag([2.5, 2.5, 2.5, 1.0]), "scan", ("FLAIR", "T1"))
     alone = brain_of(replace(scan, array=values[[number]], channel_names=()), by)
     kept = alone.array[0] != 0
     assert 0 < kept.sum() < kept.size

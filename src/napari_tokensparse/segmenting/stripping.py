@@ -41,6 +41,7 @@ _COARSE_MM = 2.0
 _BRIDGE_MM = 6.0  # half as thick is what hangs on
 _BACK_MM = 6.0  # from the core, within which labels are brain
 _SULCUS_MM = 5.0  # half as wide is what is closed
+_RIM_MM = 2.0  # of what lies about the labels, which may be cortex that they miss
 
 _strippers: WeakKeyDictionary[SCD, SCD] = WeakKeyDictionary()
 _brains: WeakKeyDictionary[Volume, WeakKeyDictionary[SCD, Volume]] = WeakKeyDictionary()
@@ -220,7 +221,7 @@ def _depth(
 
 
 def _within(volume: Volume, depth: NDArray[np.floating[Any]], factors: list[int]) -> Volume:
-    """Keep of a volume what lies within the brain, by its depth on the coarser grid."""
+    """Keep of a volume what lies in the brain or its rim, by the depth on the coarser grid."""
     fine = ndimage.affine_transform(
         depth,
         [1 / f for f in factors],
@@ -230,4 +231,5 @@ def _within(volume: Volume, depth: NDArray[np.floating[Any]], factors: list[int]
         order=1,
         mode="nearest",
     )
-    return replace(volume, array=np.where(fine > 0, volume.array, volume.array.dtype.type(0)))
+    outside = volume.array.dtype.type(0)
+    return replace(volume, array=np.where(fine >= -_RIM_MM, volume.array, outside))
